@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Compare core: decides which frames of the primary may leave (I1). Pure functions on frames and
+ * flow state: no sockets, no clock of its own, no allocation after colo_compare_new() (held frames
+ * lie in an arena that is made then). One thread an instance.
+ *
+ * TCP is compared as two byte streams in sequence space, whatever the segmentation; everything
+ * else frame by frame within its flow. A primary frame is held until
+ *   (a) the secondary produced the same bytes in the same epoch (and, for TCP, has itself
+ *       acknowledged at least what the frame acknowledges: ACK, SACK and FIN-ACK are clamped or
+ *       held), or
+ *   (b) colo_compare_commit() says that a checkpoint taken after the frame was produced is
+ *       complete at the secondary.
+ * Frames of one flow leave in the order in which the primary produced them.
+ *
+ * Epoch k is the execution between RESUME(k) and STOP(k+1) (docs of the checkpoint stream); frames
+ * carry the epoch of their producer, and only frames of one epoch are twins.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ColoCompare ColoCompare;
+
+/* What the core says after each frame. */
+typedef enum {
+    COLO_VERDICT_RELEASED, /* the frame just fed left, possibly with held ones before it */
+    COLO_VERDICT_HELD,     /* it waits for its twin or a commit */
+    COLO_VERDICT_DIVERGED, /* held, and the copies differ: only a checkpoint can free the flow */
+    COLO_VERDICT_TAKEN,    /* a frame of the secondary was taken in (or dropped as not needed) */
+    COLO_VERDICT_FULL,     /* a limit is reached: the frame was NOT taken; ask for a checkpoint and
+                              feed it again after the commit, or drop it and count it */
+} ColoVerdict;
+
+/* Why a checkpoint is wanted, and what happened: counted one by one. Keep names in step with
+ * colo_compare_counter_name(). */
+typedef enum {
+    COLO_COUNT_PRIMARY_FRAMES,
+    COLO_COUNT_SECONDARY_FRAMES,
+    COLO_COUNT_RELEASED_EQUAL,      /* I1 (a) */
+    COLO_COUNT_RELEASED_COMMIT,     /* I1 (b) */
+    COLO_COUNT_RELEASED_ALONE,      /* I1 (c) */
+    COLO_COUNT_DIVERGED_PAYLOAD,    /* TCP stream bytes differ */
+    COLO_COUNT_DIVERGED_FLAGS,      /* RST or FIN on one side only, other position */
+    COLO_COUNT_DIVERGED_CONTENT,    /* other protocols: bytes differ */
+    COLO_COUNT_DROPPED_STALE,       /* secondary frame of an older epoch (rule 6) */
+    COLO_COUNT_DROPPED_MALFORMED,
+    COLO_COUNT_FULL_FRAMES,         /* COLO_VERDICT_FULL for want of arena or slots */
+    COLO_COUNT_FULL_FLOWS,
+    COLO_COUNT_LAST
+} ColoCompareCounter;
+
+/* Bounds (I8); 0 takes the default that compare.c names with its reason. */
+typedef struct {
+    size_t arena_bytes; /* held frames of both sides */
+    uint32_t frames;    /* held frames of both sides */
+    uint32_t flows;
+} ColoCompareLimits;
+
+/* Called for each frame that may leave, in order. @frame (with @vnet bytes of vnet header before
+ * it inside @len) is valid during the call only and may have been rewritten (clamped ACK,
+ * checksum adjusted). */
+typedef void (*ColoReleaseFunc)(void *opaque, uint8_t nic, const uint8_t *frame, size_t len,
+                                size_t vnet);
+
+/* NULL only when memory is missing. */
+ColoCompare *colo_compare_new(const ColoCompareLimits *limits, ColoReleaseFunc release,
+                              void *opaque);
+void colo_compare_free(ColoCompare *compare);
+
+/* @len bytes at @frame: @vnet bytes of virtio-net header, then an Ethernet frame. @now_ns:
+ * monotonic, only compared with itself. */
+ColoVerdict colo_compare_primary(ColoCompare *compare, uint8_t nic, const uint8_t *frame,
+                                 size_t len, size_t vnet, uint64_t epoch, uint64_t now_ns);
+ColoVerdict colo_compare_secondary(ColoCompare *compare, uint8_t nic, const uint8_t *frame,
+                                   size_t len, size_t vnet, uint64_t epoch, uint64_t now_ns);
+
+/* The secondary holds complete checkpoint @epoch: primary frames of epochs < @epoch leave, frames
+ * of the secondary of epochs < @epoch are forgotten. */
+void colo_compare_commit(ColoCompare *compare, uint64_t epoch);
+
+/* Sole ownership: everything that is held leaves, the secondary's frames are forgotten. */
+void colo_compare_release_all(ColoCompare *compare);
+
+/* Quiesced: everything that is held is dropped and counted. Returns the number of frames. */
+uint64_t colo_compare_drop_all(ColoCompare *compare);
+
+/* A checkpoint is needed because a flow has diverged. */
+bool colo_compare_diverged(const ColoCompare *compare);
+
+/* When the oldest held primary frame came in (now_ns of its call), or 0 when none is held. */
+uint64_t colo_compare_oldest_ns(const ColoCompare *compare);
+
+void colo_compare_held(const ColoCompare *compare, uint64_t *frames, uint64_t *bytes);
+uint64_t colo_compare_counter(const ColoCompare *compare, ColoCompareCounter which);
+const char *colo_compare_counter_name(ColoCompareCounter which);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The control protocol between virtcolod and colo-comparator, and the data protocol between two
+ * comparators: names and shapes only, so that both ends share one description.
+ *
+ * Control: unix stream socket (listener inherited as FDNAME "control", SO_PEERCRED must be root),
+ * frames of util/framing.h, JSON, FDs by util/fdpass.h on the frame's first byte.
+ *   request  {"id": u, "execute": NAME, "arguments": {...}}
+ *   answer   {"id": u, "return": {...}} or {"id": u, "error": {"code": WORD, "message": TEXT}}
+ *   event    {"event": NAME, "uuid": ..., "generation": u, ...}
+ * Requests are answered in order except "takeover-prepare", which is answered when it is done.
+ * The newest connection is the controller: it alone gets events; an older one is closed. When the
+ * controller goes away nothing changes for any session (I5).
+ *
+ * "hello" {"version": 1}
+ *     -> {"version": 1, "pid": u}
+ * "inventory" {}
+ *     -> {"sessions": [SESSION...]}   the shape of "stats", one for each session
+ * "session-create" {"uuid", "generation": u, "role": "primary"|"secondary", "psk": 64 hex digits,
+ *                   "vnet-hdr": b, "heartbeat-ms": u, "heartbeat-missed": u, "nics": [ALIAS...],
+ *                   "disks": [ALIAS...]}
+ *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary
+ * "session-destroy" {"uuid"} -> {}
+ *     closes every FD of the session. The caller has taken QEMU's filters away before.
+ * "peer-attach" {"uuid", "stream": "packets"|"checkpoint"|"disk:ALIAS"} + FD (primary only)
+ *     -> {}   FD: TCP connected to the peer's data port; the TLS handshake goes on in the
+ *             background and ends in the event "stream-up" or "stream-down"
+ * "local-attach" {"uuid", "channel": CHANNEL} + FD -> {}
+ *     FD: our end of a socket pair whose other end QEMU holds. CHANNEL:
+ *       primary    "mirror:ALIAS"  QEMU writes what the guest receives (filter-mirror)
+ *                  "out:ALIAS"     QEMU writes what the guest sends (filter-redirector outdev)
+ *                  "release:ALIAS" QEMU reads what may leave (filter-redirector indev)
+ *       secondary  "in:ALIAS"      QEMU reads mirrored input (filter-redirector indev)
+ *                  "out:ALIAS"     QEMU writes what its guest sends (filter-redirector outdev)
+ *       both       "migration"     QEMU's migration stream
+ *                  "nbd:ALIAS"     primary: QEMU's NBD client; secondary: to QEMU's NBD server
+ *     Framing on the packet channels: be32 length, be32 vnet header length when "vnet-hdr", frame.
+ * "gate" {"uuid", "mode": MODE} -> {"held-frames": u, "held-bytes": u}
+ *     Answered once the mode is in force and no older decision can still act.
+ *       primary    "alone"   everything leaves at once, what was held too: I1 (c)
+ *                  "paired"  held until the next commit, compared from then on: I1 (a), (b)
+ *                  "hold"    nothing leaves; bounded (I4)
+ *                  "closed"  nothing leaves, frames are dropped and counted: quiesced
+ *       secondary  "paired"  confirmations (output, RECEIVED, LOADED, heartbeats) go to the peer
+ *                  "closed"  none goes any more: sent before a CAS is begun (I3)
+ * "takeover-prepare" {"uuid"} (secondary; gate must be "closed")
+ *     -> {"epoch": u}   once QEMU may be told x-colo-lost-heartbeat: a checkpoint that was wholly
+ *                       fed is LOADED, a partial one is cut off by closing "migration";
+ *                       disk channels are closed
+ * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
+ * "stats" {"uuid"} -> SESSION
+ *     {"uuid", "generation", "role", "gate", "epoch": u, "committed": u, "loaded": u,
+ *      "peer-silent-ms": u, "streams": {STREAM: "up"|"connecting"|"down"},
+ *      "channels": [CHANNEL...], "counters": {NAME: u...}, "pause-ns": {"min","median","p95","max"},
+ *      "held-frames": u, "held-bytes": u, "limits": {NAME: u...}}
+ *
+ * Events:
+ *   "stream-up"    {"stream"}
+ *   "stream-down"  {"stream", "reason"}
+ *   "channel-down" {"channel", "reason"}       QEMU closed its end
+ *   "colo-ready"   {}                          CHECKPOINT_READY went back to the primary's QEMU
+ *   "committed"    {"epoch": u, "pause-ns": u} primary: checkpoint "epoch" is RECEIVED
+ *   "loaded"       {"epoch": u}                both
+ *   "checkpoint-wanted" {"reason": "diverged"|"unanswered"|"queue"|"paired"}
+ *                                              repeated until "kick-done" and again when it got lost
+ *   "peer-silent"  {"silent-ms": u}            packet stream silent over the heartbeat limit
+ *   "peer-heard"   {}                          and heard again
+ *   "overflow"     {"queue", "limit": u}       a bound was reached (I8)
+ *
+ * Data port (listener inherited as FDNAME "data"): TLS 1.3, ECDHE-PSK, identity
+ * "UUID/GENERATION/STREAM". The first record after the handshake, from the connecting side, is the
+ * preface; streams "checkpoint" and "disk:*" are raw bytes after it. "packets" is a sequence of
+ * records (struct below) in both directions.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define COLO_CMP_VERSION 1
+#define COLO_CMP_FD_CONTROL "control"
+#define COLO_CMP_FD_DATA "data"
+#define COLO_CMP_CONTROL_SOCKET "/run/libvirt-colo/comparator-sock"
+#define COLO_CMP_DATA_PORT 16515
+
+/* Bounds of one session (I8). */
+#define COLO_CMP_MAX_NICS 8
+#define COLO_CMP_MAX_DISKS 16
+#define COLO_CMP_PSK_BYTES 32
+
+/* Preface, be32/be64, sent once by the connecting comparator on each stream. */
+#define COLO_DATA_MAGIC 0x434f4c4fu /* "COLO" */
+#define COLO_DATA_VERSION 1u
+typedef struct __attribute__((packed)) {
+    uint32_t magic;      /* COLO_DATA_MAGIC */
+    uint32_t version;    /* COLO_DATA_VERSION */
+    uint64_t generation; /* of the session */
+    char uuid[40];       /* 36 characters and NULs */
+    char stream[40];     /* "packets", ... and NULs */
+} ColoDataPreface;
+
+/* Records of the packet stream, big-endian. */
+typedef enum {
+    COLO_RECORD_INPUT = 1,     /* primary -> secondary: a frame that the guest received */
+    COLO_RECORD_OUTPUT = 2,    /* secondary -> primary: a frame that its guest sent */
+    COLO_RECORD_HEARTBEAT = 3, /* both: payload be64 sender's monotonic ns */
+    COLO_RECORD_EPOCH = 4,     /* both: sender entered epoch; payload empty */
+    COLO_RECORD_LOADED = 5,    /* secondary -> primary: epoch is LOADED; payload empty */
+    COLO_RECORD_BYE = 6,       /* orderly end: session is being destroyed */
+} ColoRecordType;
+
+typedef struct __attribute__((packed)) {
+    uint32_t length; /* of the payload, at most COLO_RECORD_MAX */
+    uint8_t type;    /* ColoRecordType */
+    uint8_t nic;     /* index into the session's "nics" */
+    uint16_t vnet;   /* bytes of vnet header at the payload's start */
+    uint64_t epoch;  /* of the sender when the frame was produced */
+} ColoRecordHeader;
+
+/* A GSO segment of 64 KiB with its Ethernet and vnet headers. */
+#define COLO_RECORD_MAX (65536u + 256u)

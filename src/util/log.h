@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Logging: to the journal with the fields COLO_DOMAIN, COLO_UUID and COLO_GENERATION when standard
+ * error is the journal, else one line a message on standard error. Any thread.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdint.h>
+#include <syslog.h>
+
+/* What a message is about; every member may be empty. */
+typedef struct {
+    const char *domain;  /* libvirt name, or NULL */
+    const char *uuid;    /* or NULL */
+    uint64_t generation; /* 0: none */
+} ColoLogContext;
+
+/* Sets the program name of every line and the least urgent priority (LOG_DEBUG..LOG_ERR) shown. */
+void colo_log_init(const char *program, int max_priority);
+
+/* Changes the least urgent priority shown. */
+void colo_log_set_level(int max_priority);
+
+void colo_log_full(const ColoLogContext *about, int priority, const char *func, const char *format,
+                   ...) G_GNUC_PRINTF(4, 5);
+
+#define colo_debug(...) colo_log_full(NULL, LOG_DEBUG, __func__, __VA_ARGS__)
+#define colo_info(...) colo_log_full(NULL, LOG_INFO, __func__, __VA_ARGS__)
+#define colo_warn(...) colo_log_full(NULL, LOG_WARNING, __func__, __VA_ARGS__)
+#define colo_err(...) colo_log_full(NULL, LOG_ERR, __func__, __VA_ARGS__)
