@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Door 1 on virtcolod-sock: serves our own RPC program (colo-protocol.x) to local clients.
+ *
+ * Threads: one I/O thread owns every socket (GMainContext of its own); commands run on a bounded
+ * pool of workers, so a dispatch function may block, and is called from several threads at once.
+ * Everything below may be called from any thread, except from a dispatch function where noted.
+ *
+ * Who may connect: uid 0, the uid of the daemon itself, and members of the group set by
+ * colo_rpc_server_set_group() (SO_PEERCRED, SO_PEERGROUPS). Others are closed with a log line.
+ *
+ * A client that breaks the framing is closed with a log line; the server goes on (I8: every queue
+ * below has its limit).
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "util/json.h"
+
+/* Connected clients; one more is closed at once. A virsh-colo per domain of a large host. */
+#define COLO_RPC_MAX_CLIENTS 128
+/* Commands that run at the same time, over all clients. */
+#define COLO_RPC_WORKERS 8
+/* Requests of one client that wait or run; above it its socket is not read until one ends. */
+#define COLO_RPC_MAX_PENDING 16
+/* Bytes queued for a client that does not read; above it the client is closed and counted. */
+#define COLO_RPC_MAX_OUTPUT (8u * 1024u * 1024u)
+
+typedef struct ColoRpcServer ColoRpcServer;
+
+/* Who asks: credentials at the time of connect(2). */
+typedef struct {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+} ColoRpcCaller;
+
+/*
+ * Runs @command on a worker thread. @args passed colo_command_validate() and is borrowed. Returns
+ * the result object, given to the caller, or NULL with @error (COLO_ERROR; any other domain is
+ * reported as internal). Must not call colo_rpc_server_free().
+ */
+typedef JsonObject *(*ColoRpcDispatch)(const ColoRpcCaller *caller, const char *command,
+                                       JsonObject *args, void *opaque, GError **error);
+
+/* What the server has counted since its start. */
+typedef struct {
+    uint64_t clients;        /* now connected */
+    uint64_t accepted;       /* ever */
+    uint64_t refused_auth;   /* closed: not allowed to connect */
+    uint64_t refused_limit;  /* closed: COLO_RPC_MAX_CLIENTS */
+    uint64_t malformed;      /* closed: broken framing or header */
+    uint64_t slow;           /* closed: COLO_RPC_MAX_OUTPUT */
+    uint64_t commands;       /* dispatched */
+    uint64_t unknown_program;/* frames answered with 'unknown program' */
+} ColoRpcServerStats;
+
+/*
+ * A listening unix stream socket at @path, mode 0660 when @group is not NULL (and the file given to
+ * that group), else 0600; a stale file is removed first. For start without socket activation.
+ * -1 with @error on failure.
+ */
+int colo_rpc_listen(const char *path, const char *group, GError **error);
+
+/*
+ * Starts to serve @listen_fd (listening, unix, stream; the server owns it from now on, also on
+ * failure). NULL with @error.
+ */
+ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void *opaque,
+                                   GError **error);
+
+/* Lets members of @group connect too; NULL: only root and the daemon's own uid (the default).
+ * FALSE with @error (COLO_ERROR_INVALID_ARG) when there is no such group. */
+gboolean colo_rpc_server_set_group(ColoRpcServer *server, const char *group, GError **error);
+
+/*
+ * Sends @event (borrowed; serialized before the call returns) to every client that subscribed.
+ * Never blocks; a client that does not read is closed at COLO_RPC_MAX_OUTPUT.
+ */
+void colo_rpc_server_emit(ColoRpcServer *server, JsonObject *event);
+
+void colo_rpc_server_get_stats(ColoRpcServer *server, ColoRpcServerStats *stats);
+
+/* Closes all clients, waits for running commands to return, ends the threads. Not from a dispatch
+ * function. NULL is allowed. */
+void colo_rpc_server_free(ColoRpcServer *server);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoRpcServer, colo_rpc_server_free)
