@@ -85,6 +85,6 @@ ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error);
 void colo_domain_info_free(ColoDomainInfo *info);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoDomainInfo, colo_domain_info_free)
 
-/* By target ("vda"), by MAC (any case), by tap name; NULL if none. Borrowed. */
+/* By target ("vda") and by MAC (any case); NULL if there is none. Borrowed. */
 const ColoDiskInfo *colo_domain_info_disk(const ColoDomainInfo *info, const char *target);
 const ColoNicInfo *colo_domain_info_nic(const ColoDomainInfo *info, const char *mac);
