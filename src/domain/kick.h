@@ -6,9 +6,9 @@
  * one is outstanding are merged into one that follows it. When nothing was asked for the interval,
  * the domain is probed (query-status).
  *
- * An answer, even an error of QEMU's, is life. What stays unanswered over the limit is evidence that the guest
- * (or libvirtd) hangs: evidence, not ownership (design section 3). A lost libvirt connection is
- * reported apart and reopened.
+ * An answer, even an error of QEMU's, is life. What stays unanswered over the limit is evidence
+ * that the guest (or libvirtd) hangs: evidence, not ownership (design section 3). A lost libvirt
+ * connection is reported apart and reopened.
  */
 #pragma once
 
@@ -18,11 +18,11 @@
 typedef struct ColoKicker ColoKicker;
 
 typedef enum {
-    COLO_KICK_DONE,        /* QEMU has taken a kick: tell the comparator "kick-done" */
-    COLO_KICK_SUSPECT,     /* a kick or probe is unanswered for the limit; once until answered */
-    COLO_KICK_ALIVE,       /* answered after SUSPECT or NO_LIBVIRT */
-    COLO_KICK_GONE,        /* libvirt says that the domain does not run */
-    COLO_KICK_NO_LIBVIRT,  /* the connection to libvirt is down: nothing is known; once */
+    COLO_KICK_DONE,       /* QEMU has taken a kick: tell the comparator "kick-done" */
+    COLO_KICK_SUSPECT,    /* a kick or probe is unanswered for the limit; once until answered */
+    COLO_KICK_ALIVE,      /* answered after SUSPECT or NO_LIBVIRT */
+    COLO_KICK_GONE,       /* libvirt says that the domain does not run */
+    COLO_KICK_NO_LIBVIRT, /* the connection to libvirt is down: nothing is known; once */
 } ColoKickEvent;
 
 /* Called on a thread of the kicker, without its lock; must not block, and must not call

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * QMP through libvirt: one command of QEMU's monitor protocol on a domain that libvirt owns, with at
- * most one file descriptor (virDomainQemuMonitorCommandWithFiles, libvirt 8.2; QEMU's `getfd`).
+ * QMP through libvirt: one command of QEMU's monitor protocol on a domain that libvirt owns, with
+ * at most one file descriptor (virDomainQemuMonitorCommandWithFiles, libvirt 8.2; QEMU's `getfd`).
  *
  * Calls block until QEMU answers, for as long as QEMU takes: a hung QEMU hangs the caller. The
  * actor that must stay responsive therefore looks at guest liveness through kick.h. Any thread; a

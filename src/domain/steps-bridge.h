@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Linux bridges and their ports by rtnetlink (rtnetlink(7)), in the network namespace of the calling
- * thread: the quarantine bridge of a secondary's NIC, and the move of its tap to the real bridge at
- * takeover, which must not wait for libvirt. Needs CAP_NET_ADMIN. Blocking, microseconds; any thread.
+ * Linux bridges and their ports by rtnetlink (rtnetlink(7)), in the network namespace of the
+ * calling thread: the quarantine bridge of a secondary's NIC, and the move of its tap to the real
+ * bridge at takeover, which must not wait for libvirt. Needs CAP_NET_ADMIN. Blocking, microseconds;
+ * any thread.
  *
  * The quarantine bridge has no uplink, no address and its device stays down: a bridge that is down
  * forwards nothing, and the host's own IPv6 on it would otherwise send frames into the secondary.

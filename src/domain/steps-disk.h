@@ -6,20 +6,20 @@
  * block/mirror.c, docs/block-replication.txt.
  *
  * Secondary while protected      drive -> childs-A (replication) -> active-A -> hidden-A -> COPY
- *                                 NBD export of COPY's node, writable, written by the primary's mirror
- * After colo_steps_disk_takeover drive -> tail-A -> childs-A -> active-A -> hidden-A -> COPY
+ *                                 NBD export of COPY's node, writable, written by the primary's
+ * mirror After colo_steps_disk_takeover drive -> tail-A -> childs-A -> active-A -> hidden-A -> COPY
  *                                 QEMU merges active-A and hidden-A into COPY by itself
  * At the end                     drive -> COPY, the plain graph that libvirt knows
  * A is the disk's libvirt alias; a node name over QEMU's 31 characters is replaced by a hash.
  *
- * The crash hole and how it is closed. QEMU's merge ends unseen and leaves ACTIVE full: a crash after
- * the end cannot be told from one before it, and repairing a finished merge rolls newer guest writes
- * back. So from the takeover on the guest writes to a third overlay (tail), put in before QEMU
- * lets it run. Nobody writes below it, so repairing ACTIVE into COPY is right at any time, once or
- * twice, before or after the merge's end. After the end `mark_dead` is made durable at leisure
- * while the guest runs. Then the tail is committed into COPY by a job of our own, which is completed
- * with the guest stopped and marked dead before the guest continues. Offline the truth is thus always
- * COPY + ACTIVE (unless dead) + TAIL (unless dead), which colo_steps_repair() computes.
+ * The crash hole and how it is closed. QEMU's merge ends unseen and leaves ACTIVE full: a crash
+ * after the end cannot be told from one before it, and repairing a finished merge rolls newer guest
+ * writes back. So from the takeover on the guest writes to a third overlay (tail), put in before
+ * QEMU lets it run. Nobody writes below it, so repairing ACTIVE into COPY is right at any time,
+ * once or twice, before or after the merge's end. After the end `mark_dead` is made durable at
+ * leisure while the guest runs. Then the tail is committed into COPY by a job of our own, which is
+ * completed with the guest stopped and marked dead before the guest continues. Offline the truth is
+ * thus always COPY + ACTIVE (unless dead) + TAIL (unless dead), which colo_steps_repair() computes.
  *
  * What remains unsafe: a takeover without tail (@with_tail FALSE, or its insertion failed) leaves
  * the window from the merge's end to the mark. When the overlays are below
@@ -38,9 +38,9 @@
 
 /* Strings stay the caller's. */
 typedef struct {
-    const char *alias;  /* libvirt's alias, also the qdev id: "virtio-disk0" */
-    const char *node;   /* libvirt's format node: "libvirt-1-format"; NULL where only files matter */
-    const char *copy;   /* path of the image file on this host */
+    const char *alias; /* libvirt's alias, also the qdev id: "virtio-disk0" */
+    const char *node;  /* libvirt's format node: "libvirt-1-format"; NULL where only files matter */
+    const char *copy;  /* path of the image file on this host */
     const char *format; /* "raw" or "qcow2" */
     uint64_t size;      /* guest-visible bytes; equal on both hosts */
 } ColoStepDisk;
@@ -107,8 +107,8 @@ int colo_steps_mirror_prepare(virDomainPtr dom, const ColoStepDisk *disk, GError
 
 /*
  * blockdev-add of the NBD client (node colo-nbd-A) and the mirror (job colo-mirror-A). QEMU
- * negotiates inside blockdev-add: while the peer is silent its main loop waits, until the comparator
- * closes our end. On failure nothing is left.
+ * negotiates inside blockdev-add: while the peer is silent its main loop waits, until the
+ * comparator closes our end. On failure nothing is left.
  */
 gboolean colo_steps_mirror_start(virDomainPtr dom, const ColoStepDisk *disk, GError **error);
 
@@ -119,8 +119,8 @@ typedef struct {
     uint64_t offset;  /* bytes done */
     uint64_t length;  /* bytes in all; grows with writes before ready */
 } ColoMirrorState;
-gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk,
-                                 ColoMirrorState *state, GError **error);
+gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk, ColoMirrorState *state,
+                                 GError **error);
 
 /*
  * Ends the mirror and removes the NBD node; nothing there is success. When the secondary is dead or
@@ -133,8 +133,8 @@ gboolean colo_steps_mirror_stop(virDomainPtr dom, const ColoStepDisk *disk, GErr
 
 /*
  * First half, before colo_steps_lost_heartbeat(): stops the NBD server and, @with_tail, stops the
- * guest and puts the tails on top of all disks (QEMU resumes the guest by itself in the failover). A
- * tail that cannot be put in does not stop the takeover: *@tails (may be NULL) is FALSE then and
+ * guest and puts the tails on top of all disks (QEMU resumes the guest by itself in the failover).
+ * A tail that cannot be put in does not stop the takeover: *@tails (may be NULL) is FALSE then and
  * the reason is logged. @error only when the NBD server cannot be stopped. Idempotent.
  */
 gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
@@ -183,8 +183,8 @@ typedef struct {
 } ColoReturnReport;
 
 /*
- * Second half, after the failover: waits for the merge's end, marks, commits the tails, returns every
- * disk to the plain graph in one pause, and removes all nodes of ours. Overlay files stay:
+ * Second half, after the failover: waits for the merge's end, marks, commits the tails, returns
+ * every disk to the plain graph in one pause, and removes all nodes of ours. Overlay files stay:
  * colo_steps_overlays_remove(). Then colo_steps_set_xcolo(FALSE). Can be repeated from any phase.
  */
 gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, size_t n,

@@ -31,8 +31,8 @@ gboolean colo_steps_get_xcolo(virDomainPtr dom, gboolean *on, GError **error);
 gboolean colo_steps_set_parameters(virDomainPtr dom, uint64_t delay_ms, uint64_t bandwidth,
                                    GError **error);
 
-/* Secondary, started with `-incoming defer`: makes QEMU listen on a passed socket. Returns the other
- * end, for the comparator's channel "migration", or -1. A second call while the first one's
+/* Secondary, started with `-incoming defer`: makes QEMU listen on a passed socket. Returns the
+ * other end, for the comparator's channel "migration", or -1. A second call while the first one's
  * migration waits is an error of QEMU's: undo is colo_steps_migrate_cancel() or destroying it. */
 int colo_steps_migrate_incoming(virDomainPtr dom, GError **error);
 
@@ -91,8 +91,8 @@ gboolean colo_steps_wait_colo_left(virDomainPtr dom, unsigned timeout_ms, GError
  * is success. In COLO it is colo_steps_lost_heartbeat() that ends. */
 gboolean colo_steps_migrate_cancel(virDomainPtr dom, unsigned timeout_ms, GError **error);
 
-/* `stop`, `cont` of QEMU, and whether the guest runs. These go by QMP and not by virDomainSuspend():
- * libvirt would refuse or wait on a job in COLO; it follows the events. */
+/* `stop`, `cont` of QEMU, and whether the guest runs. These go by QMP and not by
+ * virDomainSuspend(): libvirt would refuse or wait on a job in COLO; it follows the events. */
 gboolean colo_steps_stop(virDomainPtr dom, GError **error);
 gboolean colo_steps_cont(virDomainPtr dom, GError **error);
 gboolean colo_steps_is_running(virDomainPtr dom, gboolean *running, GError **error);

@@ -79,9 +79,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoNetInventory, colo_net_inventory_free)
 /*
  * Gives libvirt the NIC's new source, which also moves the tap: virDomainUpdateDeviceFlags (live)
  * with the live <interface> element of @alias whose <source> is replaced: @bridge for
- * type='bridge', or @network for type='network'; exactly one is not NULL. @elapsed_ns (may be NULL):
- * how long libvirt took. When the tap is there already (steps-bridge.h moved it) it is taken off
- * for the moment of the call, because libvirt 9.0 fails to add a port that is one (EBUSY,
+ * type='bridge', or @network for type='network'; exactly one is not NULL. @elapsed_ns (may be
+ * NULL): how long libvirt took. When the tap is there already (steps-bridge.h moved it) it is taken
+ * off for the moment of the call, because libvirt 9.0 fails to add a port that is one (EBUSY,
  * qemuDomainChangeNetBridge).
  */
 gboolean colo_steps_net_set_source(virDomainPtr dom, const char *alias, const char *bridge,

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "domain/steps-net.h"
+
+#include "domain/qmp.h"
+#include "util/error.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* Every object and chardev of ours in QEMU begins so. */
+#define OURS "colo-"
+#define REWRITER "colo-rewriter-"
+
+/* One filter of a NIC; its name is "colo-" KIND "-" ALIAS, its chardev's too. */
+typedef struct {
+    const char *kind;
+    const char *type;    /* QOM type */
+    const char *queue;   /* tx: towards the guest, rx: from the guest (QEMU's view of the netdev) */
+    const char *chardev; /* property that takes the chardev, NULL: none */
+    size_t fd;           /* offset in ColoNicFds */
+} FilterSpec;
+
+/* The order of creation matters; see the header. */
+static const FilterSpec primary_filters[] = {
+    {"mirror", "filter-mirror", "tx", "outdev", offsetof(ColoNicFds, mirror)},
+    {"release", "filter-redirector", "rx", "indev", offsetof(ColoNicFds, release)},
+    {"out", "filter-redirector", "rx", "outdev", offsetof(ColoNicFds, out)},
+};
+static const FilterSpec secondary_filters[] = {
+    {"in", "filter-redirector", "tx", "indev", offsetof(ColoNicFds, in)},
+    {"out", "filter-redirector", "rx", "outdev", offsetof(ColoNicFds, out)},
+    {"rewriter", "filter-rewriter", "all", NULL, 0},
+};
+#define N_FILTERS 3u
+G_STATIC_ASSERT(G_N_ELEMENTS(primary_filters) == N_FILTERS);
+G_STATIC_ASSERT(G_N_ELEMENTS(secondary_filters) == N_FILTERS);
+
+static const FilterSpec *filters_of(ColoStepsRole role)
+{
+    return role == COLO_STEPS_PRIMARY ? primary_filters : secondary_filters;
+}
+
+static char *name_of(const FilterSpec *spec, const ColoStepNic *nic)
+{
+    return g_strdup_printf(OURS "%s-%s", spec->kind, nic->alias);
+}
+
+static void fds_init(ColoNicFds *fds)
+{
+    *fds = (ColoNicFds){.mirror = -1, .release = -1, .in = -1, .out = -1};
+}
+
+static int *fd_at(ColoNicFds *fds, const FilterSpec *spec)
+{
+    return (int *)((char *)fds + spec->fd);
+}
+
+void colo_nic_fds_clear(ColoNicFds *fds)
+{
+    int *all[] = {&fds->mirror, &fds->release, &fds->in, &fds->out};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
+        if (*all[i] >= 0)
+            close(*all[i]);
+        *all[i] = -1;
+    }
+}
+
+static gboolean remove_object(virDomainPtr dom, const char *id, GError **error)
+{
+    return colo_qmp_run(dom, "object-del", colo_json_build("id", "s", id, NULL), error);
+}
+
+static gboolean remove_chardev(virDomainPtr dom, const char *id, GError **error)
+{
+    return colo_qmp_run(dom, "chardev-remove", colo_json_build("id", "s", id, NULL), error);
+}
+
+/* Passes a socket and adds the chardev @name on it; our end, or -1 with nothing left. */
+static int add_chardev(virDomainPtr dom, const char *name, GError **error)
+{
+    int fd = colo_qmp_pass_socket(dom, name, error);
+    JsonObject *addr, *data;
+
+    if (fd < 0)
+        return -1;
+    /* qapi/char.json, ChardevSocket; by FD it cannot be a server nor reconnect. */
+    addr = colo_json_build("type", "s", "fd", "data", "o", colo_json_build("str", "s", name, NULL),
+                           NULL);
+    data = colo_json_build("addr", "o", addr, "server", "b", FALSE, NULL);
+    if (!colo_qmp_run(
+            dom, "chardev-add",
+            colo_json_build("id", "s", name, "backend", "o",
+                            colo_json_build("type", "s", "socket", "data", "o", data, NULL), NULL),
+            error)) {
+        colo_qmp_drop_fd(dom, name);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+gboolean colo_steps_net_channels(virDomainPtr dom, const ColoStepNic *nic, ColoStepsRole role,
+                                 ColoNicFds *fds, GError **error)
+{
+    const FilterSpec *specs = filters_of(role);
+
+    fds_init(fds);
+    for (size_t i = 0; i < N_FILTERS; i++) {
+        g_autofree char *name = name_of(&specs[i], nic);
+
+        if (!specs[i].chardev)
+            continue;
+        *fd_at(fds, &specs[i]) = add_chardev(dom, name, error);
+        if (*fd_at(fds, &specs[i]) >= 0)
+            continue;
+        while (i-- > 0) {
+            g_autofree char *added = name_of(&specs[i], nic);
+
+            if (specs[i].chardev)
+                remove_chardev(dom, added, NULL);
+        }
+        colo_nic_fds_clear(fds);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* A new GPtrArray of the "name" (or @key) members of the array @list that begin with @prefix. */
+static GPtrArray *names_in(JsonObject *list, const char *key, const char *prefix)
+{
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+
+    if (!json_object_is_type(list, json_type_array))
+        return names;
+    for (size_t i = 0; i < json_object_array_length(list); i++) {
+        const char *name = colo_json_peek_string(json_object_array_get_idx(list, i), key, "");
+
+        if (g_str_has_prefix(name, prefix))
+            g_ptr_array_add(names, g_strdup(name));
+    }
+    return names;
+}
+
+/* Names of our filter objects in the order of QOM's list, or NULL. */
+static GPtrArray *list_filters(virDomainPtr dom, GError **error)
+{
+    g_autoptr(JsonObject) list =
+        colo_qmp(dom, "qom-list", colo_json_build("path", "s", "/objects", NULL), -1, error);
+
+    return list ? names_in(list, "name", OURS) : NULL;
+}
+
+static gboolean holds(GPtrArray *names, const char *name)
+{
+    return g_ptr_array_find_with_equal_func(names, name, g_str_equal, NULL);
+}
+
+static gboolean any_with_prefix(GPtrArray *names, const char *prefix)
+{
+    for (guint i = 0; i < names->len; i++) {
+        if (g_str_has_prefix(names->pdata[i], prefix))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoStepsRole role,
+                                GError **error)
+{
+    const FilterSpec *specs = filters_of(role);
+    g_autoptr(GPtrArray) present = list_filters(dom, error);
+    g_autofree char *netdev =
+        nic->netdev ? g_strdup(nic->netdev) : g_strdup_printf("host%s", nic->alias);
+    g_autoptr(GError) local = NULL;
+
+    if (!present)
+        return FALSE;
+    for (size_t i = 0; i < N_FILTERS; i++) {
+        g_autofree char *name = name_of(&specs[i], nic);
+        JsonObject *args;
+
+        if (!specs[i].chardev && holds(present, name))
+            continue;
+        args = colo_json_build("qom-type", "s", specs[i].type, "id", "s", name, "netdev", "s",
+                               netdev, "queue", "s", specs[i].queue, NULL);
+        if (specs[i].chardev)
+            colo_json_add(args, specs[i].chardev, "s", name, NULL);
+        if (nic->vnet_hdr)
+            colo_json_add(args, "vnet_hdr_support", "b", TRUE, NULL);
+        if (colo_qmp_run(dom, "object-add", args, &local))
+            continue;
+        while (i-- > 0) {
+            g_autofree char *added = name_of(&specs[i], nic);
+
+            remove_object(dom, added, NULL);
+        }
+        if (colo_qmp_error_has(local, "host"))
+            g_prefix_error(&local,
+                           "NIC '%s' is on vhost, set <driver name='qemu'/> on it: ", nic->alias);
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean colo_steps_net_remove(virDomainPtr dom, gboolean keep_rewriter, GError **error)
+{
+    g_autoptr(ColoNetInventory) found = colo_steps_net_inventory(dom, error);
+    g_autoptr(GError) first = NULL;
+
+    if (!found)
+        return FALSE;
+    /* The filter that steals output (colo-out) goes first, so that no packet is lost between the
+     * removals: without it output leaves directly. */
+    for (int pass = 0; pass < 2; pass++) {
+        for (guint i = 0; i < found->filters->len; i++) {
+            const char *id = found->filters->pdata[i];
+
+            if (g_str_has_prefix(id, "colo-out-") != (pass == 0) ||
+                (keep_rewriter && g_str_has_prefix(id, REWRITER)))
+                continue;
+            remove_object(dom, id, first ? NULL : &first);
+        }
+    }
+    for (guint i = 0; i < found->chardevs->len; i++)
+        remove_chardev(dom, found->chardevs->pdata[i], first ? NULL : &first);
+    if (first) {
+        g_propagate_error(error, g_steal_pointer(&first));
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean colo_steps_announce_self(virDomainPtr dom, GError **error)
+{
+    /* qapi/net.json, AnnounceParameters, ms: 10, 20, ... up to 100 between rounds; 24 rounds are
+     * 0.45 s of ramp and 1.4 s at the end. */
+    return colo_qmp_run(dom, "announce-self",
+                        colo_json_build("initial", "u", (uint64_t)10, "max", "u", (uint64_t)100,
+                                        "rounds", "u", (uint64_t)24, "step", "u", (uint64_t)10,
+                                        NULL),
+                        error);
+}
+
+ColoNetInventory *colo_steps_net_inventory(virDomainPtr dom, GError **error)
+{
+    g_autoptr(ColoNetInventory) found = g_new0(ColoNetInventory, 1);
+    g_autoptr(JsonObject) chardevs = NULL;
+
+    found->filters = list_filters(dom, error);
+    if (!found->filters || !(chardevs = colo_qmp(dom, "query-chardev", NULL, -1, error)))
+        return NULL;
+    found->chardevs = names_in(chardevs, "label", OURS);
+    found->primary = any_with_prefix(found->filters, "colo-mirror-") ||
+                     any_with_prefix(found->filters, "colo-release-");
+    found->secondary = any_with_prefix(found->filters, "colo-in-");
+    found->rewriter = any_with_prefix(found->filters, REWRITER);
+    return g_steal_pointer(&found);
+}
+
+void colo_net_inventory_free(ColoNetInventory *inventory)
+{
+    g_clear_pointer(&inventory->filters, g_ptr_array_unref);
+    g_clear_pointer(&inventory->chardevs, g_ptr_array_unref);
+    g_free(inventory);
+}
