@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "rpc/frame.h"
+
+#include "util/error.h"
+
+#include <string.h>
+
+struct ColoRpcReader {
+    GByteArray *pending;
+    ColoRpcFrameLimit limit;
+    gboolean broken;
+};
+
+static uint32_t get32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static void put32(uint8_t *p, uint32_t value)
+{
+    p[0] = (uint8_t)(value >> 24);
+    p[1] = (uint8_t)(value >> 16);
+    p[2] = (uint8_t)(value >> 8);
+    p[3] = (uint8_t)value;
+}
+
+static void decode_header(const uint8_t *p, ColoRpcHeader *header)
+{
+    header->program = get32(p + 4);
+    header->version = get32(p + 8);
+    header->procedure = get32(p + 12);
+    header->type = get32(p + 16);
+    header->serial = get32(p + 20);
+    header->status = get32(p + 24);
+}
+
+void colo_rpc_header_encode(const ColoRpcHeader *header, size_t body_len, uint8_t *out)
+{
+    put32(out, (uint32_t)(COLO_RPC_HEADER_BYTES + body_len));
+    put32(out + 4, header->program);
+    put32(out + 8, header->version);
+    put32(out + 12, header->procedure);
+    put32(out + 16, header->type);
+    put32(out + 20, header->serial);
+    put32(out + 24, header->status);
+}
+
+void colo_rpc_frame_free(ColoRpcFrame *frame)
+{
+    g_free(frame);
+}
+
+ColoRpcReader *colo_rpc_reader_new(ColoRpcFrameLimit limit)
+{
+    ColoRpcReader *reader = g_new0(ColoRpcReader, 1);
+
+    reader->pending = g_byte_array_new();
+    reader->limit = limit;
+    return reader;
+}
+
+void colo_rpc_reader_free(ColoRpcReader *reader)
+{
+    if (!reader)
+        return;
+    g_byte_array_unref(reader->pending);
+    g_free(reader);
+}
+
+void colo_rpc_reader_feed(ColoRpcReader *reader, const void *data, size_t len)
+{
+    if (!reader->broken)
+        g_byte_array_append(reader->pending, data, (guint)len);
+}
+
+static void set_broken(ColoRpcReader *reader, GError **error, const char *what, size_t found,
+                       size_t bound)
+{
+    reader->broken = TRUE;
+    g_byte_array_set_size(reader->pending, 0);
+    g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "RPC frame of %zu bytes is %s %zu", found, what,
+                bound);
+}
+
+ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error)
+{
+    const GByteArray *in = reader->pending;
+    size_t limit = COLO_RPC_FRAME_MAX;
+    ColoRpcHeader header;
+    ColoRpcFrame *frame;
+    size_t length;
+
+    if (reader->broken) {
+        set_broken(reader, error, "after a frame outside of", 0, limit);
+        return NULL;
+    }
+    if (in->len < COLO_RPC_LENGTH_BYTES)
+        return NULL;
+    length = get32(in->data);
+    if (length < COLO_RPC_HEADER_BYTES) {
+        set_broken(reader, error, "below the header of", length, COLO_RPC_HEADER_BYTES);
+        return NULL;
+    }
+    if (length > limit) {
+        set_broken(reader, error, "above the limit of", length, limit);
+        return NULL;
+    }
+    if (in->len < COLO_RPC_HEADER_BYTES)
+        return NULL;
+    decode_header(in->data, &header);
+    if (reader->limit)
+        limit = MIN(limit, reader->limit(&header));
+    if (length > limit) {
+        set_broken(reader, error, "above the program's limit of", length, limit);
+        return NULL;
+    }
+    if (in->len < length)
+        return NULL;
+    frame = g_malloc(sizeof(*frame) + length - COLO_RPC_HEADER_BYTES);
+    frame->header = header;
+    frame->len = length - COLO_RPC_HEADER_BYTES;
+    memcpy(frame->body, in->data + COLO_RPC_HEADER_BYTES, frame->len);
+    g_byte_array_remove_range(reader->pending, 0, (guint)length);
+    return frame;
+}
