@@ -24,6 +24,8 @@
 typedef struct {
     const char *bridge;  /* Linux or OVS bridge; or NULL and ... */
     const char *network; /* ... a libvirt network of that host */
+    const char
+        *virtualport; /* "openvswitch" for an OVS bridge: added if the NIC has none; or NULL */
 } ColoNicSource;
 
 typedef struct {
@@ -52,9 +54,9 @@ typedef struct {
 } ColoSurvivorMap;
 
 /*
- * The clean definition that the survivor makes persistent after a takeover (virDomainDefineXML),
- * and with which virDomainUpdateDeviceFlags-free restarts work: sources of @map, no domain id, no
- * run-time data, no `-incoming` of ours; any other qemu:commandline stays, an empty one goes.
+ * The clean definition that the survivor makes persistent after a takeover (virDomainDefineXML):
+ * the sources of @map, no run-time data, no `-incoming defer` of ours; any other qemu:commandline
+ * stays, an empty one goes.
  */
 char *colo_survivor_xml(const char *xml, const ColoSurvivorMap *map, GError **error);
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Never: entities substituted, DTDs loaded, the network asked, messages on stderr. */
-#define PARSE_OPTIONS                                                                              \
+#define PARSE_OPTIONS \
     (XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_NOCDATA)
 
 /* The element's name is @name, compared as libxml2's type. */
@@ -153,4 +153,28 @@ void colo_xml_drop_children(xmlNode *node, const char *name)
         if (colo_xml_is(child, name))
             colo_xml_drop(child);
     }
+}
+
+xmlNode *colo_xml_add(xmlNode *parent, xmlNs *ns, const char *name)
+{
+    xmlNode *node = xmlNewDocNode(parent->doc, ns, (const xmlChar *)name, NULL);
+    xmlNode *last = xmlGetLastChild(parent);
+    if (last != NULL && !xmlIsBlankNode(last)) { /* not laid out in lines */
+        xmlAddChild(parent, node);
+        return node;
+    }
+
+    guint depth = 0;
+    for (const xmlNode *up = parent->parent; up && up->type == XML_ELEMENT_NODE; up = up->parent)
+        depth++;
+    g_autofree char *inner = g_strnfill(2 * (depth + 1), ' ');
+    g_autofree char *before = g_strdup_printf("\n%s", inner);
+    g_autofree char *after = g_strdup_printf("\n%.*s", (int)(2 * depth), inner);
+    if (last != NULL)
+        xmlNodeSetContent(last, (const xmlChar *)before);
+    else
+        xmlNodeAddContent(parent, (const xmlChar *)before);
+    xmlAddChild(parent, node);
+    xmlNodeAddContent(parent, (const xmlChar *)after);
+    return node;
 }

@@ -59,3 +59,7 @@ void colo_xml_drop(xmlNode *node);
 
 /* Drops every child element @name of @node. */
 void colo_xml_drop_children(xmlNode *node, const char *name);
+
+/* Appends a new element @name of namespace @ns (NULL: none) to @parent, indented like its
+ * siblings. Borrowed: the document owns it. */
+xmlNode *colo_xml_add(xmlNode *parent, xmlNs *ns, const char *name);
