@@ -74,13 +74,13 @@ now_ns(clockid_t clock)
 }
 
 /* 64 bits that differ between two copies of this machine: after a checkpoint both have the same
- * kernel generator, so the processor's counter is mixed in. */
+ * kernel generator, so the processor's counter is mixed in.  Never waits for entropy. */
 static uint64_t
 fresh(void)
 {
     uint64_t r = 0;
 
-    if (getrandom(&r, sizeof(r), 0) != sizeof(r))
+    if (getrandom(&r, sizeof(r), GRND_INSECURE) != sizeof(r))
         r = 0;
     r ^= __builtin_ia32_rdtsc() * 0x9e3779b97f4a7c15ULL;
     r = (r ^ (r >> 30)) * 0xbf58476d1ce4e5b9ULL;

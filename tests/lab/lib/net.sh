@@ -109,7 +109,8 @@ net_up() {
     ns_add client
     plug client eth0 vm
     # What the client captures is what was on the wire: whole checksums, one frame a segment.
-    ns_exec client ethtool -K eth0 tx off tso off gso off gro off > /dev/null 2>&1 ||
+    { ns_exec client ethtool -K eth0 tx off tso off gso off gro off &&
+        ns_exec switch ethtool -K vm-client tx off tso off gso off gro off; } > /dev/null 2>&1 ||
         note "warning: no ethtool; the client sees merged frames (apt-get install ethtool)"
     ip -n "$(ns_name client)" addr replace "$CLIENT_IP/24" dev eth0
     ip -n "$(ns_name client)" link set eth0 up
