@@ -5,8 +5,8 @@
 #   daemons.sh boot       all that start with the host
 # DAEMON: libvirtd, comparator, virtcolod.  Its listeners are those of the systemd units.
 set -u
+. "$(cd "$(dirname "$0")" && pwd)/lib/common.sh"
 . /run/lab/env
-. "$LAB_SRC/lib/common.sh"
 
 LIBVIRTD_WAIT_S=60
 STOP_WAIT_S=10
