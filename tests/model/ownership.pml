@@ -65,6 +65,10 @@ byte rg; bit rpaired; bit rown;
 /* CAS requests in flight, all of them expecting the present rg. */
 bit pCreate; bit pPair[2]; bit pTake[2]; bit pRenew[2];
 
+#ifdef WIPE
+byte pAgain[2];        /* create again at this generation, in flight */
+#endif
+
 byte st[2]; byte dst[2]; byte gen[2]; byte gate[2];
 bit q[2];              /* QEMU with this host's copy lives (running or stopped) */
 byte cmsg[2];          /* consent of generation n, in flight from this host; 0 none */
@@ -93,6 +97,10 @@ end:
         :: !wiped -> rg = 1; rpaired = 0; rown = 0
         :: wiped                        /* refused: the sender has seen a generation by now */
         fi }
+#ifdef WIPE
+    :: atomic { pAgain[0] && rg == 0 -> rg = pAgain[0]; rpaired = 0; rown = 0; pAgain[0] = 0 }
+    :: atomic { pAgain[1] && rg == 0 -> rg = pAgain[1]; rpaired = 0; rown = 1; pAgain[1] = 0 }
+#endif
     :: atomic { pPair[0] && rg && !rpaired && rown == 0 -> rpaired = 1; CLEAR_CAS }
     :: atomic { pPair[1] && rg && !rpaired && rown == 1 -> rpaired = 1; CLEAR_CAS }
     :: atomic { pTake[0] && rg && rpaired -> rg++; rpaired = 0; rown = 0; CLEAR_CAS }
@@ -120,6 +128,15 @@ end:
     /* [1] colo_arbiter_create(): only by a host that has never seen a generation. */
     :: atomic { st[h] == ALONE && gen[h] == 0 && rg == 0 && !pCreate && !wiped -> pCreate = 1 }
     :: atomic { st[h] == ALONE && gen[h] == 0 && HASREG(1) -> gen[h] = 1; dst[h] = D_ALONE }
+#endif
+#ifdef WIPE
+    /* [1] A lone owner may create a register that vanished, at its own generation. */
+    :: atomic { (st[h] == ALONE && q[h] && dst[h] == D_ALONE && gen[h] && rg == 0 && wiped
+        && !pAgain[h]) -> pAgain[h] = gen[h] }
+#ifdef BUG_RECREATE_BY_ANYONE
+    :: atomic { (st[h] == OUT && !q[h] && gen[h] && gen[h] < MAXG && rg == 0 && wiped) ->
+        rg = gen[h] + 1; rpaired = 0; rown = h }
+#endif
 #endif
     /* [3] Begin a session: hold, then cut the first checkpoint, in this order. The secondary drops any
      * older copy and stores the generation first. */
@@ -292,7 +309,8 @@ end:
     /* [12] colo_ownership_restart(): a rebooted host, or one whose QEMU died, that the register calls
      * lone owner: a CAS first, which kills every older request of its own still in flight. */
     :: atomic { (st[h] == OUT && rg && rg >= gen[h] && !rpaired && rown == h && rg < MAXG
-        && !(dst[h] == D_REL && rg == gen[h]) && dst[h] != D_ACC) ->
+        && !(rg == gen[h] && (dst[h] == D_REL || dst[h] == D_PAIRED || dst[h] == D_SECP
+            || dst[h] == D_TAKING)) && dst[h] != D_ACC) ->
         gen[h] = rg; dst[h] = D_ALONE;
 #ifdef BUG_RESTART_WITHOUT_CAS
         st[h] = ALONE; q[h] = 1; cov[h] = 1; SET_SOLE(h)
@@ -329,8 +347,12 @@ end:
 #endif
         ) ->
 #ifndef MANUALBE
+#ifdef BUG_OPERATOR_PLUS_ONE
+        if :: rg > gen[h] -> rg = rg + 1 :: else -> rg = gen[h] + 1 fi;
+#else
         /* + 2: above a consent that the dead host accepted and the register never learnt. */
         if :: rg > gen[h] -> rg = rg + 2 :: else -> rg = gen[h] + 2 fi;
+#endif
         rpaired = 0; rown = h; gen[h] = rg; CLEAR_CAS; pCreate = 0;
 #else
         gen[h] = gen[h] + 2;
