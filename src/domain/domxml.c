@@ -81,9 +81,18 @@ static uint64_t scaled_kib(const xmlNode *node)
         const char *unit;
         uint64_t bytes;
     } units[] = {
-        {"b", 1},          {"bytes", 1},      {"KB", 1000},          {"k", 1024},
-        {"KiB", 1024},     {"MB", 1000000},   {"M", 1 << 20},        {"MiB", 1 << 20},
-        {"GB", 1000000000}, {"G", 1ull << 30}, {"GiB", 1ull << 30},   {"T", 1ull << 40},
+        {"b", 1},
+        {"bytes", 1},
+        {"KB", 1000},
+        {"k", 1024},
+        {"KiB", 1024},
+        {"MB", 1000000},
+        {"M", 1 << 20},
+        {"MiB", 1 << 20},
+        {"GB", 1000000000},
+        {"G", 1ull << 30},
+        {"GiB", 1ull << 30},
+        {"T", 1ull << 40},
         {"TiB", 1ull << 40},
     };
     g_autofree char *text = colo_xml_text(node);
@@ -137,8 +146,7 @@ static ColoDiskInfo *parse_disk(const xmlNode *node)
     if (disk->alias != NULL)
         disk->qom_path = g_strdup_printf("/machine/peripheral/%s", disk->alias);
 
-    disk->readonly =
-        colo_xml_child(node, "readonly") != NULL || strcmp(disk->device, "cdrom") == 0;
+    disk->readonly = colo_xml_child(node, "readonly") != NULL || strcmp(disk->device, "cdrom") == 0;
     disk->shareable = colo_xml_child(node, "shareable") != NULL;
     disk->has_backing = colo_xml_find(node, "backingStore/source") != NULL;
     disk->replicated = !disk->readonly && strcmp(disk->device, "disk") == 0;
