@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Takeover and return to the plain graph, of steps-disk.h. */
+#include "domain/steps-disk-internal.h"
+
+#include "domain/steps-migrate.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#include <string.h>
+
+#define MERGE_POLL_US 10000u
+#define TAIL_POLL_US 5000u
+/* A guest that writes faster than the commit is stopped after this, so that it ends. */
+#define TAIL_READY_NS (30 * COLO_NS_PER_SEC)
+#define COMPLETE_TIMEOUT_MS 30000u
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ColoOverlayPaths, colo_overlay_paths_clear)
+
+/* Adds the tail nodes of all disks above their replication nodes; nothing uses them yet. */
+static gboolean add_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n, GError **error)
+{
+    g_autoptr(GHashTable) present = colo_disk_nodes(dom, error);
+
+    for (size_t i = 0; present && i < n; i++) {
+        g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disks[i].alias);
+        g_auto(ColoOverlayPaths) paths;
+
+        colo_overlay_paths_init(&paths, disks[i].copy);
+        if (!colo_disk_add_overlay(dom, COLO_NODE_TAIL, &disks[i], paths.tail, childs, present,
+                                   error))
+            return FALSE;
+    }
+    return present != NULL;
+}
+
+/* Gives the tails to the devices with the guest stopped. Devices that have them already are left,
+ * and so is the guest when all have: it may run again. */
+static gboolean insert_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n, GError **error)
+{
+    gboolean stopped = FALSE;
+
+    if (!add_tails(dom, disks, n, error))
+        return FALSE;
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disks[i].alias);
+        g_autofree char *top = colo_disk_top(dom, disks[i].alias, NULL, error);
+
+        if (!top)
+            return FALSE;
+        if (strcmp(top, tail) == 0)
+            continue;
+        if (!stopped && !colo_steps_stop(dom, error))
+            return FALSE;
+        stopped = TRUE;
+        if (!colo_disk_set_drive(dom, disks[i].alias, tail, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
+                                  gboolean with_tail, gboolean *tails, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    gboolean done = FALSE;
+
+    if (tails)
+        *tails = FALSE;
+    if (n == 0)
+        return TRUE;
+    if (!colo_steps_nbd_stop(dom, error))
+        return FALSE;
+    if (with_tail) {
+        done = insert_tails(dom, disks, n, &local);
+        if (!done)
+            colo_warn("takeover without third overlay: %s", local->message);
+    }
+    if (tails)
+        *tails = done;
+    return TRUE;
+}
+
+/* Child of the replication node @childs in query-blockstats: "#block..." or active while merging,
+ * COPY's node after it. NULL when the node is not there. Borrowed from @stats. */
+static const char *child_of_replication(JsonObject *stats, const char *childs)
+{
+    for (size_t i = 0;
+         json_object_is_type(stats, json_type_array) && i < json_object_array_length(stats); i++) {
+        JsonObject *one = json_object_array_get_idx(stats, i);
+
+        if (strcmp(colo_json_peek_string(one, "node-name", ""), childs) == 0)
+            return colo_json_peek_string(colo_json_peek(one, "parent"), "node-name", "");
+    }
+    return NULL;
+}
+
+gboolean colo_steps_merge_done(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
+                               gboolean *done, GError **error)
+{
+    g_autoptr(JsonObject) stats = colo_qmp(
+        dom, "query-blockstats", colo_json_build("query-nodes", "b", TRUE, NULL), -1, error);
+
+    if (!stats)
+        return FALSE;
+    *done = TRUE;
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disks[i].alias);
+        const char *child = child_of_replication(stats, childs);
+
+        /* No replication node: its disk has been returned already. */
+        if (child && strcmp(child, disks[i].node) != 0)
+            *done = FALSE;
+    }
+    return TRUE;
+}
+
+gboolean colo_steps_disk_phase(virDomainPtr dom, const ColoStepDisk *disk, ColoDiskPhase *phase,
+                               GError **error)
+{
+    static const char *const ours[] = {COLO_NODE_TAIL, COLO_NODE_CHILDS, COLO_NODE_ACTIVE,
+                                       COLO_NODE_HIDDEN, COLO_NODE_NULL};
+    g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disk->alias);
+    g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disk->alias);
+    g_autofree char *commit = colo_disk_node(COLO_JOB_COMMIT, disk->alias);
+    g_autofree char *top = colo_disk_top(dom, disk->alias, NULL, error);
+    g_autoptr(GHashTable) nodes = top ? colo_disk_nodes(dom, error) : NULL;
+    g_autoptr(JsonObject) job = NULL;
+    gboolean merged;
+
+    if (!nodes || !colo_steps_merge_done(dom, disk, 1, &merged, error))
+        return FALSE;
+    job = colo_disk_job(dom, commit, NULL);
+    if (job) {
+        *phase = COLO_DISK_TAIL;
+    } else if (strcmp(top, tail) == 0 || strcmp(top, childs) == 0) {
+        *phase = merged ? COLO_DISK_MERGED : COLO_DISK_CHAIN;
+    } else {
+        *phase = COLO_DISK_PLAIN;
+        for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
+            g_autofree char *name = colo_disk_node(ours[i], disk->alias);
+
+            if (g_hash_table_contains(nodes, name))
+                *phase = COLO_DISK_BETWEEN;
+        }
+    }
+    return TRUE;
+}
+
+/* What a return works with; the disks with a tail are told by @tail. */
+typedef struct {
+    virDomainPtr dom;
+    const ColoStepDisk *disks;
+    size_t n;
+    gboolean *tail;
+    const ColoReturnOptions *options;
+    ColoReturnReport *report;
+    gboolean was_running;
+    gboolean stopped; /* by us */
+    gboolean begun;   /* a disk may have left its chain: the guest must not go on before the end */
+    uint64_t stopped_at;
+} Return;
+
+static gboolean stop_guest(Return *r, GError **error)
+{
+    if (r->stopped)
+        return TRUE;
+    r->stopped_at = colo_clock_ns();
+    if (!colo_steps_stop(r->dom, error))
+        return FALSE;
+    r->stopped = TRUE;
+    return TRUE;
+}
+
+static gboolean cont_guest(Return *r, GError **error)
+{
+    if (!r->stopped)
+        return TRUE;
+    if ((r->was_running || r->options->force_cont) && !colo_steps_cont(r->dom, error))
+        return FALSE;
+    r->stopped = FALSE;
+    r->report->pause_ns += colo_clock_ns() - r->stopped_at;
+    return TRUE;
+}
+
+static gboolean is_cancelled(Return *r, GError **error)
+{
+    if (!r->options->cancelled || !g_atomic_int_get(r->options->cancelled))
+        return FALSE;
+    g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                "domain '%s': returning its disks was cancelled", virDomainGetName(r->dom));
+    return TRUE;
+}
+
+static gboolean wait_merge(Return *r, GError **error)
+{
+    uint64_t start = colo_clock_ns();
+    uint64_t limit = r->options->merge_timeout_ms * COLO_NS_PER_MS;
+
+    for (;;) {
+        gboolean done;
+
+        if (!colo_steps_merge_done(r->dom, r->disks, r->n, &done, error))
+            return FALSE;
+        r->report->merge_ns = colo_clock_ns() - start;
+        if (done)
+            return TRUE;
+        if (is_cancelled(r, error))
+            return FALSE;
+        if (limit && r->report->merge_ns >= limit) {
+            g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,
+                        "domain '%s': QEMU's merge of the overlays did not end within %u ms; the "
+                        "guest goes on, do not stop it without a repair",
+                        virDomainGetName(r->dom), r->options->merge_timeout_ms);
+            return FALSE;
+        }
+        g_usleep(r->stopped ? MERGE_POLL_US / 5 : MERGE_POLL_US);
+    }
+}
+
+/* Starts the commit of the tail of @disk into COPY unless it runs. */
+static gboolean start_commit(Return *r, const ColoStepDisk *disk, GError **error)
+{
+    g_autofree char *id = colo_disk_node(COLO_JOB_COMMIT, disk->alias);
+    g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disk->alias);
+    g_autoptr(GError) local = NULL;
+    g_autoptr(JsonObject) job = colo_disk_job(r->dom, id, &local);
+
+    if (local) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return FALSE;
+    }
+    if (job)
+        return TRUE;
+    /* Active commit (block/mirror.c, commit_active_start()): ready, then completed by hand. */
+    return colo_qmp_run(r->dom, "block-commit",
+                        colo_json_build("job-id", "s", id, "device", "s", tail, "top-node", "s",
+                                        tail, "base-node", "s", disk->node, NULL),
+                        error);
+}
+
+/* Waits until the commit of @disk is ready; stops the guest when it does not converge. */
+static gboolean wait_ready(Return *r, const ColoStepDisk *disk, uint64_t give_up, GError **error)
+{
+    g_autofree char *id = colo_disk_node(COLO_JOB_COMMIT, disk->alias);
+
+    for (;;) {
+        g_autoptr(GError) local = NULL;
+        g_autoptr(JsonObject) job = colo_disk_job(r->dom, id, &local);
+
+        if (!job) {
+            if (local)
+                g_propagate_error(error, g_steal_pointer(&local));
+            else
+                g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                            "domain '%s': the commit of disk '%s' ended before it was ready",
+                            virDomainGetName(r->dom), disk->alias);
+            return FALSE;
+        }
+        if (colo_json_peek_bool(job, "ready", FALSE))
+            return TRUE;
+        if (is_cancelled(r, error) || (colo_clock_ns() >= give_up && !stop_guest(r, error)))
+            return FALSE;
+        g_usleep(TAIL_POLL_US);
+    }
+}
+
+/* Commits the tails into their copies; at the end the guest is stopped and on the copies. */
+static gboolean commit_tails(Return *r, GError **error)
+{
+    uint64_t start = colo_clock_ns();
+
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->tail[i] && !start_commit(r, &r->disks[i], error))
+            return FALSE;
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->tail[i] && !wait_ready(r, &r->disks[i], start + TAIL_READY_NS, error))
+            return FALSE;
+    }
+    r->report->tail_ns = colo_clock_ns() - start;
+    if (!stop_guest(r, error))
+        return FALSE;
+    for (size_t i = 0; i < r->n; i++) {
+        g_autofree char *id = colo_disk_node(COLO_JOB_COMMIT, r->disks[i].alias);
+
+        /* The job's progress is up to 100 ms old (block/mirror.c, mirror_run()): only its
+         * completion proves that COPY has everything. */
+        r->begun |= r->tail[i];
+        if (r->tail[i] && (!colo_qmp_run(r->dom, "block-job-complete",
+                                         colo_json_build("device", "s", id, NULL), error) ||
+                           !colo_disk_wait_job_gone(r->dom, id, COMPLETE_TIMEOUT_MS, error)))
+            return FALSE;
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        g_autofree char *top = colo_disk_top(r->dom, r->disks[i].alias, NULL, error);
+
+        if (!top)
+            return FALSE;
+        if (r->tail[i] && strcmp(top, r->disks[i].node) != 0) {
+            g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                        "domain '%s': the commit of disk '%s' failed, it is still on '%s'",
+                        virDomainGetName(r->dom), r->disks[i].alias, top);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean delete_nodes(Return *r, GError **error)
+{
+    static const char *const order[] = {COLO_NODE_NULL, COLO_NODE_TAIL, COLO_NODE_CHILDS,
+                                        COLO_NODE_ACTIVE, COLO_NODE_HIDDEN};
+
+    for (size_t i = 0; i < r->n; i++) {
+        for (size_t k = 0; k < G_N_ELEMENTS(order); k++) {
+            if (!colo_disk_delete_node(r->dom, order[k], r->disks[i].alias, error))
+                return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* With the guest stopped by us or before: everything between the merge's end and cont. */
+static gboolean finish_stopped(Return *r, GError **error)
+{
+    gboolean done;
+
+    if (!stop_guest(r, error) || !colo_steps_merge_done(r->dom, r->disks, r->n, &done, error))
+        return FALSE;
+    if (!done) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INTERNAL,
+                    "domain '%s': the merge is not at its end, its disks were not returned",
+                    virDomainGetName(r->dom));
+        return FALSE;
+    }
+    /* softmmu/cpus.c, do_vm_stop(): flushes all nodes also when the guest is stopped already; COPY
+     * must be on its medium before the overlays are declared dead. */
+    if (!colo_steps_stop(r->dom, error) ||
+        !r->options->mark_dead(COLO_OVERLAY_CHAIN | COLO_OVERLAY_TAIL, r->options->data, error))
+        return FALSE;
+    r->begun = TRUE;
+    for (size_t i = 0; i < r->n; i++) {
+        if (!colo_disk_swap_to_plain(r->dom, &r->disks[i], error))
+            return FALSE;
+    }
+    return cont_guest(r, error);
+}
+
+/* Finds which disks are on a tail, and whether the guest runs. */
+static gboolean look(Return *r, gboolean *any_tail, gboolean *any_without, GError **error)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, r->disks[i].alias);
+        g_autofree char *top = colo_disk_top(r->dom, r->disks[i].alias, NULL, error);
+
+        if (!top)
+            return FALSE;
+        r->tail[i] = strcmp(top, tail) == 0;
+        *any_tail |= r->tail[i];
+        *any_without |= !r->tail[i];
+    }
+    return colo_steps_is_running(r->dom, &r->was_running, error);
+}
+
+gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
+                                const ColoReturnOptions *options, ColoReturnReport *report,
+                                GError **error)
+{
+    g_autofree gboolean *tail = g_new0(gboolean, n + 1);
+    ColoReturnReport unused;
+    Return r = {dom, disks, n, tail, options, report ? report : &unused, FALSE, FALSE, FALSE, 0};
+    gboolean any_tail = FALSE, any_without = FALSE;
+
+    memset(r.report, 0, sizeof(*r.report));
+    if (n == 0)
+        return TRUE;
+    if (!look(&r, &any_tail, &any_without, error))
+        return FALSE;
+    if (any_without && colo_steps_overlay_bytes(disks, n) <= COLO_STEPS_MERGE_STOPPED_MAX &&
+        !stop_guest(&r, error))
+        return FALSE;
+    if (!wait_merge(&r, error) || (any_tail && !commit_tails(&r, error)) ||
+        !finish_stopped(&r, error)) {
+        if (!r.begun)
+            cont_guest(&r, NULL);
+        else if (r.stopped)
+            g_prefix_error(error, "the guest stays stopped, or it could lose writes; repeat: ");
+        return FALSE;
+    }
+    return delete_nodes(&r, error);
+}
