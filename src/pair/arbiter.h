@@ -30,7 +30,8 @@ typedef struct {
     char *owner;     /* host name */
     ColoRegisterMode mode;
     char *attempt;    /* uuid of the CAS that wrote it */
-    int64_t revision; /* back-end's version of the value; for the back-end only */
+    int64_t revision; /* the back-end's: version of the value */
+    char *raw;        /* the back-end's: the value as it was read; else NULL */
 } ColoRegister;
 
 ColoRegister *colo_register_copy(const ColoRegister *reg);

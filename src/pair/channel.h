@@ -34,12 +34,13 @@
 #define COLO_CHANNEL_MAX_WORKERS 8u   /* requests of peers that run at once */
 #define COLO_CHANNEL_MAX_REQUESTS 64u /* running or queued, all peers of a server */
 #define COLO_CHANNEL_MAX_CALLS 256u   /* unanswered calls of one channel */
-#define COLO_CHANNEL_MAX_UNSENT (4u * 1024u * 1024u) /* bytes queued to a peer that does not read \
-                                                      */
+#define COLO_CHANNEL_MAX_UNSENT                                       \
+    (4u * 1024u * 1024u) /* bytes queued to a peer that does not read \
+                          */
 
 /* What a host says of itself in hello, and what is known of it from its connection. */
 typedef struct {
-    unsigned version; /* of the control protocol */
+    unsigned version; /* of the control protocol; of ourselves, 0: COLO_CHANNEL_VERSION */
     char *software;   /* "libvirt-colo 0.1.0" */
     char *host;       /* host name as used in pairs and registers */
     char *host_uuid;  /* libvirt's host uuid */
@@ -67,7 +68,7 @@ typedef struct ColoChannel ColoChannel;
 
 /*
  * Serves connections of @listen_fd (a listening TCP socket, taken over also on failure). @self is
- * what we say of ourselves (copied; version, address, dn ignored). NULL and @error when the
+ * what we say of ourselves (copied; address and dn are ignored). NULL and @error when the
  * certificates cannot be loaded.
  */
 ColoChannelServer *colo_channel_server_new(const ColoTlsConfig *tls, const ColoPeerInfo *self,

@@ -83,7 +83,7 @@ typedef struct {
     char *issuer;       /* DN, RFC 4514 */
     char **names;       /* DNS names and IP addresses of the SAN, else the CN; never NULL */
     int64_t activation; /* seconds since the epoch, from here on it is valid */
-    int64_t expiry;     /* seconds since the epoch; for a CRL the next update, -1: none */
+    int64_t expiry;     /* seconds since the epoch */
 } ColoCertInfo;
 
 /* Reads the first certificate of PEM @file; NULL and @error (COLO_ERROR_AUTH) names file and cause.

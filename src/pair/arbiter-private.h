@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a back-end of the arbiter implements. The rules of each CAS are in arbiter.c, the same for
+ * all; a back-end reads and swaps. */
+#pragma once
+
+#include "pair/arbiter.h"
+
+/* Outcome of one compare-and-swap. */
+typedef enum {
+    COLO_SWAP_DONE,
+    COLO_SWAP_MISMATCH, /* surely not applied: the register is no longer what was expected */
+    COLO_SWAP_UNKNOWN,  /* may have been, or may yet be, applied */
+} ColoSwap;
+
+typedef struct {
+    /* As colo_arbiter_read(), with the deadline (colo_clock_ns()). */
+    ColoArbiterRead (*read)(void *backend, const char *uuid, uint64_t deadline_ns,
+                            ColoRegister **reg, GError **error);
+    /* @expected NULL: absent. @wanted NULL: remove. @current is set with MISMATCH when there is a
+     * register. @error with every outcome but DONE. */
+    ColoSwap (*swap)(void *backend, const char *uuid, const ColoRegister *expected,
+                     const ColoRegister *wanted, uint64_t deadline_ns, ColoRegister **current,
+                     GError **error);
+    void (*free)(void *backend);
+} ColoArbiterBackend;
+
+extern const ColoArbiterBackend colo_arbiter_etcd;
+void *colo_arbiter_etcd_new(const ColoArbiterConfig *config, GError **error);
