@@ -29,7 +29,8 @@ typedef enum {
     COLO_VERDICT_RELEASED, /* the frame just fed left, possibly with held ones before it */
     COLO_VERDICT_HELD,     /* it waits for its twin or a commit */
     COLO_VERDICT_DIVERGED, /* held, and the copies differ: only a checkpoint can free the flow */
-    COLO_VERDICT_TAKEN,    /* a frame of the secondary was taken in (or dropped as not needed) */
+    COLO_VERDICT_TAKEN,    /* a frame of the secondary was taken in (or dropped as not needed), or
+                              a malformed frame of either side was dropped and counted */
     COLO_VERDICT_FULL,     /* a limit is reached: the frame was NOT taken; ask for a checkpoint and
                               feed it again after the commit, or drop it and count it */
 } ColoVerdict;
@@ -39,18 +40,26 @@ typedef enum {
 typedef enum {
     COLO_COUNT_PRIMARY_FRAMES,
     COLO_COUNT_SECONDARY_FRAMES,
-    COLO_COUNT_RELEASED_EQUAL,      /* I1 (a) */
-    COLO_COUNT_RELEASED_COMMIT,     /* I1 (b) */
-    COLO_COUNT_RELEASED_ALONE,      /* I1 (c) */
-    COLO_COUNT_DIVERGED_PAYLOAD,    /* TCP stream bytes differ */
-    COLO_COUNT_DIVERGED_FLAGS,      /* RST or FIN on one side only, other position */
-    COLO_COUNT_DIVERGED_CONTENT,    /* other protocols: bytes differ */
-    COLO_COUNT_DROPPED_STALE,       /* secondary frame of an older epoch (rule 6) */
+    COLO_COUNT_RELEASED_EQUAL,   /* I1 (a) */
+    COLO_COUNT_RELEASED_COMMIT,  /* I1 (b) */
+    COLO_COUNT_RELEASED_ALONE,   /* I1 (c) */
+    COLO_COUNT_DIVERGED_PAYLOAD, /* TCP stream bytes differ */
+    COLO_COUNT_DIVERGED_FLAGS,   /* SYN, FIN, RST or headers differ, or are at another place */
+    COLO_COUNT_DIVERGED_CONTENT, /* other protocols: bytes differ */
+    COLO_COUNT_DROPPED_STALE,    /* secondary frame of an older epoch (rule 6) */
     COLO_COUNT_DROPPED_MALFORMED,
-    COLO_COUNT_FULL_FRAMES,         /* COLO_VERDICT_FULL for want of arena or slots */
+    COLO_COUNT_FULL_FRAMES, /* COLO_VERDICT_FULL for want of arena or slots */
     COLO_COUNT_FULL_FLOWS,
+    COLO_COUNT_DROPPED_QUIESCED, /* held frames that colo_compare_drop_all() dropped */
+    COLO_COUNT_CLAMPED_ACK,      /* left with the secondary's lower ACK */
+    COLO_COUNT_STRIPPED_SACK,    /* left without SACK blocks that the secondary has not got */
+    COLO_COUNT_OWED_ACK,         /* pure ACKs made to follow a clamped one */
     COLO_COUNT_LAST
 } ColoCompareCounter;
+
+/* Longest frame with its vnet header: a GSO segment of 64 KiB and headers. Longer ones are
+ * malformed. */
+#define COLO_COMPARE_FRAME_MAX (65536u + 256u)
 
 /* Bounds (I8); 0 takes the default that compare.c names with its reason. */
 typedef struct {
@@ -59,9 +68,9 @@ typedef struct {
     uint32_t flows;
 } ColoCompareLimits;
 
-/* Called for each frame that may leave, in order. @frame (with @vnet bytes of vnet header before
- * it inside @len) is valid during the call only and may have been rewritten (clamped ACK,
- * checksum adjusted). */
+/* Called for each frame that may leave, in order; must not call back into the core. @frame (with
+ * @vnet bytes of vnet header before it inside @len) is valid during the call only and may have been
+ * rewritten (clamped ACK, checksum adjusted). */
 typedef void (*ColoReleaseFunc)(void *opaque, uint8_t nic, const uint8_t *frame, size_t len,
                                 size_t vnet);
 
@@ -81,10 +90,17 @@ ColoVerdict colo_compare_secondary(ColoCompare *compare, uint8_t nic, const uint
  * of the secondary of epochs < @epoch are forgotten. */
 void colo_compare_commit(ColoCompare *compare, uint64_t epoch);
 
-/* Sole ownership: everything that is held leaves, the secondary's frames are forgotten. */
+/* Whether frames that come in from now on are compared (true after colo_compare_new()). With
+ * false, as when pairing has just begun and the secondary runs no copy yet, a primary frame is
+ * freed by a commit only and the secondary's are dropped. Frames held already keep their rule. */
+void colo_compare_set_comparing(ColoCompare *compare, bool comparing);
+
+/* Sole ownership: everything that is held leaves. All flows, epochs and commits are forgotten, so
+ * that frames may go another way from now on and epochs may start again. */
 void colo_compare_release_all(ColoCompare *compare);
 
-/* Quiesced: everything that is held is dropped and counted. Returns the number of frames. */
+/* Quiesced: everything that is held is dropped and counted, and all is forgotten as above. Returns
+ * the number of frames. */
 uint64_t colo_compare_drop_all(ColoCompare *compare);
 
 /* A checkpoint is needed because a flow has diverged. */
@@ -93,6 +109,7 @@ bool colo_compare_diverged(const ColoCompare *compare);
 /* When the oldest held primary frame came in (now_ns of its call), or 0 when none is held. */
 uint64_t colo_compare_oldest_ns(const ColoCompare *compare);
 
+/* Held primary frames and their bytes. */
 void colo_compare_held(const ColoCompare *compare, uint64_t *frames, uint64_t *bytes);
 uint64_t colo_compare_counter(const ColoCompare *compare, ColoCompareCounter which);
 const char *colo_compare_counter_name(ColoCompareCounter which);

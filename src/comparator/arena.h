@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Bounded memory for held frames: one mapping made at start, cut into blocks of powers of two
+ * (buddy system, Knuth TAOCP 1, 2.5), so that frames may be given back in any order and neighbours
+ * join again. No call but colo_arena_init() asks the system for memory. Not thread safe.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A pure ACK with a vnet header takes 66-100 bytes: the smallest block. */
+#define COLO_ARENA_MIN_SHIFT 7u
+/* A GSO frame (COLO_COMPARE_FRAME_MAX, 64 KiB and headers) must fit: the largest block. */
+#define COLO_ARENA_MAX_SHIFT 17u
+#define COLO_ARENA_ORDERS (COLO_ARENA_MAX_SHIFT - COLO_ARENA_MIN_SHIFT + 1)
+
+typedef struct ColoArenaNode ColoArenaNode;
+
+typedef struct {
+    uint8_t *base;
+    size_t size;   /* bytes, a multiple of the largest block */
+    size_t used;   /* bytes in blocks handed out */
+    uint8_t *tags; /* one a smallest block: order, and whether it is free */
+    ColoArenaNode *free[COLO_ARENA_ORDERS];
+} ColoArena;
+
+/* @bytes is rounded up to whole largest blocks. False when memory is missing. */
+bool colo_arena_init(ColoArena *arena, size_t bytes);
+void colo_arena_clear(ColoArena *arena);
+
+/* @len bytes (1 to 1 << COLO_ARENA_MAX_SHIFT), aligned to a smallest block; NULL when no block of
+ * that size is left. At most COLO_ARENA_ORDERS steps, as is giving back. */
+uint8_t *colo_arena_alloc(ColoArena *arena, size_t len);
+void colo_arena_release(ColoArena *arena, uint8_t *block);

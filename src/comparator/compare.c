@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Theory of operation. Each frame is parsed once (frame.h), finds its flow and lies in a slot
+ * (flow.h) that points at the caller's bytes; then the flow's first held frame is checked, and the
+ * next, as long as they may leave. Only a slot that is still wanted after that is copied into the
+ * arena: with the twin waiting, a primary frame leaves without having been copied.
+ *
+ * TCP goes by tcp.h. Every other flow is compared frame by frame: the first held frame of the
+ * primary leaves with an equal frame of the secondary. When the secondary has produced frames of
+ * the same epoch in that flow, but not this one, the copies have diverged; when it has produced
+ * none, the frame waits, and the caller's timer (colo_compare_oldest_ns) bounds that. An order that
+ * differs within TWIN_SCAN frames is no divergence: networks reorder datagrams.
+ *
+ * A flow that has diverged stays so, with all that follows, until a commit frees the frame.
+ */
+#include "comparator/compare.h"
+#include "comparator/tcp.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* 16 MiB hold 100 ms, the default checkpoint period, of 1 Gbit/s: more would only add latency to
+ * what has to wait anyway. */
+#define ARENA_DEFAULT (16u * 1024u * 1024u)
+/* As many half-kilobyte frames as fill a third of that; full frames take 2 KiB each, so small ones
+ * get two slots for each block of that size. */
+#define FRAMES_DEFAULT 16384u
+/* A busy server's live connections; idle flows give way, at 0.7 KiB each. */
+#define FLOWS_DEFAULT 8192u
+/* Frames of the secondary that one of the primary is compared with in a flow that is no stream. */
+#define TWIN_SCAN 64u
+
+struct ColoCompare {
+    ColoStore store;
+    ColoReleaseFunc release;
+    void *opaque;
+    bool comparing;
+    uint64_t committed;       /* newest epoch of colo_compare_commit() */
+    uint64_t primary_epoch;   /* newest seen */
+    uint64_t secondary_epoch; /* newest seen */
+    uint32_t diverged;        /* flows */
+    uint64_t counters[COLO_COUNT_LAST];
+    ColoSlot incoming;                       /* the frame being fed */
+    uint8_t scratch[COLO_COMPARE_FRAME_MAX]; /* a copy to change, of a frame that is not stored */
+};
+
+static const char *const counter_names[COLO_COUNT_LAST] = {
+    [COLO_COUNT_PRIMARY_FRAMES] = "primary-frames",
+    [COLO_COUNT_SECONDARY_FRAMES] = "secondary-frames",
+    [COLO_COUNT_RELEASED_EQUAL] = "released-equal",
+    [COLO_COUNT_RELEASED_COMMIT] = "released-commit",
+    [COLO_COUNT_RELEASED_ALONE] = "released-alone",
+    [COLO_COUNT_DIVERGED_PAYLOAD] = "diverged-payload",
+    [COLO_COUNT_DIVERGED_FLAGS] = "diverged-flags",
+    [COLO_COUNT_DIVERGED_CONTENT] = "diverged-content",
+    [COLO_COUNT_DROPPED_STALE] = "dropped-stale",
+    [COLO_COUNT_DROPPED_MALFORMED] = "dropped-malformed",
+    [COLO_COUNT_FULL_FRAMES] = "full-frames",
+    [COLO_COUNT_FULL_FLOWS] = "full-flows",
+    [COLO_COUNT_DROPPED_QUIESCED] = "dropped-quiesced",
+    [COLO_COUNT_CLAMPED_ACK] = "clamped-ack",
+    [COLO_COUNT_STRIPPED_SACK] = "stripped-sack",
+    [COLO_COUNT_OWED_ACK] = "owed-ack",
+};
+
+ColoCompare *colo_compare_new(const ColoCompareLimits *limits, ColoReleaseFunc release,
+                              void *opaque)
+{
+    ColoCompare *c = calloc(1, sizeof(*c));
+    size_t arena = limits && limits->arena_bytes ? limits->arena_bytes : ARENA_DEFAULT;
+    uint32_t frames = limits && limits->frames ? limits->frames : FRAMES_DEFAULT;
+    uint32_t flows = limits && limits->flows ? limits->flows : FLOWS_DEFAULT;
+
+    if (!c)
+        return NULL;
+    if (!colo_store_init(&c->store, arena, frames, flows)) {
+        free(c);
+        return NULL;
+    }
+    c->release = release;
+    c->opaque = opaque;
+    c->comparing = true;
+    return c;
+}
+
+void colo_compare_free(ColoCompare *c)
+{
+    if (!c)
+        return;
+    colo_store_clear(&c->store);
+    free(c);
+}
+
+void colo_compare_set_comparing(ColoCompare *c, bool comparing)
+{
+    c->comparing = comparing;
+}
+
+static void undiverge(ColoCompare *c, ColoFlow *flow)
+{
+    if (flow->diverged) {
+        flow->diverged = false;
+        c->diverged--;
+    }
+}
+
+/* After a clamped ACK with nothing behind it in the flow, the full one is owed. Without room for it
+ * the peer's retransmission asks for it. */
+static void owe_ack(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot, const uint8_t *frame)
+{
+    ColoSlot *ack = colo_slot_new(&c->store, slot->info.payload_at);
+
+    if (!ack)
+        return;
+    colo_tcp_make_owed_ack(ack, slot, frame);
+    colo_slot_insert(&c->store, flow, ack, COLO_SLOT_HELD, NULL);
+    c->counters[COLO_COUNT_OWED_ACK]++;
+}
+
+/* The first held frame of @flow leaves, for the reason that @why counts, changed as @plan (NULL:
+ * not at all) says. */
+static void let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why, const ColoAckPlan *plan)
+{
+    ColoSlot *slot = flow->primary.first;
+    const ColoFrameInfo *info = &slot->info;
+    uint8_t *frame = slot->data;
+
+    if (plan && (plan->clamp || plan->strip_sack)) {
+        if (!slot->stored) {
+            memcpy(c->scratch, slot->data, slot->len);
+            frame = c->scratch;
+        }
+        colo_tcp_apply_plan(frame, slot->vnet, info, plan);
+        c->counters[COLO_COUNT_CLAMPED_ACK] += plan->clamp;
+        c->counters[COLO_COUNT_STRIPPED_SACK] += plan->strip_sack;
+    }
+    c->counters[why]++;
+    c->release(c->opaque, flow->key.nic, frame, slot->len, slot->vnet);
+    undiverge(c, flow);
+    if (info->tcp) {
+        colo_tcp_released(&c->store, flow, slot, plan ? plan->ack : info->ack,
+                          plan ? plan->window : info->window);
+        if (plan && plan->clamp && !slot->next)
+            owe_ack(c, flow, slot, frame);
+    }
+    colo_slot_retire(&c->store, slot);
+}
+
+static void discard(ColoCompare *c, ColoSlot *slot)
+{
+    colo_slot_remove(&c->store, slot);
+    colo_slot_free(&c->store, slot);
+}
+
+typedef enum { CHECK_LEAVE, CHECK_WAIT, CHECK_DIVERGED } Check;
+
+static Check check_content(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot)
+{
+    ColoSlot *twin = flow->twins.first;
+    bool contradicted = false;
+
+    for (unsigned i = 0; twin && i < TWIN_SCAN; i++, twin = twin->next) {
+        if (twin->epoch != slot->epoch)
+            continue;
+        if (twin->vnet == slot->vnet &&
+            colo_frame_equal(slot->data, slot->len, &slot->info, twin->data, twin->len, &twin->info,
+                             slot->vnet)) {
+            discard(c, twin);
+            return CHECK_LEAVE;
+        }
+        contradicted = true;
+    }
+    return contradicted ? CHECK_DIVERGED : CHECK_WAIT;
+}
+
+/* May @slot, a held frame of @flow, leave? @diverged: what to count when the copies differ. */
+static Check check(ColoCompare *c, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *plan,
+                   ColoCompareCounter *diverged)
+{
+    if (slot->uncompared)
+        return CHECK_WAIT;
+    if (!slot->info.tcp) {
+        memset(plan, 0, sizeof(*plan));
+        *diverged = COLO_COUNT_DIVERGED_CONTENT;
+        return check_content(c, flow, slot);
+    }
+    switch (colo_tcp_check(&c->store, flow, slot, plan)) {
+    case COLO_TCP_LEAVE:
+        return CHECK_LEAVE;
+    case COLO_TCP_WAIT:
+        return CHECK_WAIT;
+    case COLO_TCP_DIVERGED_PAYLOAD:
+        *diverged = COLO_COUNT_DIVERGED_PAYLOAD;
+        return CHECK_DIVERGED;
+    case COLO_TCP_DIVERGED_FLAGS:
+        break;
+    }
+    *diverged = COLO_COUNT_DIVERGED_FLAGS;
+    return CHECK_DIVERGED;
+}
+
+/* Lets go of as many frames of @flow as may leave. */
+static void advance(ColoCompare *c, ColoFlow *flow)
+{
+    ColoCompareCounter diverged = COLO_COUNT_DIVERGED_CONTENT;
+    ColoAckPlan plan;
+
+    while (!flow->diverged && flow->primary.first) {
+        ColoSlot *slot = flow->primary.first;
+        Check answer = check(c, flow, slot, &plan, &diverged);
+
+        if (answer == CHECK_WAIT && slot->synthetic && slot->next) {
+            /* An owed ACK does not stand in the way: what follows carries it too. */
+            answer = check(c, flow, slot->next, &plan, &diverged);
+            if (answer == CHECK_WAIT)
+                return;
+            discard(c, slot);
+        }
+        if (answer == CHECK_WAIT)
+            return;
+        if (answer == CHECK_LEAVE) {
+            let_go(c, flow, COLO_COUNT_RELEASED_EQUAL, &plan);
+            continue;
+        }
+        flow->diverged = true;
+        c->diverged++;
+        c->counters[diverged]++;
+    }
+}
+
+/* Makes the frame ready that is being fed; NULL when it is malformed or no flow is left, with the
+ * verdict. */
+static ColoSlot *take_in(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet,
+                         uint64_t epoch, uint64_t now_ns, ColoFlow **flow, ColoVerdict *verdict)
+{
+    ColoSlot *slot = &c->incoming;
+    ColoFlowKey key;
+
+    if (len > COLO_COMPARE_FRAME_MAX ||
+        !colo_frame_parse(frame, len, vnet, nic, &c->store.secret, &key, &slot->info)) {
+        c->counters[COLO_COUNT_DROPPED_MALFORMED]++;
+        *verdict = COLO_VERDICT_TAKEN;
+        return NULL;
+    }
+    *flow = colo_flow_get(&c->store, &key);
+    if (!*flow) {
+        c->counters[COLO_COUNT_FULL_FLOWS]++;
+        *verdict = COLO_VERDICT_FULL;
+        return NULL;
+    }
+    colo_tcp_committed(*flow, c->committed);
+    slot->flow = NULL;
+    slot->data = (uint8_t *)(uintptr_t)frame; /* never written: only a stored or copied one is */
+    slot->len = len;
+    slot->vnet = vnet;
+    slot->epoch = epoch;
+    slot->now_ns = now_ns;
+    slot->incarnation = 0;
+    slot->matched = 0;
+    slot->stored = false;
+    slot->synthetic = false;
+    slot->new_connection = false;
+    slot->uncompared = !c->comparing;
+    return slot;
+}
+
+ColoVerdict colo_compare_primary(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len,
+                                 size_t vnet, uint64_t epoch, uint64_t now_ns)
+{
+    ColoTcpPrimary newest, before;
+    ColoVerdict verdict;
+    ColoFlow *flow;
+    ColoSlot *slot;
+
+    c->counters[COLO_COUNT_PRIMARY_FRAMES]++;
+    /* Epochs do not go back; a caller's slip may hold a frame longer, never less. */
+    if (epoch < c->primary_epoch)
+        epoch = c->primary_epoch;
+    c->primary_epoch = epoch;
+    slot = take_in(c, nic, frame, len, vnet, epoch, now_ns, &flow, &verdict);
+    if (!slot)
+        return verdict;
+    newest = flow->tcp.newest;
+    before = flow->tcp.before;
+    if (slot->info.tcp)
+        colo_tcp_note_primary(flow, slot);
+    colo_slot_insert(&c->store, flow, slot, COLO_SLOT_HELD, flow->primary.last);
+    if (epoch < c->committed) { /* it was on its way when the commit came */
+        while (flow->primary.first && flow->primary.first->epoch < c->committed)
+            let_go(c, flow, COLO_COUNT_RELEASED_COMMIT, NULL);
+        flow->base_committed = 0;
+        colo_tcp_committed(flow, c->committed);
+    } else if (slot->prev == NULL || slot->prev->synthetic) {
+        advance(c, flow);
+    }
+    if (!slot->flow) {
+        verdict = COLO_VERDICT_RELEASED;
+    } else if (colo_slot_keep(&c->store, slot)) {
+        verdict = flow->diverged ? COLO_VERDICT_DIVERGED : COLO_VERDICT_HELD;
+    } else {
+        if (flow->primary.first == slot)
+            undiverge(c, flow);
+        colo_slot_remove(&c->store, slot);
+        flow->tcp.newest = newest;
+        flow->tcp.before = before;
+        c->counters[COLO_COUNT_FULL_FRAMES]++;
+        verdict = COLO_VERDICT_FULL;
+    }
+    colo_flow_settle(&c->store, flow);
+    return verdict;
+}
+
+ColoVerdict colo_compare_secondary(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len,
+                                   size_t vnet, uint64_t epoch, uint64_t now_ns)
+{
+    ColoVerdict verdict = COLO_VERDICT_TAKEN;
+    ColoFlow *flow;
+    ColoSlot *slot;
+    bool diverged;
+
+    c->counters[COLO_COUNT_SECONDARY_FRAMES]++;
+    if (epoch < c->committed || epoch < c->secondary_epoch) {
+        c->counters[COLO_COUNT_DROPPED_STALE]++;
+        return COLO_VERDICT_TAKEN;
+    }
+    c->secondary_epoch = epoch;
+    if (!c->comparing)
+        return COLO_VERDICT_TAKEN;
+    slot = take_in(c, nic, frame, len, vnet, epoch, now_ns, &flow, &verdict);
+    if (!slot)
+        return verdict;
+    diverged = flow->diverged;
+    if (diverged && flow->primary.first->epoch >= epoch) {
+        colo_flow_settle(&c->store, flow);
+        return COLO_VERDICT_TAKEN; /* only a commit helps, and after it this is stale */
+    }
+    if (slot->info.tcp)
+        colo_tcp_note_secondary(&c->store, flow, slot);
+    else
+        colo_slot_insert(&c->store, flow, slot, COLO_SLOT_TWIN, flow->twins.last);
+    advance(c, flow);
+    if (slot->flow && !colo_slot_keep(&c->store, slot)) {
+        colo_slot_remove(&c->store, slot);
+        c->counters[COLO_COUNT_FULL_FRAMES]++;
+        verdict = COLO_VERDICT_FULL;
+    } else if (flow->diverged && !diverged) {
+        verdict = COLO_VERDICT_DIVERGED;
+    }
+    colo_flow_settle(&c->store, flow);
+    return verdict;
+}
+
+/* Chains the flows that hold primary frames, in the order of their first ones. */
+static ColoFlow *flows_with_held(ColoCompare *c)
+{
+    ColoFlow *first = NULL, **last = &first;
+
+    for (ColoSlot *slot = c->store.held.first; slot; slot = slot->newer) {
+        if (slot->prev)
+            continue;
+        *last = slot->flow;
+        last = &slot->flow->todo;
+    }
+    *last = NULL;
+    return first;
+}
+
+/* Forgets the secondary's frames of epochs < @epoch. */
+static void forget_secondary(ColoCompare *c, uint64_t epoch)
+{
+    ColoSlot *slot = c->store.secondary.first, *next;
+
+    for (; slot; slot = next) {
+        ColoFlow *flow = slot->flow;
+
+        next = slot->newer;
+        if (slot->epoch >= epoch)
+            continue;
+        discard(c, slot);
+        colo_flow_settle(&c->store, flow);
+    }
+}
+
+void colo_compare_commit(ColoCompare *c, uint64_t epoch)
+{
+    ColoFlow *flow, *next;
+
+    if (epoch <= c->committed)
+        return;
+    c->committed = epoch;
+    forget_secondary(c, epoch);
+    for (flow = flows_with_held(c); flow; flow = next) {
+        next = flow->todo;
+        while (flow->primary.first && flow->primary.first->epoch < epoch)
+            let_go(c, flow, COLO_COUNT_RELEASED_COMMIT, NULL);
+        colo_tcp_committed(flow, epoch);
+        advance(c, flow);
+        colo_flow_settle(&c->store, flow);
+    }
+}
+
+/* Every flow empty and unknown, as after colo_compare_new(). */
+static void forget_all(ColoCompare *c)
+{
+    while (c->store.secondary.first) {
+        ColoFlow *flow = c->store.secondary.first->flow;
+
+        discard(c, c->store.secondary.first);
+        colo_flow_settle(&c->store, flow);
+    }
+    colo_store_forget(&c->store);
+    c->committed = 0;
+    c->primary_epoch = 0;
+    c->secondary_epoch = 0;
+}
+
+void colo_compare_release_all(ColoCompare *c)
+{
+    ColoFlow *flow, *next;
+
+    for (flow = flows_with_held(c); flow; flow = next) {
+        next = flow->todo;
+        while (flow->primary.first)
+            let_go(c, flow, COLO_COUNT_RELEASED_ALONE, NULL);
+        colo_flow_settle(&c->store, flow);
+    }
+    forget_all(c);
+}
+
+uint64_t colo_compare_drop_all(ColoCompare *c)
+{
+    uint64_t dropped = 0;
+
+    for (ColoSlot *slot; (slot = c->store.held.first); dropped++) {
+        ColoFlow *flow = slot->flow;
+
+        undiverge(c, flow);
+        discard(c, slot);
+        colo_flow_settle(&c->store, flow);
+    }
+    c->counters[COLO_COUNT_DROPPED_QUIESCED] += dropped;
+    forget_all(c);
+    return dropped;
+}
+
+bool colo_compare_diverged(const ColoCompare *c)
+{
+    return c->diverged > 0;
+}
+
+uint64_t colo_compare_oldest_ns(const ColoCompare *c)
+{
+    return c->store.held.first ? c->store.held.first->now_ns : 0;
+}
+
+void colo_compare_held(const ColoCompare *c, uint64_t *frames, uint64_t *bytes)
+{
+    if (frames)
+        *frames = c->store.held.count;
+    if (bytes)
+        *bytes = c->store.held_bytes;
+}
+
+uint64_t colo_compare_counter(const ColoCompare *c, ColoCompareCounter which)
+{
+    return which < COLO_COUNT_LAST ? c->counters[which] : 0;
+}
+
+const char *colo_compare_counter_name(ColoCompareCounter which)
+{
+    return which < COLO_COUNT_LAST ? counter_names[which] : NULL;
+}

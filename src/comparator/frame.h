@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the compare core reads out of one frame: the flow it belongs to, how it is compared, and for
+ * TCP the fields of the segment. Pure functions; every offset counts from the frame's first byte,
+ * the vnet header included. Nothing here trusts the frame: what cannot be parsed is compared byte
+ * by byte.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* TCP flags (RFC 9293 3.1). */
+#define COLO_TCP_FIN 0x01u
+#define COLO_TCP_SYN 0x02u
+#define COLO_TCP_RST 0x04u
+#define COLO_TCP_PSH 0x08u
+#define COLO_TCP_ACK 0x10u
+#define COLO_TCP_URG 0x20u
+#define COLO_TCP_ECE 0x40u
+#define COLO_TCP_CWR 0x80u
+
+/* Fields of the virtio-net header that matter here (virtio 1.2, 5.1.6). */
+#define COLO_VNET_FLAGS 0u
+#define COLO_VNET_NEEDS_CSUM 1u
+#define COLO_VNET_GSO_TYPE 1u
+#define COLO_VNET_GSO_SIZE 4u
+#define COLO_VNET_MIN 10u
+
+/* No option of that kind. */
+#define COLO_TCP_NO_WSCALE 0xffu
+
+/* Everything that two frames share when they belong to one flow. All bytes count, padding is 0. */
+typedef struct {
+    uint8_t nic;
+    uint8_t kind; /* of the parse: TCP, UDP, fragment...; keeps unlike things apart */
+    uint8_t protocol;
+    uint8_t tags; /* number of VLAN tags */
+    uint16_t tci[2];
+    uint16_t ethertype;
+    uint16_t port[2];
+    uint8_t pad[2];
+    uint8_t address[32]; /* source and destination, or the two MACs */
+} ColoFlowKey;
+
+/* What must be the same on every segment around the stream: MACs, DSCP, TTL, IP flags, options.
+ * Not in it: ECN bits, which tell of congestion and retransmission (RFC 3168 6.1.5), not content.
+ */
+typedef struct {
+    uint8_t macs[12];
+    uint8_t dscp;
+    uint8_t ttl;
+    uint8_t flags; /* reserved, DF, MF */
+    uint8_t ihl;
+    uint64_t options; /* keyed hash of the IPv4 options, 0 when there are none */
+} ColoEnvelope;
+
+typedef struct {
+    bool tcp;      /* compared as a stream; otherwise byte by byte without the masked fields */
+    uint8_t masks; /* 16-bit fields at mask[] are ignored in the comparison of content */
+    uint32_t mask[3];
+
+    /* TCP only from here. */
+    bool twin; /* SYN, RST or unusual: wants one frame of the secondary that is the same */
+    uint8_t flags;
+    uint8_t wscale; /* shift count offered, or COLO_TCP_NO_WSCALE */
+    uint8_t sacks;  /* SACK blocks */
+    uint16_t window;
+    uint32_t tcp_at;
+    uint32_t header_len; /* of TCP, with options */
+    uint32_t payload_at;
+    uint32_t payload_len;
+    uint32_t seq;     /* of the payload's first byte; of the SYN when there is one */
+    uint32_t ack;     /* 0 without the flag */
+    uint32_t ts_at;   /* of the timestamp option's 8 bytes, 0: none */
+    uint32_t sack_at; /* of the SACK option's kind byte, 0: none */
+    ColoEnvelope envelope;
+} ColoFrameInfo;
+
+typedef struct {
+    uint64_t k0;
+    uint64_t k1;
+} ColoHashKey;
+
+/* SipHash-1-3 (Aumasson, Bernstein 2012) of @len bytes: guests choose addresses and ports, so the
+ * table's hash has a secret. */
+uint64_t colo_frame_hash(const ColoHashKey *secret, const void *data, size_t len);
+
+/* Fills @key and @info. False when @len does not hold a vnet header of @vnet bytes and an
+ * Ethernet header. */
+bool colo_frame_parse(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic,
+                      const ColoHashKey *secret, ColoFlowKey *key, ColoFrameInfo *info);
+
+/* Same content: equal but for the masked fields (IPv4 identification and checksum, UDP checksum)
+ * and for the vnet header, of which only the way to segment counts: it makes the datagrams. */
+bool colo_frame_equal(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_info, const uint8_t *b,
+                      size_t b_len, const ColoFrameInfo *b_info, size_t vnet);
+
+/* Two TCP frames of kind twin are the same but for IPv4 identification, checksums, window, PSH,
+ * ECE and CWR (on a SYN these count: ECN is negotiated there), timestamps, and the acknowledgement
+ * of a segment that is neither SYN nor RST. @any_seq: nor does the sequence number count. */
+bool colo_frame_tcp_twin(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_info,
+                         const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info, bool any_seq);
+
+bool colo_envelope_equal(const ColoEnvelope *a, const ColoEnvelope *b);
+
+/* Big-endian fields. */
+static inline uint16_t colo_get16(const uint8_t *p)
+{
+    return (uint16_t)((p[0] << 8) | p[1]);
+}
+
+static inline uint32_t colo_get32(const uint8_t *p)
+{
+    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
+}
+
+static inline void colo_put16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static inline void colo_put32(uint8_t *p, uint32_t v)
+{
+    colo_put16(p, (uint16_t)(v >> 16));
+    colo_put16(p + 2, (uint16_t)v);
+}
+
+/* Sequence numbers wrap on purpose (RFC 9293 3.4): a is before b when less than 2^31 behind it. */
+static inline bool colo_seq_before(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) < 0;
+}
+
+static inline bool colo_seq_beq(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) <= 0;
+}

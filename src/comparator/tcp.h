@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * TCP in the compare core (RFC 9293, 7323, 2018): what the two copies of a guest say on one
+ * connection, compared as streams in sequence space. The secondary's sequence numbers come already
+ * shifted into the primary's space (QEMU, net/filter-rewriter.c), except on a SYN-ACK, from which
+ * the rewriter learns the shift: there they may differ.
+ *
+ * tcp-stream.c: may a segment's sequence space leave?
+ *   - Payload: each byte is in [released.low, released.high), or the secondary produced it in the
+ *     same epoch. What left before and is still in the history must be the same again; bytes older
+ *     than the history leave by position alone, since TCP may not change them (RFC 9293 3.8.1).
+ *   - FIN: the secondary's is at the same place. SYN, RST and unusual segments (urgent data,
+ * unknown options, ...): the secondary produced one that is the same.
+ *   - A pure ACK carries no content; it must lie where the stream is.
+ *   - Not content: IPv4 identification, checksums, window, PSH, timestamps, ECN bits, segmentation,
+ *     and when and how often something is acknowledged.
+ *
+ * tcp-ack.c: may its acknowledgement leave? (I1: never beyond the secondary's own.)
+ *   - A segment with payload or FIN that may leave otherwise has its ACK clamped to the secondary's
+ *     and SACK blocks that the secondary has not got taken out. The window grows by as much, so
+ * that its right edge never shrinks; where that cannot be had the segment waits.
+ *   - A pure ACK waits. Clamped, it would be a duplicate ACK, and three of them make the peer
+ *     retransmit (RFC 5681 3.2); and the secondary's own ACK, which frees it, is on its way.
+ *   - After a clamped ACK the full one is owed: a pure ACK is made and held like one of the
+ *     primary's, unless later segments carry it. Else the peer would wait for its timer.
+ *
+ * A connection's incarnation is the number of SYNs with a new sequence number in an epoch so far,
+ * counted on both sides: frames of unlike incarnations are no twins.
+ */
+#pragma once
+
+#include "comparator/flow.h"
+
+typedef enum {
+    COLO_TCP_LEAVE,
+    COLO_TCP_WAIT,
+    COLO_TCP_DIVERGED_PAYLOAD,
+    COLO_TCP_DIVERGED_FLAGS,
+} ColoTcpAnswer;
+
+/* How a segment is to be changed before it leaves. */
+typedef struct {
+    bool clamp; /* @ack and @window replace the segment's */
+    bool strip_sack;
+    uint32_t ack;
+    uint16_t window;
+} ColoAckPlan;
+
+/* Frames of the secondary that wait for an equal one of the primary: handshakes and resets come one
+ * by one, and what piles up here (retransmitted SYNs) is never asked for. The oldest gives way. */
+#define COLO_TWINS_MAX 64u
+
+/* Brings @flow up to date with the newest commit; call it before anything else here. */
+void colo_tcp_committed(ColoFlow *flow, uint64_t committed);
+
+/* Takes note of a frame as it comes in, and sets its incarnation. */
+void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot);
+/* Inserts @slot where it is wanted; nowhere (slot->flow stays NULL) when it holds no content or
+ * only what has left. */
+void colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot);
+
+/* The first held frame of @flow (or the one after an owed ACK). On LEAVE @plan is filled in, and
+ * the twin of a SYN, RST or unusual segment is used up. */
+ColoTcpAnswer colo_tcp_check(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *plan);
+
+/* Takes note that @slot left, with the acknowledgement and window given. */
+void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, uint32_t ack,
+                       uint16_t window);
+
+/* True when the acknowledgements of @slot may leave, as @plan says. */
+bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *plan);
+
+/* Changes @frame as @plan says, checksum included (RFC 1624; a partial one covers addresses only
+ * and stays). */
+void colo_tcp_apply_plan(uint8_t *frame, size_t vnet, const ColoFrameInfo *info,
+                         const ColoAckPlan *plan);
+
+/* Makes @ack, a stored slot with room for all headers, the pure ACK owed after @slot (whose frame
+ * is @frame as it left). */
+void colo_tcp_make_owed_ack(ColoSlot *ack, const ColoSlot *slot, const uint8_t *frame);
+
+/* Takes note of the secondary's SACK blocks. */
+void colo_tcp_note_sack(ColoTcpSecondary *secondary, const ColoSlot *slot);
+
+/* The secondary's word counts for @slot. */
+static inline bool colo_tcp_same_time(const ColoTcpSecondary *secondary, const ColoSlot *slot)
+{
+    return secondary->valid && secondary->epoch == slot->epoch &&
+           secondary->incarnation == slot->incarnation;
+}
+
+/* End of the payload in sequence space. */
+static inline uint32_t colo_tcp_end(const ColoFrameInfo *info)
+{
+    return info->seq + info->payload_len;
+}
