@@ -306,8 +306,9 @@ gboolean colo_command_validate(const char *name, JsonObject *args, GError **erro
     const ColoArg *arg;
 
     if (!command) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown command '%s'",
-                    name ? name : "");
+        g_autofree char *shown = g_strescape(name ? name : "", NULL);
+
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown command '%s'", shown);
         return FALSE;
     }
     if (args && !json_object_is_type(args, json_type_object)) {
@@ -330,8 +331,10 @@ gboolean colo_command_validate(const char *name, JsonObject *args, GError **erro
         (void)value;
         arg = colo_command_find_arg(command, key);
         if (!arg || arg->local) {
+            g_autofree char *shown = g_strescape(key, NULL);
+
             g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "%s: unknown argument '%s'",
-                        name, key);
+                        name, shown);
             return FALSE;
         }
         if (!check_arg(command, arg, args, error))
