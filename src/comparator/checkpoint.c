@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Carries QEMU's migration stream in transparent mode: bytes go on as they come, and their
+ * messages are read on the way. Everything before CHECKPOINT_READY is the initial migration: the
+ * primary's QEMU writes nothing between its end and READY (QEMU 7.2, migration/colo.c
+ * colo_process_checkpoint()), so the forward parser begins with the first byte after READY.
+ *
+ * The migration socket has real back-pressure: only QEMU's migration thread waits on it.
+ */
+#include "comparator/session.h"
+
+#include "util/clock.h"
+
+static void mark_unknown(ColoSession *session, const char *direction)
+{
+    if (session->unknown)
+        return;
+    session->unknown = true;
+    colo_session_log(session, LOG_ERR,
+                     "unknown checkpoint stream (%s): no commit can be read from it any more",
+                     direction);
+    colo_session_event(session, "stream-down", "stream", "s", "checkpoint", "reason", "s",
+                       "unknown checkpoint stream", NULL);
+    colo_takeover_update(session);
+}
+
+static void forward_event(ColoSession *session, ColoForwardEvent event)
+{
+    switch (event) {
+    case COLO_FORWARD_NOTHING:
+        break;
+    case COLO_FORWARD_REQUEST:
+        session->running = true;
+        session->sent = session->received = false;
+        break;
+    case COLO_FORWARD_SEND:
+        if (!session->config.primary)
+            break;
+        /* The vCPUs stand and all that they sent lies in the sockets: it belongs to the epoch
+         * that ends here. */
+        colo_packets_drain(session);
+        session->epoch++;
+        colo_packets_tell(session, COLO_RECORD_EPOCH);
+        break;
+    case COLO_FORWARD_COMPLETE:
+        session->sent = true;
+        break;
+    case COLO_FORWARD_UNKNOWN:
+        mark_unknown(session, "forward");
+        break;
+    }
+}
+
+static void read_forward(ColoSession *session, const uint8_t *data, size_t len)
+{
+    size_t at = 0;
+
+    while (at < len && session->ready && !session->unknown) {
+        ColoForwardEvent event;
+
+        at += colo_forward_feed(&session->forward, data + at, len - at, &event);
+        forward_event(session, event);
+    }
+}
+
+/* I1 (b): the secondary holds checkpoint session->epoch. */
+static void commit(ColoSession *session)
+{
+    session->committed = session->epoch;
+    session->received = true;
+    if (!session->config.primary)
+        return;
+    if (session->gate == COLO_GATE_HOLD) {
+        session->commit_due = session->epoch;
+    } else {
+        if (session->gate == COLO_GATE_PAIRED)
+            session->comparing = true;
+        colo_compare_commit(session->compare, session->epoch);
+    }
+    colo_session_event(session, "committed", "epoch", "u", session->epoch, "pause-ns", "u",
+                       colo_clock_ns() - session->reply_ns, NULL);
+}
+
+static void loaded(ColoSession *session)
+{
+    uint64_t pause = colo_clock_ns() - session->reply_ns;
+
+    session->loaded = session->epoch;
+    session->running = false;
+    session->pauses[session->n_pauses++ % COLO_SESSION_PAUSES] = pause;
+    if (session->config.primary) {
+        colo_wanted_loaded(session);
+    } else {
+        colo_packets_open_input(session);
+        for (unsigned i = 0; i < session->config.n_disks; i++)
+            colo_disk_space(session, i);
+        colo_packets_tell(session, COLO_RECORD_LOADED);
+    }
+    colo_session_event(session, "loaded", "epoch", "u", session->loaded, "pause-ns", "u", pause,
+                       NULL);
+    colo_takeover_update(session);
+}
+
+/* True when @event may come in the present state of the forward stream. */
+static bool answer_fits(const ColoSession *session, ColoReturnEvent event)
+{
+    switch (event) {
+    case COLO_RETURN_REPLY:
+        return session->running && !session->sent;
+    case COLO_RETURN_RECEIVED:
+        return session->running && session->sent;
+    case COLO_RETURN_LOADED:
+        return session->running && session->received;
+    default:
+        return true;
+    }
+}
+
+static void return_event(ColoSession *session, ColoReturnEvent event)
+{
+    if (!answer_fits(session, event))
+        event = COLO_RETURN_UNKNOWN;
+    switch (event) {
+    case COLO_RETURN_NOTHING:
+        break;
+    case COLO_RETURN_READY:
+        /* What was mirrored until now is in the initial migration. */
+        if (session->config.primary)
+            colo_packets_drain(session);
+        session->ready = true;
+        colo_session_event(session, "colo-ready", NULL);
+        if (session->config.primary)
+            colo_wanted_update(session);
+        break;
+    case COLO_RETURN_REPLY:
+        session->reply_ns = colo_clock_ns();
+        if (session->config.primary)
+            break;
+        /* The secondary's vCPUs stand: rule 6. */
+        colo_packets_drain(session);
+        session->epoch++;
+        colo_packets_tell(session, COLO_RECORD_EPOCH);
+        break;
+    case COLO_RETURN_RECEIVED:
+        commit(session);
+        break;
+    case COLO_RETURN_LOADED:
+        loaded(session);
+        break;
+    case COLO_RETURN_UNKNOWN:
+        mark_unknown(session, "return path");
+        break;
+    }
+}
+
+static void read_return(ColoSession *session, const uint8_t *data, size_t len)
+{
+    size_t at = 0;
+
+    while (at < len && !session->unknown) {
+        ColoReturnEvent event;
+
+        at += colo_return_feed(&session->back, data + at, len - at, &event);
+        return_event(session, event);
+    }
+}
+
+void colo_checkpoint_from_qemu(ColoSession *session, const uint8_t *data, size_t len)
+{
+    ColoStream *stream;
+
+    if (session->config.primary) {
+        read_forward(session, data, len);
+        session->stats[COLO_STAT_CHECKPOINT_BYTES] += len;
+    } else {
+        read_return(session, data, len);
+    }
+    stream = colo_session_stream(session, COLO_STREAM_CHECKPOINT);
+    /* Fails only when the stream has just gone, or the gate is shut: checkpoint_space() keeps
+     * room for a whole read. */
+    if (stream)
+        (void)colo_stream_put(stream, data, len);
+    colo_checkpoint_space(session);
+}
+
+void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t len)
+{
+    ColoChannel *migration = session->channels[COLO_CHANNEL_MIGRATION][0];
+
+    if (session->frozen || !migration)
+        return;
+    if (session->config.primary) {
+        read_return(session, data, len);
+    } else {
+        read_forward(session, data, len);
+        session->stats[COLO_STAT_CHECKPOINT_BYTES] += len;
+    }
+    /* An event above may have ended the channel. */
+    migration = session->channels[COLO_CHANNEL_MIGRATION][0];
+    if (migration)
+        (void)colo_channel_put(migration, data, len);
+    colo_checkpoint_space(session);
+}
+
+void colo_checkpoint_space(ColoSession *session)
+{
+    ColoStream *any = session->streams[COLO_STREAM_CHECKPOINT];
+    ColoStream *stream = colo_session_stream(session, COLO_STREAM_CHECKPOINT);
+    ColoChannel *migration = session->channels[COLO_CHANNEL_MIGRATION][0];
+
+    if (migration && session->config.primary)
+        colo_channel_pause(migration, !stream || colo_stream_space(stream) < COLO_CHANNEL_CHUNK);
+    /* The secondary's words are always read: a takeover waits for LOADED without any stream. */
+    else if (migration)
+        colo_channel_pause(migration, stream && !session->shut &&
+                                          colo_stream_space(stream) < COLO_CHANNEL_CHUNK);
+    if (any)
+        colo_stream_pause(any, session->frozen || !migration ||
+                                   colo_channel_space(migration) < COLO_STREAM_CHUNK);
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One protected domain's data plane on this host: its streams to the peer, its channels to QEMU,
+ * its gate and its epochs. The session owns its streams and channels. One thread.
+ *
+ * Epoch k is the execution between RESUME(k) and STOP(k+1); the initial migration is checkpoint 0,
+ * complete when CHECKPOINT_READY goes back. The primary enters k at VMSTATE_SEND of checkpoint k,
+ * the secondary at its REPLY; checkpoint k is committed at RECEIVED and loaded at LOADED.
+ *
+ * Who does what: packets.c frames and the packet stream; checkpoint.c the migration channel;
+ * disk.c the NBD channels; heartbeat.c silence; wanted.c asks for checkpoints; gate.c what may
+ * leave; takeover.c; attach.c makes streams and channels; stats.c tells.
+ */
+#pragma once
+
+#include "comparator/channel.h"
+#include "comparator/checkpoint-stream.h"
+#include "comparator/compare.h"
+#include "comparator/loop.h"
+#include "comparator/protocol.h"
+#include "comparator/record.h"
+#include "comparator/request.h"
+#include "comparator/stream.h"
+#include "util/json.h"
+#include "util/log.h"
+
+/* Sessions of one comparator: a host that protects more than this is far out of 2-core pairs'
+ * memory; each costs some MiB. */
+#define COLO_SESSION_MAX 64
+/* Output that waits for the peer: 30 ms at 1 Gbit/s for packets. */
+#define COLO_SESSION_PACKETS_RING (4u << 20)
+#define COLO_SESSION_STREAM_RING (1u << 20)
+/* Output that waits for QEMU. */
+#define COLO_SESSION_FRAMES_RING (2u << 20)
+#define COLO_SESSION_RAW_RING (256u << 10)
+/* Held frames (I4): 64 MiB are half a second at 1 Gbit/s; half of it asks for a checkpoint. */
+#define COLO_SESSION_HELD_BYTES ((size_t)64 << 20)
+#define COLO_SESSION_HELD_FRAMES 65536u
+#define COLO_SESSION_FLOWS 8192u
+/* Mirrored input that waits for its epoch at the secondary (rule 5). */
+#define COLO_SESSION_INPUT_RING (4u << 20)
+/* An answer that the secondary has not given by then is not coming soon. */
+#define COLO_SESSION_UNANSWERED_NS (UINT64_C(20) * 1000000u)
+/* Pauses remembered for the statistics. */
+#define COLO_SESSION_PAUSES 512
+
+/* Streams by number: packets, checkpoint, then the disks. */
+enum { COLO_STREAM_PACKETS, COLO_STREAM_CHECKPOINT, COLO_STREAM_DISK };
+#define COLO_SESSION_STREAMS (COLO_STREAM_DISK + COLO_CMP_MAX_DISKS)
+
+/* Kinds of channels; those of a NIC or disk come once for each. */
+typedef enum {
+    COLO_CHANNEL_MIRROR,
+    COLO_CHANNEL_OUT,
+    COLO_CHANNEL_RELEASE,
+    COLO_CHANNEL_IN,
+    COLO_CHANNEL_MIGRATION,
+    COLO_CHANNEL_NBD,
+    COLO_CHANNEL_KINDS,
+} ColoChannelKind;
+
+/* Counters beside the compare core's. Names in stats.c. */
+typedef enum {
+    COLO_STAT_INPUT_FRAMES,          /* mirrored to the peer, or fed to QEMU */
+    COLO_STAT_INPUT_DROPPED_FULL,    /* a ring was full: the copies will differ */
+    COLO_STAT_INPUT_DROPPED_STALE,   /* older than the loaded checkpoint */
+    COLO_STAT_INPUT_DROPPED_NO_PEER, /* no packet stream */
+    COLO_STAT_OUTPUT_FRAMES,         /* read from QEMU */
+    COLO_STAT_OUTPUT_BYTES,
+    COLO_STAT_OUTPUT_PASSED,         /* alone: left at once */
+    COLO_STAT_OUTPUT_DROPPED_CLOSED, /* gate closed */
+    COLO_STAT_OUTPUT_DROPPED_FULL,   /* core or ring full */
+    COLO_STAT_CONFIRM_DROPPED,       /* secondary output that the peer was not or need not be told */
+    COLO_STAT_RELEASED,              /* put before QEMU to leave */
+    COLO_STAT_CHECKPOINT_BYTES,
+    COLO_STAT_DISK_BYTES_TO_PEER,
+    COLO_STAT_DISK_BYTES_FROM_PEER,
+    COLO_STAT_WANTED_DIVERGED, /* checkpoints asked for, by reason */
+    COLO_STAT_WANTED_UNANSWERED,
+    COLO_STAT_WANTED_QUEUE,
+    COLO_STAT_WANTED_PAIRED,
+    COLO_STAT_OVERFLOWS,
+    COLO_STAT_HEARTBEATS_SENT,
+    COLO_STAT_HEARTBEATS_HEARD,
+    COLO_STAT_LAST
+} ColoStat;
+
+typedef enum {
+    COLO_WANTED_NONE,
+    COLO_WANTED_DIVERGED,
+    COLO_WANTED_UNANSWERED,
+    COLO_WANTED_QUEUE,
+    COLO_WANTED_PAIRED,
+} ColoWanted;
+
+typedef struct ColoSession ColoSession;
+
+/* What a session asks of the program around it. */
+typedef struct {
+    ColoLoop *loop;
+    /* Sends an event to the controller, if there is one; takes @event over. */
+    void (*event)(void *opaque, JsonObject *event);
+    /* The answer to a takeover-prepare or gate request that was put off: @error NULL means
+     * success with @result. Takes both over. */
+    void (*answer)(void *opaque, uint64_t token, JsonObject *result, GError *error);
+    void *opaque;
+} ColoSessionHost;
+
+struct ColoSession {
+    const ColoSessionHost *host;
+    ColoSessionConfig config;
+    ColoLogContext log;
+
+    ColoGate gate;
+    bool shut;       /* secondary: confirmations have ended for good (I3) */
+    bool comparing;  /* primary: paired, and a commit has passed since */
+    bool was_paired; /* primary */
+
+    uint64_t epoch, committed, loaded;
+    uint64_t commit_due; /* committed while the gate was "hold": applied on "paired" */
+    bool ready;          /* CHECKPOINT_READY has gone back */
+    bool unknown;        /* the checkpoint stream is none that we know */
+    bool running;        /* between REQUEST and LOADED */
+    bool sent;           /* the whole forward part of the running checkpoint has been seen */
+    bool received;       /* its RECEIVED as well */
+    ColoForwardParser forward;
+    ColoReturnParser back;
+
+    ColoStream *streams[COLO_SESSION_STREAMS];
+    ColoChannel *channels[COLO_CHANNEL_KINDS][COLO_CMP_MAX_DISKS];
+    ColoRecordReader records;
+    ColoCompare *compare; /* primary */
+    ColoRing input;       /* secondary: input that waits for its epoch, as records */
+
+    /* heartbeat.c */
+    ColoTimer beat;
+    uint64_t heard_ns;
+    bool silent;
+
+    /* wanted.c */
+    ColoTimer wanted_timer;
+    ColoWanted wanted;
+    bool kicked;
+    uint64_t kicked_ns;
+    bool queue_pressed; /* a frame was refused: ask whatever is held */
+
+    /* takeover.c */
+    bool taking_over, frozen; /* frozen: nothing more is fed to QEMU */
+    uint64_t takeover_token;
+
+    /* gate.c */
+    ColoTimer gate_timer;
+    uint64_t gate_token, gate_limit_ns;
+    bool gate_pending;
+
+    uint64_t stats[COLO_STAT_LAST];
+    uint64_t pauses[COLO_SESSION_PAUSES]; /* ns */
+    uint64_t n_pauses;                    /* since the session was made */
+    uint64_t reply_ns;                    /* when the running checkpoint's REPLY passed */
+    uint64_t overflow_told_ns;            /* events of overflow are limited in rate */
+};
+
+/* session.c */
+ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConfig *config,
+                              GError **error);
+void colo_session_free(ColoSession *session);
+/* Sends the event NAME with uuid, generation and (key, "s" or "u", value) triples up to a NULL key. */
+void colo_session_event(ColoSession *session, const char *name, const char *key, ...);
+/* Counts and tells that the bound @limit of @queue was reached (I8); told at most 10 times a
+ * second. */
+void colo_session_overflow(ColoSession *session, const char *queue, uint64_t limit);
+void colo_session_log(ColoSession *session, int priority, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+static inline bool colo_session_is_primary(const ColoSession *session)
+{
+    return session->config.primary;
+}
+/* The stream if it is UP, else NULL. */
+ColoStream *colo_session_stream(ColoSession *session, unsigned number);
+
+/* attach.c */
+/* Number of the stream called @name, or -1. */
+int colo_session_stream_number(const ColoSession *session, const char *name);
+void colo_session_stream_name(const ColoSession *session, unsigned number, char name[48]);
+/* True when the session's role has a channel @name. */
+bool colo_session_channel_find(const ColoSession *session, const char *name, ColoChannelKind *kind,
+                               unsigned *index);
+void colo_session_channel_name(const ColoSession *session, ColoChannelKind kind, unsigned index,
+                               char name[48]);
+/* Both take @fd over, also on failure. */
+gboolean colo_session_attach_peer(ColoSession *session, const char *stream, int fd, GError **error);
+gboolean colo_session_attach_local(ColoSession *session, const char *channel, int fd,
+                                   GError **error);
+/* Secondary: a stream that the peer has opened and authenticated; taken over. */
+void colo_session_adopt(ColoSession *session, ColoStream *stream);
+void colo_session_drop_stream(ColoSession *session, unsigned number, const char *reason);
+void colo_session_drop_channel(ColoSession *session, ColoChannelKind kind, unsigned index);
+
+/* packets.c */
+void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_t *frame,
+                        size_t len, size_t vnet);
+void colo_packets_stream(ColoSession *session, const uint8_t *data, size_t len);
+void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len,
+                          size_t vnet);
+/* Reads what QEMU wrote on every packet channel until they are empty. */
+void colo_packets_drain(ColoSession *session);
+/* Secondary: feeds the input whose epoch is loaded now, forgets what is older. */
+void colo_packets_open_input(ColoSession *session);
+/* Sends a record without payload. */
+void colo_packets_tell(ColoSession *session, ColoRecordType type);
+
+/* checkpoint.c */
+void colo_checkpoint_from_qemu(ColoSession *session, const uint8_t *data, size_t len);
+void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t len);
+/* A ring has become smaller: resumes what was paused. */
+void colo_checkpoint_space(ColoSession *session);
+
+/* disk.c */
+void colo_disk_from_qemu(ColoSession *session, unsigned disk, const uint8_t *data, size_t len);
+void colo_disk_from_peer(ColoSession *session, unsigned disk, const uint8_t *data, size_t len);
+void colo_disk_space(ColoSession *session, unsigned disk);
+
+/* heartbeat.c */
+void colo_heartbeat_start(ColoSession *session);
+void colo_heartbeat_heard(ColoSession *session);
+
+/* wanted.c (primary) */
+/* Looks whether a checkpoint is wanted and asks, or arms the timer that will. Cheap. */
+void colo_wanted_update(ColoSession *session);
+void colo_wanted_kicked(ColoSession *session);
+/* A checkpoint has been loaded: earlier kicks are used up. */
+void colo_wanted_loaded(ColoSession *session);
+const char *colo_wanted_name(ColoWanted wanted);
+
+/* gate.c */
+/* Puts @mode in force. TRUE with @result: it is in force. TRUE with *result NULL: the answer
+ * comes later by host->answer with @token. FALSE and @error: nothing changed. */
+gboolean colo_gate_set(ColoSession *session, ColoGate mode, uint64_t token, JsonObject **result,
+                       GError **error);
+
+/* takeover.c: as colo_gate_set(). */
+gboolean colo_takeover_prepare(ColoSession *session, uint64_t token, JsonObject **result,
+                               GError **error);
+/* Something has changed that a waiting takeover may have waited for. */
+void colo_takeover_update(ColoSession *session);
+
+/* stats.c */
+JsonObject *colo_session_stats(ColoSession *session);

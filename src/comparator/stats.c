@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a session tells about itself: "stats" and "inventory". */
+#include "comparator/session.h"
+
+#include "util/clock.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const stat_names[COLO_STAT_LAST] = {
+    [COLO_STAT_INPUT_FRAMES] = "input-frames",
+    [COLO_STAT_INPUT_DROPPED_FULL] = "input-dropped-full",
+    [COLO_STAT_INPUT_DROPPED_STALE] = "input-dropped-stale",
+    [COLO_STAT_INPUT_DROPPED_NO_PEER] = "input-dropped-no-peer",
+    [COLO_STAT_OUTPUT_FRAMES] = "output-frames",
+    [COLO_STAT_OUTPUT_BYTES] = "output-bytes",
+    [COLO_STAT_OUTPUT_PASSED] = "output-passed",
+    [COLO_STAT_OUTPUT_DROPPED_CLOSED] = "output-dropped-closed",
+    [COLO_STAT_OUTPUT_DROPPED_FULL] = "output-dropped-full",
+    [COLO_STAT_CONFIRM_DROPPED] = "confirmations-dropped",
+    [COLO_STAT_RELEASED] = "released",
+    [COLO_STAT_CHECKPOINT_BYTES] = "checkpoint-bytes",
+    [COLO_STAT_DISK_BYTES_TO_PEER] = "disk-bytes-to-peer",
+    [COLO_STAT_DISK_BYTES_FROM_PEER] = "disk-bytes-from-peer",
+    [COLO_STAT_WANTED_DIVERGED] = "wanted-diverged",
+    [COLO_STAT_WANTED_UNANSWERED] = "wanted-unanswered",
+    [COLO_STAT_WANTED_QUEUE] = "wanted-queue",
+    [COLO_STAT_WANTED_PAIRED] = "wanted-paired",
+    [COLO_STAT_OVERFLOWS] = "overflows",
+    [COLO_STAT_HEARTBEATS_SENT] = "heartbeats-sent",
+    [COLO_STAT_HEARTBEATS_HEARD] = "heartbeats-heard",
+};
+
+static JsonObject *streams(ColoSession *session)
+{
+    static const char *const words[] = {"connecting", "up", "down"};
+    JsonObject *object = json_object_new_object();
+
+    for (unsigned i = 0; i < COLO_STREAM_DISK + session->config.n_disks; i++) {
+        char name[48];
+
+        colo_session_stream_name(session, i, name);
+        colo_json_add(object, name, "s",
+                      session->streams[i] ? words[colo_stream_state(session->streams[i])] : "down",
+                      NULL);
+    }
+    return object;
+}
+
+static JsonObject *channels(ColoSession *session)
+{
+    JsonObject *array = json_object_new_array();
+
+    for (int kind = 0; kind < COLO_CHANNEL_KINDS; kind++) {
+        for (unsigned i = 0; i < COLO_CMP_MAX_DISKS; i++) {
+            char name[48];
+
+            if (!session->channels[kind][i])
+                continue;
+            colo_session_channel_name(session, (ColoChannelKind)kind, i, name);
+            json_object_array_add(array, json_object_new_string(name));
+        }
+    }
+    return array;
+}
+
+static JsonObject *counters(ColoSession *session)
+{
+    JsonObject *object = json_object_new_object();
+
+    for (int i = 0; i < COLO_STAT_LAST; i++)
+        colo_json_add(object, stat_names[i], "u", session->stats[i], NULL);
+    for (int i = 0; session->compare && i < COLO_COUNT_LAST; i++)
+        colo_json_add(object, colo_compare_counter_name((ColoCompareCounter)i), "u",
+                      colo_compare_counter(session->compare, (ColoCompareCounter)i), NULL);
+    colo_json_add(object, "checkpoint-pages", "u", session->forward.pages, "checkpoint-zero-pages",
+                  "u", session->forward.zero_pages, "checkpoints", "u",
+                  session->forward.checkpoints, NULL);
+    return object;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Over the last COLO_SESSION_PAUSES checkpoints; zeros when there was none. */
+static JsonObject *pauses(const ColoSession *session)
+{
+    uint64_t sorted[COLO_SESSION_PAUSES] = {0};
+    size_t n = session->n_pauses < COLO_SESSION_PAUSES ? (size_t)session->n_pauses
+                                                       : COLO_SESSION_PAUSES;
+
+    memcpy(sorted, session->pauses, n * sizeof(sorted[0]));
+    qsort(sorted, n, sizeof(sorted[0]), by_size);
+    return colo_json_build("min", "u", sorted[0], "median", "u", sorted[n / 2], "p95", "u",
+                           sorted[n * 95 / 100], "max", "u", sorted[n ? n - 1 : 0], NULL);
+}
+
+static JsonObject *limits(void)
+{
+    return colo_json_build(
+        "held-bytes", "u", (uint64_t)COLO_SESSION_HELD_BYTES, "held-frames", "u",
+        (uint64_t)COLO_SESSION_HELD_FRAMES, "flows", "u", (uint64_t)COLO_SESSION_FLOWS, "packets",
+        "u", (uint64_t)COLO_SESSION_PACKETS_RING, "checkpoint", "u",
+        (uint64_t)COLO_SESSION_STREAM_RING, "input", "u", (uint64_t)COLO_SESSION_INPUT_RING,
+        "release", "u", (uint64_t)COLO_SESSION_FRAMES_RING, "unanswered-ms", "u",
+        COLO_SESSION_UNANSWERED_NS / COLO_NS_PER_MS, NULL);
+}
+
+JsonObject *colo_session_stats(ColoSession *session)
+{
+    uint64_t frames = 0, bytes = 0;
+    uint64_t silent_ms =
+        session->heard_ns ? (colo_clock_ns() - session->heard_ns) / COLO_NS_PER_MS : 0;
+
+    if (session->compare)
+        colo_compare_held(session->compare, &frames, &bytes);
+    return colo_json_build(
+        "uuid", "s", session->config.uuid, "generation", "u", session->config.generation, "role",
+        "s", session->config.primary ? "primary" : "secondary", "gate", "s",
+        colo_gate_name(session->gate), "ready", "b", (gboolean)session->ready, "epoch", "u",
+        session->epoch, "committed", "u", session->committed, "loaded", "u", session->loaded,
+        "peer-silent-ms", "u", silent_ms, "streams", "o", streams(session), "channels", "o",
+        channels(session), "counters", "o", counters(session), "pause-ns", "o", pauses(session),
+        "held-frames", "u", frames, "held-bytes", "u", bytes, "limits", "o", limits(), NULL);
+}

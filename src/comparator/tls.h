@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * TLS of the data streams (I6): version 1.3 only, ECDHE with a pre-shared key of 32 random bytes
+ * per session, no certificates, no session tickets, no fallback. One thread.
+ */
+#pragma once
+
+#include "comparator/protocol.h"
+
+#include <glib.h>
+#include <gnutls/gnutls.h>
+#include <stdbool.h>
+
+/* Finds the key of @identity for an incoming connection; false refuses it. @opaque is the one
+ * given to colo_tls_server(). */
+typedef bool (*ColoTlsKeyFunc)(void *opaque, const char *identity, uint8_t key[COLO_CMP_PSK_BYTES]);
+
+/* Sets up GnuTLS and its credentials once for the process. FALSE and @error when GnuTLS refuses. */
+gboolean colo_tls_init(ColoTlsKeyFunc key, GError **error);
+void colo_tls_deinit(void);
+
+/* A non-blocking session over @fd. NULL with *code (gnutls_strerror) otherwise. The FD stays the
+ * caller's. */
+gnutls_session_t colo_tls_server(int fd, void *opaque, int *code);
+
+/* As above, for the connecting side. */
+typedef struct {
+    gnutls_session_t session;
+    gnutls_psk_client_credentials_t credentials;
+} ColoTlsClient;
+bool colo_tls_client(ColoTlsClient *client, int fd, const char *identity,
+                     const uint8_t key[COLO_CMP_PSK_BYTES], int *code);
