@@ -7,6 +7,7 @@
 #include "util/framing.h"
 #include "util/log.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* After an error was sent, the peer gets so long to read it: closing earlier with unread bytes
@@ -56,6 +57,16 @@ struct ColoConn {
     size_t unsent; /* bytes in out */
     uint64_t heard_ns;
 };
+
+/* What broke a connection, for people. */
+static const char *broken_text(ssize_t rc, int errnum)
+{
+    if (rc == GNUTLS_E_PREMATURE_TERMINATION)
+        return "it was cut off without a TLS close";
+    if ((rc == GNUTLS_E_PULL_ERROR || rc == GNUTLS_E_PUSH_ERROR) && errnum != 0)
+        return g_strerror(errnum);
+    return gnutls_strerror((int)rc);
+}
 
 static void conn_gone(ColoConn *conn)
 {
@@ -138,7 +149,7 @@ static bool flush(ColoConn *conn)
             break;
         if (n < 0) {
             conn_lostf(conn, COLO_ERROR_PEER, "connection with %s broke: %s", conn->address,
-                       gnutls_strerror((int)n));
+                       broken_text(n, errno));
             return false;
         }
         conn->sent += (size_t)n;
@@ -201,6 +212,8 @@ void colo_conn_close(ColoConn *conn)
     static const ColoConnEvents none = {0};
 
     conn->events = &none;
+    if ((conn->state == STATE_HELLO || conn->state == STATE_READY) && g_queue_is_empty(&conn->out))
+        gnutls_bye(conn->session, GNUTLS_SHUT_WR);
     conn_gone(conn);
 }
 
@@ -313,7 +326,12 @@ static void take_message(ColoConn *conn, const char *text, size_t len)
             colo_conn_fail(conn, error);
             return;
         }
+        /* The listener greets last: once greeted, the dialler knows that it is accepted. */
+        if (conn->side == COLO_PKI_LISTENER)
+            say_hello(conn);
         conn->state = STATE_READY;
+        if (!flush(conn))
+            return;
         colo_io_timer_arm(conn->deadline, UINT64_MAX / 2);
         conn->events->ready(conn, conn->opaque);
     }
@@ -358,7 +376,7 @@ static void read_turn(ColoConn *conn)
         }
         if (n < 0) {
             conn_lostf(conn, COLO_ERROR_PEER, "connection with %s broke: %s", conn->address,
-                       gnutls_strerror((int)n));
+                       broken_text(n, errno));
             return;
         }
         if (n == 0) {
@@ -376,7 +394,7 @@ static void read_turn(ColoConn *conn)
     }
 }
 
-/* Certificate first, then our hello: nothing is said to, or read from, one that is not verified. */
+/* Certificate first, then hello: nothing is said to, or read from, one that is not verified. */
 static void handshake_done(ColoConn *conn)
 {
     g_autoptr(GError) error = NULL;
@@ -391,7 +409,8 @@ static void handshake_done(ColoConn *conn)
         colo_conn_fail(conn, error);
         return;
     }
-    say_hello(conn);
+    if (conn->side == COLO_PKI_DIALLER)
+        say_hello(conn);
     if (flush(conn))
         read_turn(conn);
 }
@@ -411,10 +430,12 @@ static void handshake(ColoConn *conn)
         conn_lostf(conn, COLO_ERROR_AUTH, "TLS handshake with %s: it sent the alert '%s'",
                    conn->address, gnutls_alert_get_name(gnutls_alert_get(conn->session)));
     } else {
+        int errnum = errno;
+
         /* Tells the peer why (protocol_version, decode_error, ...) before closing. */
         gnutls_alert_send_appropriate(conn->session, rc);
         conn_lostf(conn, COLO_ERROR_PEER, "TLS handshake with %s failed: %s", conn->address,
-                   gnutls_strerror(rc));
+                   broken_text(rc, errnum));
     }
 }
 
@@ -469,7 +490,8 @@ static void start_tls(ColoConn *conn)
     bool server = conn->side == COLO_PKI_LISTENER;
 
     gnutls_init(&conn->session, (server ? GNUTLS_SERVER : GNUTLS_CLIENT) | GNUTLS_NONBLOCK |
-                                    GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS);
+                                    GNUTLS_NO_SIGNAL | GNUTLS_NO_TICKETS |
+                                    GNUTLS_FORCE_CLIENT_CERT);
     gnutls_priority_set_direct(conn->session, COLO_PKI_PRIORITY, NULL);
     gnutls_credentials_set(conn->session, GNUTLS_CRD_CERTIFICATE,
                            colo_pki_creds_gnutls(conn->creds));

@@ -402,6 +402,14 @@ gboolean colo_pki_peer_has_name(gnutls_session_t session, const char *host)
     if (!cert)
         return FALSE;
     matches = gnutls_x509_crt_check_hostname(cert, host) != 0;
+    if (!matches) {
+        /* GnuTLS looks at the CN of certificates for servers only; libvirt's client certificates
+         * have the host's name there. */
+        g_auto(GStrv) names = cert_names(cert);
+
+        for (char **name = names; *name && !matches; name++)
+            matches = g_ascii_strcasecmp(*name, host) == 0;
+    }
     gnutls_x509_crt_deinit(cert);
     return matches;
 }
