@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The actor's thread. Mail comes in three sorts: commands and requests, which are answered;
+ * events, which are evidence and may start a job; and the passing of time, which retries what
+ * waits (re-protection, a register whose answer is unknown).
+ *
+ * A job (protect, takeover) runs on this thread and lets mail in by colo_domain_pump(); what comes
+ * in then only sets flags, or ends the job by abort_reason, so that no job starts inside another.
+ */
+#include "domain/actor.h"
+
+#include "domain/qmp.h"
+#include "domain/steps-bridge.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#include <string.h>
+
+/* How often an idle actor looks at what waits. */
+#define TICK_MS 100u
+
+ColoLogContext colo_domain_log(const ColoDomain *d)
+{
+    return (ColoLogContext){d->record->name, d->record->uuid, d->record->generation};
+}
+
+ColoOwnershipContext colo_domain_ownership(const ColoDomain *d)
+{
+    return (ColoOwnershipContext){d->host->store, d->host->arbiter, d->host->config->host_name,
+                                  d->peer_host};
+}
+
+/* ---- what others see ---- */
+
+static const char *owner_name(const ColoDomain *d)
+{
+    if (d->record->owner)
+        return d->host->config->host_name;
+    if (d->record->role == COLO_ROLE_PRIMARY && d->record->state == COLO_STATE_PROTECTED)
+        return d->host->config->host_name;
+    return d->peer_host;
+}
+
+void colo_domain_publish(ColoDomain *d)
+{
+    const ColoDomainRecord *r = d->record;
+    g_autofree char *peer = r->pair ? colo_pairs_peer_address(d->host->pairs, r->pair) : NULL;
+    uint64_t since = d->last_commit_ns ? (colo_clock_ns() - d->last_commit_ns) / COLO_NS_PER_MS : 0;
+    JsonObject *view = colo_json_build(
+        "name", "s", r->name, "uuid", "s", r->uuid, "pair", "s", r->pair, "peer", "s", peer, "role",
+        "s", colo_role_name(r->role), "state", "s", colo_state_name(r->state), "reason", "s",
+        d->reason, "generation", "u", r->generation, "owner", "s", owner_name(d), "control", "s",
+        d->control_silent || !colo_domain_control_is_up(d) ? "control-lost" : "up", "checkpoints",
+        "u", d->checkpoints, "last-checkpoint-ms", "u", since, "disks", "o",
+        json_object_get(d->disk_progress), "memory", "o",
+        colo_json_build("total", "u", d->memory_total, "remaining", "u", d->memory_remaining, NULL),
+        "progress-percent", "i", (int)d->progress, "error", "s", d->error, NULL);
+
+    g_mutex_lock(&d->view_lock);
+    json_object_put(d->view);
+    d->view = view;
+    g_mutex_unlock(&d->view_lock);
+}
+
+JsonObject *colo_domain_view(ColoDomain *d)
+{
+    JsonObject *copy = NULL;
+
+    g_mutex_lock(&d->view_lock);
+    json_object_deep_copy(d->view, &copy, NULL);
+    g_mutex_unlock(&d->view_lock);
+    return copy;
+}
+
+void colo_domain_set_state(ColoDomain *d, ColoState state, const char *reason)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean changed = d->record->state != state;
+    char *copy = g_strdup(reason);
+    ColoLogContext log;
+
+    g_free(d->reason);
+    d->reason = copy;
+    d->record->state = state;
+    log = colo_domain_log(d);
+    if (!colo_store_save_domain(d->host->store, d->record, &error))
+        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
+    if (changed) {
+        colo_log_full(&log, LOG_NOTICE, __func__, "%s: %s%s%s", colo_role_name(d->record->role),
+                      colo_state_name(state), reason ? ": " : "", reason ? reason : "");
+        d->host->emit(colo_json_build("event", "s", "state", "domain", "s", d->record->name, "uuid",
+                                      "s", d->record->uuid, "pair", "s", d->record->pair, "state",
+                                      "s", colo_state_name(state), "role", "s",
+                                      colo_role_name(d->record->role), "generation", "u",
+                                      d->record->generation, "reason", "s", reason, NULL),
+                      d->host->emit_opaque);
+    }
+    colo_domain_publish(d);
+}
+
+/* ---- the helper and the peer ---- */
+
+JsonObject *colo_domain_comparator(ColoDomain *d, const char *execute, JsonObject *arguments,
+                                   int fd, unsigned timeout_ms, GError **error)
+{
+    if (!arguments)
+        arguments = json_object_new_object();
+    colo_json_add(arguments, "uuid", "s", d->record->uuid, NULL);
+    return colo_comparator_call(d->host->comparator, execute, arguments, fd, timeout_ms, error);
+}
+
+gboolean colo_domain_gate(ColoDomain *d, const char *mode, GError **error)
+{
+    g_autoptr(JsonObject) answer =
+        colo_domain_comparator(d, "gate", colo_json_build("mode", "s", mode, NULL), -1,
+                               COLO_COMPARATOR_TIMEOUT_MS, error);
+
+    return answer != NULL;
+}
+
+JsonObject *colo_domain_call_peer(ColoDomain *d, const char *method, JsonObject *params,
+                                  unsigned timeout_ms, GError **error)
+{
+    ColoChannel *channel = colo_pairs_channel(d->host->pairs, d->record->pair, error);
+
+    if (!params)
+        params = json_object_new_object();
+    if (!channel) {
+        json_object_put(params);
+        return NULL;
+    }
+    colo_json_add(params, "uuid", "s", d->record->uuid, NULL);
+    return colo_channel_call(channel, method, params, timeout_ms, error);
+}
+
+gboolean colo_domain_control_is_up(ColoDomain *d)
+{
+    ColoChannel *channel =
+        d->record->pair ? colo_pairs_channel(d->host->pairs, d->record->pair, NULL) : NULL;
+
+    return channel && colo_channel_is_up(channel);
+}
+
+/* ---- devices ---- */
+
+static void disk_free(gpointer data)
+{
+    ColoProtectedDisk *disk = data;
+
+    g_free(disk->alias);
+    g_free(disk->node);
+    g_free(disk->copy);
+    g_free(disk->format);
+    g_free(disk->target);
+    g_free(disk);
+}
+
+static void nic_free(gpointer data)
+{
+    ColoProtectedNic *nic = data;
+
+    g_free(nic->alias);
+    g_free(nic->mac);
+    g_free(nic->bridge);
+    g_free(nic->network);
+    g_free(nic->quarantine);
+    g_free(nic);
+}
+
+void colo_domain_detach(ColoDomain *d)
+{
+    g_clear_pointer(&d->dom, virDomainFree);
+    g_ptr_array_set_size(d->disks, 0);
+    g_ptr_array_set_size(d->nics, 0);
+}
+
+static gboolean add_disk(ColoDomain *d, const ColoDiskInfo *info, GError **error)
+{
+    g_autofree char *node = NULL;
+    uint64_t size = 0;
+    ColoProtectedDisk *disk;
+
+    if (!info->alias || !info->source) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
+                    "domain '%s': disk %s has no alias or source file: start the domain first",
+                    d->record->name, info->target);
+        return FALSE;
+    }
+    if (!colo_steps_disk_probe(d->dom, info->alias, &node, &size, error))
+        return FALSE;
+    disk = g_new0(ColoProtectedDisk, 1);
+    disk->alias = g_strdup(info->alias);
+    disk->target = g_strdup(info->target);
+    disk->node = g_steal_pointer(&node);
+    disk->copy = g_strdup(info->source);
+    disk->format = g_strdup(info->format ? info->format : "raw");
+    disk->size = size;
+    g_ptr_array_add(d->disks, disk);
+    return TRUE;
+}
+
+static void add_nic(ColoDomain *d, const ColoNicInfo *info)
+{
+    ColoProtectedNic *nic = g_new0(ColoProtectedNic, 1);
+
+    nic->alias = g_strdup(info->alias);
+    nic->mac = g_strdup(info->mac);
+    nic->bridge = g_strdup(info->network ? NULL : info->bridge);
+    nic->network = g_strdup(info->network);
+    nic->quarantine = colo_bridge_quarantine_name(d->record->uuid, info->alias);
+    nic->vnet_hdr = info->vnet_hdr;
+    g_ptr_array_add(d->nics, nic);
+}
+
+gboolean colo_domain_attach(ColoDomain *d, GError **error)
+{
+    g_autoptr(ColoDomainInfo) info = NULL;
+    char *xml;
+
+    colo_domain_detach(d);
+    d->dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, error);
+    if (!d->dom)
+        return FALSE;
+    xml = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE);
+    if (!xml) {
+        colo_virconn_set_error(error, "reading the domain's XML");
+        return FALSE;
+    }
+    info = colo_domain_info_parse(xml, error);
+    free(xml);
+    if (!info)
+        return FALSE;
+    for (guint i = 0; i < info->disks->len; i++) {
+        const ColoDiskInfo *disk = g_ptr_array_index(info->disks, i);
+
+        if (disk->replicated && !add_disk(d, disk, error))
+            return FALSE;
+    }
+    for (guint i = 0; i < info->nics->len; i++)
+        add_nic(d, g_ptr_array_index(info->nics, i));
+    return TRUE;
+}
+
+gboolean colo_domain_is_running(ColoDomain *d)
+{
+    virDomainPtr dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    gboolean active = dom && virDomainIsActive(dom) == 1;
+
+    if (dom)
+        virDomainFree(dom);
+    return active;
+}
+
+ColoStepDisk *colo_domain_step_disks(ColoDomain *d, size_t *n)
+{
+    ColoStepDisk *steps = g_new0(ColoStepDisk, d->disks->len + 1);
+
+    for (guint i = 0; i < d->disks->len; i++) {
+        const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
+
+        steps[i] = (ColoStepDisk){disk->alias, disk->node, disk->copy, disk->format, disk->size};
+    }
+    *n = d->disks->len;
+    return steps;
+}
+
+ColoStepNic colo_domain_step_nic(const ColoProtectedNic *nic)
+{
+    return (ColoStepNic){.alias = nic->alias, .netdev = NULL, .vnet_hdr = nic->vnet_hdr};
+}
+
+void colo_domain_store_devices(ColoDomain *d)
+{
+    JsonObject *disks = json_object_new_array();
+    JsonObject *nics = json_object_new_array();
+
+    for (guint i = 0; i < d->disks->len; i++) {
+        const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
+
+        json_object_array_add(disks,
+                              colo_json_build("alias", "s", disk->alias, "node", "s", disk->node,
+                                              "copy", "s", disk->copy, "format", "s", disk->format,
+                                              "target", "s", disk->target, "size", "u", disk->size,
+                                              NULL));
+    }
+    for (guint i = 0; i < d->nics->len; i++) {
+        const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
+
+        json_object_array_add(
+            nics, colo_json_build("alias", "s", nic->alias, "mac", "s", nic->mac, "bridge", "s",
+                                  nic->bridge, "network", "s", nic->network, "quarantine", "s",
+                                  nic->quarantine, "vnet-hdr", "b", nic->vnet_hdr, NULL));
+    }
+    colo_json_add(d->record->details, "disks", "o", disks, "nics", "o", nics, NULL);
+}
+
+void colo_domain_load_devices(ColoDomain *d)
+{
+    JsonObject *disks = colo_json_peek(d->record->details, "disks");
+    JsonObject *nics = colo_json_peek(d->record->details, "nics");
+
+    g_ptr_array_set_size(d->disks, 0);
+    g_ptr_array_set_size(d->nics, 0);
+    for (size_t i = 0; disks && i < json_object_array_length(disks); i++) {
+        JsonObject *o = json_object_array_get_idx(disks, i);
+        ColoProtectedDisk *disk = g_new0(ColoProtectedDisk, 1);
+
+        disk->alias = g_strdup(colo_json_peek_string(o, "alias", ""));
+        disk->node = g_strdup(colo_json_peek_string(o, "node", ""));
+        disk->copy = g_strdup(colo_json_peek_string(o, "copy", ""));
+        disk->format = g_strdup(colo_json_peek_string(o, "format", "raw"));
+        disk->target = g_strdup(colo_json_peek_string(o, "target", ""));
+        disk->size = colo_json_peek_uint(o, "size", 0);
+        g_ptr_array_add(d->disks, disk);
+    }
+    for (size_t i = 0; nics && i < json_object_array_length(nics); i++) {
+        JsonObject *o = json_object_array_get_idx(nics, i);
+        ColoProtectedNic *nic = g_new0(ColoProtectedNic, 1);
+
+        nic->alias = g_strdup(colo_json_peek_string(o, "alias", ""));
+        nic->mac = g_strdup(colo_json_peek_string(o, "mac", ""));
+        nic->bridge = g_strdup(colo_json_peek_string(o, "bridge", NULL));
+        nic->network = g_strdup(colo_json_peek_string(o, "network", NULL));
+        nic->quarantine = g_strdup(colo_json_peek_string(o, "quarantine", ""));
+        nic->vnet_hdr = colo_json_peek_bool(o, "vnet-hdr", FALSE);
+        g_ptr_array_add(d->nics, nic);
+    }
+}
+
+/* ---- mail ---- */
+
+/* Ends the job that runs; FALSE when none does. */
+static gboolean abort_job(ColoDomain *d, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static gboolean abort_job(ColoDomain *d, const char *format, ...)
+{
+    va_list args;
+
+    if (!d->busy)
+        return FALSE;
+    if (!d->abort_reason) {
+        va_start(args, format);
+        d->abort_reason = g_strdup_vprintf(format, args);
+        va_end(args);
+    }
+    return TRUE;
+}
+
+/* Both ways to the peer are silent: it is suspected, and ownership must be decided. */
+static void consider_suspicion(ColoDomain *d)
+{
+    gboolean packets_lost =
+        d->packets_silent || !g_hash_table_contains(d->streams_up, "packets");
+
+    gboolean running = d->record->state == COLO_STATE_PROTECTED ||
+                       (d->record->state == COLO_STATE_SYNCING && d->record->loaded);
+
+    if (d->busy || !running || !d->control_silent || !packets_lost)
+        return;
+    colo_takeover_by_arbiter(d);
+}
+
+static void peer_side_failed(ColoDomain *d, const char *reason)
+{
+    if (d->record->state != COLO_STATE_PROTECTED)
+        return;
+    if (d->control_silent || !colo_domain_control_is_up(d))
+        consider_suspicion(d);
+    else if (d->record->role == COLO_ROLE_PRIMARY)
+        colo_primary_peer_failed(d, reason);
+    /* A secondary whose control channel is up waits for the primary's decision. */
+}
+
+static void on_stream(ColoDomain *d, ColoMail *mail)
+{
+    const char *stream = colo_json_peek_string(mail->body, "stream", "");
+    const char *reason = colo_json_peek_string(mail->body, "reason", "");
+
+    if (strcmp(mail->name, "stream-up") == 0) {
+        g_hash_table_add(d->streams_up, g_strdup(stream));
+        return;
+    }
+    g_hash_table_remove(d->streams_up, stream);
+    if (abort_job(d, "data stream '%s' to the peer: %s", stream, reason))
+        return;
+    g_autofree char *text = g_strdup_printf("data stream '%s' is down: %s", stream, reason);
+    peer_side_failed(d, text);
+}
+
+static void on_channel_down(ColoDomain *d, ColoMail *mail)
+{
+    const char *channel = colo_json_peek_string(mail->body, "channel", "");
+    const char *reason = colo_json_peek_string(mail->body, "reason", "");
+    g_autofree char *text = NULL;
+
+    if (abort_job(d, "QEMU closed its channel '%s': %s", channel, reason))
+        return;
+    if (d->record->state != COLO_STATE_PROTECTED)
+        return;
+    text = g_strdup_printf("QEMU closed '%s': %s", channel, reason);
+    /* A dead QEMU closes its sockets before libvirt has noticed: ask libvirt itself. */
+    if (!colo_domain_is_running(d)) {
+        if (d->record->role == COLO_ROLE_PRIMARY)
+            return; /* libvirt's event tells how it ended */
+        colo_secondary_failed(d, text);
+    } else if (d->record->role == COLO_ROLE_PRIMARY) {
+        peer_side_failed(d, text);
+    } else {
+        colo_secondary_failed(d, text);
+    }
+}
+
+/* The secondary's first LOADED makes it a candidate (rule 6), before the primary's CAS can count. */
+static void note_first_loaded(ColoDomain *d)
+{
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+
+    if (d->record->role != COLO_ROLE_SECONDARY || d->record->loaded ||
+        d->record->state != COLO_STATE_SYNCING)
+        return;
+    d->record->loaded = TRUE;
+    if (!colo_store_save_domain(d->host->store, d->record, &error))
+        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
+}
+
+static void on_comparator(ColoDomain *d, ColoMail *mail)
+{
+    const char *name = mail->name;
+
+    if (strcmp(name, "stream-up") == 0 || strcmp(name, "stream-down") == 0) {
+        on_stream(d, mail);
+    } else if (strcmp(name, "channel-down") == 0) {
+        on_channel_down(d, mail);
+    } else if (strcmp(name, "colo-ready") == 0) {
+        d->ready = TRUE;
+    } else if (strcmp(name, "committed") == 0) {
+        d->committed = colo_json_peek_uint(mail->body, "epoch", d->committed);
+        d->checkpoints++;
+        d->last_commit_ns = colo_clock_ns();
+        colo_domain_publish(d);
+    } else if (strcmp(name, "loaded") == 0) {
+        d->loaded = colo_json_peek_uint(mail->body, "epoch", d->loaded);
+        note_first_loaded(d);
+    } else if (strcmp(name, "kick-done") == 0) {
+        g_autoptr(JsonObject) done = colo_domain_comparator(d, "kick-done", NULL, -1,
+                                                            COLO_COMPARATOR_TIMEOUT_MS, NULL);
+        (void)done;
+    } else if (strcmp(name, "peer-silent") == 0) {
+        d->packets_silent = TRUE;
+        abort_job(d, "the packet stream to the peer is silent");
+        consider_suspicion(d);
+    } else if (strcmp(name, "peer-heard") == 0) {
+        d->packets_silent = FALSE;
+    } else if (strcmp(name, "overflow") == 0) {
+        ColoLogContext log = colo_domain_log(d);
+
+        colo_log_full(&log, LOG_WARNING, __func__, "queue '%s' reached its limit",
+                      colo_json_peek_string(mail->body, "queue", "?"));
+    }
+}
+
+static void on_comparator_down(ColoDomain *d)
+{
+    g_hash_table_remove_all(d->streams_up);
+    if (abort_job(d, "colo-comparator of this host died") ||
+        d->record->state != COLO_STATE_PROTECTED)
+        return;
+    if (d->record->role == COLO_ROLE_SECONDARY)
+        colo_secondary_failed(d, "colo-comparator of the secondary host died");
+    else if (d->control_silent || !colo_domain_control_is_up(d))
+        colo_takeover_by_arbiter(d);
+    else
+        colo_primary_peer_failed(d, "colo-comparator of the primary host died");
+}
+
+static void on_lifecycle(ColoDomain *d, ColoMail *mail)
+{
+    gboolean on_purpose = mail->detail == VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN ||
+                          mail->detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED;
+
+    if (mail->number != VIR_DOMAIN_EVENT_STOPPED)
+        return;
+    d->qemu_died = TRUE;
+    d->ended = on_purpose;
+    if (abort_job(d, "the guest's QEMU on this host ended"))
+        return;
+    if (d->record->role == COLO_ROLE_PRIMARY)
+        colo_primary_guest_gone(d, on_purpose);
+    else if (d->record->state == COLO_STATE_PROTECTED)
+        colo_secondary_failed(d, "QEMU of the secondary died");
+    else if (d->record->state == COLO_STATE_ALONE || d->record->state == COLO_STATE_COMMITTING)
+        colo_primary_guest_gone(d, on_purpose);
+}
+
+static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
+{
+    const char *name = mail->name;
+
+    if (d->busy) {
+        if (strcmp(name, "colo-unprotect") == 0 && d->record->state != COLO_STATE_COMMITTING) {
+            abort_job(d, "ended by colo-unprotect");
+            return colo_json_build("name", "s", d->record->name, NULL);
+        }
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is %s: wait until that has ended (virsh-colo colo-status %s)",
+                    d->record->name, colo_state_name(d->record->state), d->record->name);
+        return NULL;
+    }
+    if (strcmp(name, "colo-unprotect") == 0)
+        return colo_primary_unprotect(d, error);
+    if (strcmp(name, "colo-failover") == 0)
+        return colo_takeover_force(d, colo_json_peek_bool(mail->body, "discard", FALSE), error);
+    g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown command '%s'", name);
+    return NULL;
+}
+
+static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
+{
+    const char *name = mail->name;
+    uint64_t generation = 0;
+
+    if (strcmp(name, "domain-failed") == 0) { /* the secondary says that its copy is gone */
+        const char *reason = colo_json_peek_string(mail->body, "reason", "the secondary failed");
+
+        if (!abort_job(d, "%s", reason) && d->record->role == COLO_ROLE_PRIMARY &&
+            d->record->state == COLO_STATE_PROTECTED)
+            colo_primary_peer_failed(d, reason);
+        return json_object_new_object();
+    }
+    if (d->busy) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "domain '%s' is %s on this host",
+                    d->record->name, colo_state_name(d->record->state));
+        return NULL;
+    }
+    if (strcmp(name, "domain-prepare") == 0)
+        return colo_secondary_prepare(d, mail->body, error);
+    if (strcmp(name, "domain-incoming") == 0)
+        return colo_secondary_incoming(d, error);
+    if (strcmp(name, "domain-paired") == 0)
+        return colo_secondary_paired(d, mail->body, error);
+    if (strcmp(name, "domain-relinquish") == 0)
+        return colo_secondary_relinquish(d, mail->body, error);
+    if (strcmp(name, "domain-consent") == 0) {
+        if (!colo_json_get_uint(mail->body, "generation", &generation, error))
+            return NULL;
+        return colo_takeover_by_consent(d, generation, error);
+    }
+    if (strcmp(name, "domain-state") == 0)
+        return colo_json_build("state", "s", colo_state_name(d->record->state), "role", "s",
+                               colo_role_name(d->record->role), "generation", "u",
+                               d->record->generation, "relinquished", "u", d->record->relinquished,
+                               "owner", "b", d->record->owner, NULL);
+    g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown request '%s' about domain '%s'",
+                name, d->record->name);
+    return NULL;
+}
+
+static void handle_mail(ColoDomain *d, ColoMail *mail)
+{
+    g_autoptr(GError) error = NULL;
+    JsonObject *result = NULL;
+
+    switch (mail->kind) {
+    case COLO_MAIL_COMMAND:
+        if (strcmp(mail->name, "colo-protect") == 0 && !d->busy) {
+            /* Answered at once; the job reports through the view. */
+            colo_mail_answer(mail, colo_json_build("job", "s", "started", NULL), NULL);
+            colo_primary_protect(d, colo_json_peek_string(mail->body, "pair", ""));
+            return;
+        }
+        result = handle_command(d, mail, &error);
+        colo_mail_answer(mail, result, error);
+        break;
+    case COLO_MAIL_PEER:
+        result = handle_peer(d, mail, &error);
+        colo_mail_answer(mail, result, error);
+        if (!error && strcmp(mail->name, "domain-consent") == 0)
+            colo_takeover_run(d);
+        break;
+    case COLO_MAIL_COMPARATOR:
+        on_comparator(d, mail);
+        break;
+    case COLO_MAIL_COMPARATOR_DOWN:
+        on_comparator_down(d);
+        break;
+    case COLO_MAIL_LIFECYCLE:
+        on_lifecycle(d, mail);
+        break;
+    case COLO_MAIL_CONTROL_SILENT:
+        d->control_silent = TRUE;
+        abort_job(d, "the control channel to the peer is silent");
+        consider_suspicion(d);
+        colo_domain_publish(d);
+        break;
+    case COLO_MAIL_CONTROL_HEARD:
+        d->control_silent = FALSE;
+        colo_domain_publish(d);
+        break;
+    case COLO_MAIL_CONTROL_UP:
+    case COLO_MAIL_COMPARATOR_UP:
+    case COLO_MAIL_LIBVIRT_UP:
+        if (!d->busy)
+            colo_recover(d);
+        break;
+    case COLO_MAIL_QUIT:
+        break;
+    }
+}
+
+gboolean colo_domain_pump(ColoDomain *d, unsigned ms, GError **error)
+{
+    uint64_t end = colo_clock_ns() + (uint64_t)ms * COLO_NS_PER_MS;
+
+    do {
+        uint64_t now = colo_clock_ns();
+        unsigned left = now < end ? (unsigned)((end - now) / COLO_NS_PER_MS) + 1 : 0;
+        g_autoptr(ColoMail) mail = colo_mailbox_take(d->mailbox, MIN(left, ms));
+
+        if (mail && mail->kind == COLO_MAIL_QUIT) {
+            abort_job(d, "virtcolod is shutting down");
+            colo_mailbox_post(d->mailbox, g_steal_pointer(&mail));
+        } else if (mail) {
+            handle_mail(d, mail);
+        }
+        if (d->abort_reason) {
+            g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED, "%s", d->abort_reason);
+            return FALSE;
+        }
+    } while (colo_clock_ns() < end);
+    return TRUE;
+}
+
+/* What waits for time to pass. */
+static void tick(ColoDomain *d)
+{
+    uint64_t now = colo_clock_ns();
+
+    switch (d->record->state) {
+    case COLO_STATE_DEGRADED:
+        if (now >= d->next_attempt_ns)
+            colo_takeover_resolve(d);
+        break;
+    case COLO_STATE_PROTECTED:
+        consider_suspicion(d);
+        break;
+    case COLO_STATE_ALONE:
+        if (d->next_register_ns && now >= d->next_register_ns) {
+            ColoOwnershipContext ctx = colo_domain_ownership(d);
+
+            d->next_register_ns =
+                colo_ownership_update_register(&ctx, d->record, NULL) == COLO_OWNERSHIP_UNKNOWN
+                    ? now + 2 * COLO_NS_PER_SEC
+                    : 0;
+        }
+        if (now >= d->next_attempt_ns && d->record->pair && d->record->owner && !d->ended &&
+            colo_json_peek_bool(d->record->details, "wanted", FALSE) &&
+            colo_domain_control_is_up(d) && colo_comparator_is_up(d->host->comparator) &&
+            colo_domain_is_running(d)) {
+            g_autofree char *pair = g_strdup(d->record->pair);
+
+            colo_primary_protect(d, pair);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static gpointer actor_main(gpointer data)
+{
+    ColoDomain *d = data;
+
+    colo_recover(d);
+    for (;;) {
+        g_autoptr(ColoMail) mail = colo_mailbox_take(d->mailbox, TICK_MS);
+
+        if (mail && mail->kind == COLO_MAIL_QUIT)
+            return NULL;
+        if (mail)
+            handle_mail(d, mail);
+        else
+            tick(d);
+    }
+}
+
+ColoDomain *colo_domain_new(ColoHost *host, ColoDomainRecord *record)
+{
+    ColoDomain *d = g_new0(ColoDomain, 1);
+
+    d->host = host;
+    d->record = record;
+    d->mailbox = colo_mailbox_new();
+    d->disks = g_ptr_array_new_with_free_func(disk_free);
+    d->nics = g_ptr_array_new_with_free_func(nic_free);
+    d->streams_up = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    d->peer_host = g_strdup(colo_json_peek_string(record->details, "peer-host", NULL));
+    d->reprotect_ms = COLO_REPROTECT_MIN_MS;
+    g_mutex_init(&d->view_lock);
+    colo_domain_publish(d);
+    d->thread = g_thread_new("domain", actor_main, d);
+    return d;
+}
+
+void colo_domain_free(ColoDomain *d)
+{
+    if (!d)
+        return;
+    colo_mailbox_post(d->mailbox, colo_mail_new(COLO_MAIL_QUIT, NULL, NULL));
+    g_thread_join(d->thread);
+    colo_domain_detach(d);
+    colo_mailbox_free(d->mailbox);
+    colo_domain_record_free(d->record);
+    g_ptr_array_unref(d->disks);
+    g_ptr_array_unref(d->nics);
+    g_hash_table_unref(d->streams_up);
+    json_object_put(d->view);
+    json_object_put(d->disk_progress);
+    g_mutex_clear(&d->view_lock);
+    g_free(d->peer_host);
+    g_free(d->abort_reason);
+    g_free(d->reason);
+    g_free(d->error);
+    g_free(d);
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * One protected domain on this host: an actor (thread and mailbox) that alone owns its state
+ * (design section 3). Private to src/domain; the rest of the daemon sees manager.h.
+ *
+ *   actor.c       the thread: takes mail, dispatches, publishes the view that others read
+ *   primary.c     protect a running domain, go on alone, unprotect
+ *   secondary.c   what the peer's primary asks of us: prepare, incoming, paired, relinquish
+ *   takeover.c    the secondary becomes the owner; merge; clean definition
+ *   ownership.c   who may release output
+ *   recover.c     what a starting virtcolod finds
+ */
+#pragma once
+
+#include "domain/comparator-client.h"
+#include "domain/domxml.h"
+#include "domain/kick.h"
+#include "domain/mailbox.h"
+#include "domain/ownership.h"
+#include "domain/pairs.h"
+#include "domain/steps-disk.h"
+#include "domain/steps-net.h"
+#include "domain/store.h"
+#include "domain/virconn.h"
+#include "pair/arbiter.h"
+#include "pair/config.h"
+#include "util/log.h"
+
+/* How long an answer may take, in ms. Local steps are milliseconds; a nested or loaded host is
+ * given room, since a deadline here decides nothing about ownership. */
+#define COLO_COMPARATOR_TIMEOUT_MS 5000u
+#define COLO_TAKEOVER_PREPARE_TIMEOUT_MS 30000u /* a checkpoint of a large guest is LOADED */
+#define COLO_PEER_TIMEOUT_MS 60000u
+#define COLO_RELINQUISH_TIMEOUT_MS 10000u
+#define COLO_STREAM_UP_TIMEOUT_MS 15000u
+#define COLO_ENTER_COLO_TIMEOUT_MS 600000u
+/* Between attempts to protect again by itself: the first, and the longest. */
+#define COLO_REPROTECT_MIN_MS 2000u
+#define COLO_REPROTECT_MAX_MS 60000u
+/* Between reads of a register whose answer is still unknown. */
+#define COLO_RESOLVE_INTERVAL_MS 200u
+
+/* What all actors share; owned by the manager, outlives them. */
+typedef struct {
+    const ColoConfig *config;
+    ColoStore *store;
+    ColoArbiter *arbiter;
+    ColoVirConn *virconn;
+    ColoComparatorClient *comparator;
+    ColoPairs *pairs;
+    ColoKicker *kicker;
+    char *boot_id;
+    void (*emit)(JsonObject *event, void *opaque); /* to subscribed clients; @event taken over */
+    void *emit_opaque;
+} ColoHost;
+
+typedef struct {
+    char *alias, *node, *copy, *format, *target;
+    uint64_t size;
+} ColoProtectedDisk;
+
+typedef struct {
+    char *alias, *mac, *bridge, *network, *quarantine;
+    gboolean vnet_hdr;
+} ColoProtectedNic;
+
+typedef struct {
+    ColoHost *host;
+    ColoMailbox *mailbox;
+    GThread *thread;
+    ColoDomainRecord *record; /* the actor's; the store has what matters of it */
+
+    /* What others see, replaced as a whole by colo_domain_publish(). */
+    GMutex view_lock;
+    JsonObject *view;
+
+    /* Of the protection that runs; made by colo_domain_attach(). */
+    virDomainPtr dom;
+    GPtrArray *disks; /* ColoProtectedDisk */
+    GPtrArray *nics;  /* ColoProtectedNic */
+    char *peer_host;  /* the peer's name in the register */
+
+    /* Evidence about the peer (never ownership). */
+    gboolean control_silent;
+    gboolean packets_silent;
+    GHashTable *streams_up; /* set of names */
+
+    gboolean busy;     /* a job runs: it pumps the mailbox itself */
+    char *abort_reason; /* why the job must end, set by mail that came in meanwhile */
+    gboolean ended;     /* the guest was shut down or destroyed on purpose */
+    gboolean qemu_died;
+    gboolean ready;    /* colo-ready was seen */
+    uint64_t loaded;   /* highest epoch LOADED */
+    uint64_t committed;
+    uint64_t checkpoints;
+    uint64_t last_commit_ns;
+    unsigned progress; /* percent */
+    uint64_t memory_total, memory_remaining;
+    JsonObject *disk_progress;
+    char *reason; /* of the state, for people; or NULL */
+    char *error;  /* what ended the last job; or NULL */
+
+    unsigned reprotect_ms; /* current pause between attempts */
+    uint64_t next_attempt_ns;
+    uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
+} ColoDomain;
+
+/* Starts the actor; @record is taken over. */
+ColoDomain *colo_domain_new(ColoHost *host, ColoDomainRecord *record);
+void colo_domain_free(ColoDomain *domain); /* ends the actor; touches neither guest nor session */
+
+/* The newest view: name, uuid, role, state, ...; the caller owns it. Any thread. */
+JsonObject *colo_domain_view(ColoDomain *domain);
+
+/* ---- for the files of the actor only, on its thread ---- */
+
+ColoLogContext colo_domain_log(const ColoDomain *domain);
+ColoOwnershipContext colo_domain_ownership(const ColoDomain *domain);
+
+/* Stores the state (fsync) and publishes it with @reason (NULL: none). A failure to store is
+ * logged: states are for people and recovery, ownership is stored by ownership.c. */
+void colo_domain_set_state(ColoDomain *domain, ColoState state, const char *reason);
+void colo_domain_publish(ColoDomain *domain);
+
+/* Handles mail for @ms; FALSE with @error when the job was told to end. */
+gboolean colo_domain_pump(ColoDomain *domain, unsigned ms, GError **error);
+
+/* One request to the helper about this domain: "uuid" is added to @arguments (taken over). */
+JsonObject *colo_domain_comparator(ColoDomain *domain, const char *execute, JsonObject *arguments,
+                                   int fd, unsigned timeout_ms, GError **error);
+gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
+
+/* One request to the peer's actor of this domain: "uuid" is added to @params (taken over). */
+JsonObject *colo_domain_call_peer(ColoDomain *domain, const char *method, JsonObject *params,
+                                  unsigned timeout_ms, GError **error);
+gboolean colo_domain_control_is_up(ColoDomain *domain);
+
+/* Looks the running domain up and fills dom, disks and nics from its live XML and QEMU. */
+gboolean colo_domain_attach(ColoDomain *domain, GError **error);
+void colo_domain_detach(ColoDomain *domain);
+gboolean colo_domain_is_running(ColoDomain *domain);
+
+/* Borrowing views for the steps; the arrays are g_free()d. */
+ColoStepDisk *colo_domain_step_disks(ColoDomain *domain, size_t *n);
+ColoStepNic colo_domain_step_nic(const ColoProtectedNic *nic);
+
+/* Keeps disks and nics in record->details, and brings them back. */
+void colo_domain_store_devices(ColoDomain *domain);
+void colo_domain_load_devices(ColoDomain *domain);
+
+/* primary.c */
+void colo_primary_protect(ColoDomain *domain, const char *pair);
+JsonObject *colo_primary_unprotect(ColoDomain *domain, GError **error);
+void colo_primary_roll_back(ColoDomain *domain, const char *reason); /* a protection half made */
+void colo_primary_go_alone(ColoDomain *domain, const char *reason); /* ownership is ours already */
+void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
+void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);
+void colo_primary_quiesce(ColoDomain *domain, const char *reason);
+
+/* secondary.c */
+JsonObject *colo_secondary_prepare(ColoDomain *domain, JsonObject *params, GError **error);
+JsonObject *colo_secondary_incoming(ColoDomain *domain, GError **error);
+JsonObject *colo_secondary_paired(ColoDomain *domain, JsonObject *params, GError **error);
+JsonObject *colo_secondary_relinquish(ColoDomain *domain, JsonObject *params, GError **error);
+void colo_secondary_failed(ColoDomain *domain, const char *reason); /* our copy is gone */
+void colo_secondary_teardown(ColoDomain *domain);
+
+/* takeover.c */
+JsonObject *colo_takeover_by_consent(ColoDomain *domain, uint64_t n, GError **error);
+void colo_takeover_by_arbiter(ColoDomain *domain); /* the peer is suspected; either role */
+void colo_takeover_resolve(ColoDomain *domain);    /* DEGRADED: asks again */
+void colo_takeover_run(ColoDomain *domain);        /* the secondary owns: makes it so */
+void colo_takeover_finish(ColoDomain *domain);     /* COMMITTING to ALONE */
+JsonObject *colo_takeover_force(ColoDomain *domain, gboolean discard, GError **error);
+
+/* recover.c */
+void colo_recover(ColoDomain *domain);

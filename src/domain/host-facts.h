@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What a host says of itself when a domain is to get a copy there (xml-compat.h judges it). */
+#pragma once
+
+#include "domain/actor.h"
+
+/* libvirt's number of this host's QEMU (major * 1000000 + minor * 1000 + micro); 0: not known. */
+unsigned long colo_host_qemu_version(ColoHost *host);
+
+/* Adds this host's facts to a "domain-prepare" about @machine. */
+void colo_host_facts_add(ColoHost *host, JsonObject *params);
+
+/* On the secondary: TRUE if the primary of @params and this host fit, and the memory is there. */
+gboolean colo_host_facts_check(ColoHost *host, JsonObject *params, GError **error);

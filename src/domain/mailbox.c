@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "domain/mailbox.h"
+
+#include "util/error.h"
+#include "util/log.h"
+
+/* Shared by the asker and the actor; the last of the two frees it. */
+struct ColoAnswer {
+    gatomicrefcount refs;
+    GMutex lock;
+    GCond done_cond;
+    gboolean done;
+    JsonObject *result;
+    GError *error;
+};
+
+struct ColoMailbox {
+    GAsyncQueue *queue;
+};
+
+static ColoAnswer *answer_new(void)
+{
+    ColoAnswer *answer = g_new0(ColoAnswer, 1);
+
+    g_atomic_ref_count_init(&answer->refs);
+    g_mutex_init(&answer->lock);
+    g_cond_init(&answer->done_cond);
+    return answer;
+}
+
+static void answer_unref(ColoAnswer *answer)
+{
+    if (!g_atomic_ref_count_dec(&answer->refs))
+        return;
+    json_object_put(answer->result);
+    g_clear_error(&answer->error);
+    g_mutex_clear(&answer->lock);
+    g_cond_clear(&answer->done_cond);
+    g_free(answer);
+}
+
+ColoMail *colo_mail_new(ColoMailKind kind, const char *name, JsonObject *body)
+{
+    ColoMail *mail = g_new0(ColoMail, 1);
+
+    mail->kind = kind;
+    mail->name = g_strdup(name);
+    mail->body = json_object_get(body);
+    return mail;
+}
+
+void colo_mail_answer(ColoMail *mail, JsonObject *result, const GError *error)
+{
+    ColoAnswer *answer = g_steal_pointer(&mail->answer);
+
+    if (!answer) {
+        json_object_put(result);
+        return;
+    }
+    g_mutex_lock(&answer->lock);
+    answer->done = TRUE;
+    answer->result = result;
+    answer->error = error ? g_error_copy(error) : NULL;
+    g_cond_signal(&answer->done_cond);
+    g_mutex_unlock(&answer->lock);
+    answer_unref(answer);
+}
+
+void colo_mail_free(ColoMail *mail)
+{
+    if (!mail)
+        return;
+    if (mail->answer) {
+        g_autoptr(GError) error =
+            g_error_new(COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                        "%s: virtcolod is shutting down or the domain is gone", mail->name);
+        colo_mail_answer(mail, NULL, error);
+    }
+    g_free(mail->name);
+    json_object_put(mail->body);
+    g_free(mail);
+}
+
+ColoMailbox *colo_mailbox_new(void)
+{
+    ColoMailbox *box = g_new0(ColoMailbox, 1);
+
+    box->queue = g_async_queue_new_full((GDestroyNotify)colo_mail_free);
+    return box;
+}
+
+void colo_mailbox_free(ColoMailbox *box)
+{
+    if (!box)
+        return;
+    g_async_queue_unref(box->queue);
+    g_free(box);
+}
+
+void colo_mailbox_post(ColoMailbox *box, ColoMail *mail)
+{
+    if (g_async_queue_length(box->queue) >= COLO_MAILBOX_MAX && mail->kind != COLO_MAIL_QUIT) {
+        colo_warn("a domain's mailbox is full (%d): dropping '%s'", COLO_MAILBOX_MAX,
+                  mail->name ? mail->name : "an event");
+        colo_mail_free(mail);
+        return;
+    }
+    g_async_queue_push(box->queue, mail);
+}
+
+ColoMail *colo_mailbox_take(ColoMailbox *box, unsigned timeout_ms)
+{
+    return g_async_queue_timeout_pop(box->queue, (guint64)timeout_ms * 1000);
+}
+
+JsonObject *colo_mailbox_ask(ColoMailbox *box, ColoMailKind kind, const char *name,
+                             JsonObject *body, unsigned timeout_ms, GError **error)
+{
+    gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    ColoMail *mail = colo_mail_new(kind, name, body);
+    ColoAnswer *answer = answer_new();
+    JsonObject *result = NULL;
+
+    g_atomic_ref_count_inc(&answer->refs);
+    mail->answer = answer;
+    colo_mailbox_post(box, mail);
+    g_mutex_lock(&answer->lock);
+    while (!answer->done && g_cond_wait_until(&answer->done_cond, &answer->lock, end))
+        ;
+    if (!answer->done)
+        g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT, "%s: no answer within %u ms", name,
+                    timeout_ms);
+    else if (answer->error)
+        g_propagate_error(error, g_error_copy(answer->error));
+    else
+        result = g_steal_pointer(&answer->result);
+    g_mutex_unlock(&answer->lock);
+    answer_unref(answer);
+    return result;
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The secondary's side: what the primary of the peer asks of this host. Everything here is started
+ * by the primary and undone by colo_secondary_teardown(); the takeover is in takeover.c.
+ */
+#include "domain/actor.h"
+
+#include "domain/host-facts.h"
+#include "domain/qmp.h"
+#include "domain/secondary-xml.h"
+#include "domain/steps-bridge.h"
+#include "domain/steps-migrate.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#include <libvirt/virterror.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* ---- checks ---- */
+
+/* TRUE if the primary may make a copy here; a copy of an older generation is cleared away. */
+static gboolean clear_the_way(ColoDomain *d, uint64_t generation, GError **error)
+{
+    ColoDomainRecord *r = d->record;
+
+    if (r->owner && r->generation >= generation && r->state != COLO_STATE_UNPROTECTED) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': this host (%s) owns generation %" G_GUINT64_FORMAT
+                    " itself: protect it from here, or settle it with colo-failover",
+                    r->name, d->host->config->host_name, r->generation);
+        return FALSE;
+    }
+    if (r->attempt) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
+                    "domain '%s': a request of %s to the arbiter is not resolved yet", r->name,
+                    d->host->config->host_name);
+        return FALSE;
+    }
+    if (generation < r->generation || generation <= r->relinquished) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': generation %" G_GUINT64_FORMAT " is stale here (seen %"
+                    G_GUINT64_FORMAT ", relinquished %" G_GUINT64_FORMAT ")",
+                    r->name, generation, r->generation, r->relinquished);
+        return FALSE;
+    }
+    if (!colo_domain_is_running(d))
+        return TRUE;
+    if (r->role == COLO_ROLE_NONE || r->state == COLO_STATE_UNPROTECTED) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' already runs on the peer %s, unprotected: shut one of the two down",
+                    r->name, d->host->config->host_name);
+        return FALSE;
+    }
+    colo_secondary_teardown(d);
+    return TRUE;
+}
+
+/* A copy exists and has the primary's size; there is room for overlays of that size. */
+static gboolean check_copy(ColoDomain *d, JsonObject *disk, GError **error)
+{
+    const char *path = colo_json_peek_string(disk, "copy", "");
+    const char *target = colo_json_peek_string(disk, "target", "");
+    g_autofree char *folder = g_path_get_dirname(path);
+    struct statvfs fs;
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
+                    "domain '%s': disk %s has no copy on %s (%s: %s): run 'virsh-colo colo-prepare "
+                    "%s --pair %s'",
+                    d->record->name, target, d->host->config->host_name, path, g_strerror(errno),
+                    d->record->name, d->record->pair);
+        return FALSE;
+    }
+    if (statvfs(folder, &fs) == 0 &&
+        (uint64_t)fs.f_bavail * fs.f_frsize < d->host->config->checkpoint_max_overlay_bytes) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
+                    "domain '%s': %s on %s has %" G_GUINT64_FORMAT
+                    " MiB free, the overlays of disk %s may need %" G_GUINT64_FORMAT
+                    " MiB: free space, or lower checkpoint_max_overlay_bytes",
+                    d->record->name, folder, d->host->config->host_name,
+                    (uint64_t)fs.f_bavail * fs.f_frsize >> 20, target,
+                    d->host->config->checkpoint_max_overlay_bytes >> 20);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean check_copies(ColoDomain *d, JsonObject *disks, GError **error)
+{
+    for (size_t i = 0; i < json_object_array_length(disks); i++) {
+        if (!check_copy(d, json_object_array_get_idx(disks, i), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* ---- making the copy ---- */
+
+static char *copy_xml(JsonObject *disks, JsonObject *nics, const char *live, GError **error)
+{
+    g_autoptr(GHashTable) disk_map = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GHashTable) nic_map = g_hash_table_new(g_str_hash, g_str_equal);
+    ColoSecondaryMap map = {.disks = disk_map, .nics = nic_map};
+
+    for (size_t i = 0; i < json_object_array_length(disks); i++) {
+        JsonObject *disk = json_object_array_get_idx(disks, i);
+
+        g_hash_table_insert(disk_map, (gpointer)colo_json_peek_string(disk, "target", ""),
+                            (gpointer)colo_json_peek_string(disk, "copy", ""));
+    }
+    for (size_t i = 0; i < json_object_array_length(nics); i++) {
+        JsonObject *nic = json_object_array_get_idx(nics, i);
+        const char *bridge = colo_json_peek_string(nic, "quarantine", "");
+
+        if (!g_str_has_prefix(bridge, "colo-q") || !colo_bridge_create(bridge, error))
+            return NULL;
+        g_hash_table_insert(nic_map, (gpointer)colo_json_peek_string(nic, "mac", ""),
+                            (gpointer)bridge);
+    }
+    return colo_secondary_xml(live, &map, error);
+}
+
+static gboolean start_copy(ColoDomain *d, JsonObject *params, JsonObject *disks, JsonObject *nics,
+                           GError **error)
+{
+    const char *live;
+    g_autofree char *xml = NULL;
+    virConnectPtr conn;
+    virDomainPtr dom;
+
+    if (!colo_json_get_string(params, "live-xml", &live, error))
+        return FALSE;
+    xml = copy_xml(disks, nics, live, error);
+    if (!xml)
+        return FALSE;
+    conn = colo_virconn_get(d->host->virconn, 5000, error);
+    if (!conn)
+        return FALSE;
+    dom = virDomainCreateXML(conn, xml, VIR_DOMAIN_START_PAUSED);
+    virConnectClose(conn);
+    if (!dom) {
+        colo_virconn_set_error(error, "starting the secondary's copy");
+        return FALSE;
+    }
+    virDomainFree(dom);
+    return colo_domain_attach(d, error);
+}
+
+/* Aliases name the streams and exports: both copies must have the same. */
+static gboolean same_aliases(ColoDomain *d, JsonObject *theirs, gboolean disks, GError **error)
+{
+    GPtrArray *ours = disks ? d->disks : d->nics;
+    gboolean same = json_object_array_length(theirs) == ours->len;
+
+    for (guint i = 0; same && i < ours->len; i++) {
+        const char *alias = disks ? ((ColoProtectedDisk *)g_ptr_array_index(ours, i))->alias
+                                  : ((ColoProtectedNic *)g_ptr_array_index(ours, i))->alias;
+
+        same = g_strcmp0(alias, colo_json_peek_string(json_object_array_get_idx(theirs, i), "alias",
+                                                      "")) == 0;
+    }
+    if (!same)
+        g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
+                    "domain '%s': its copy has other %s aliases (devices were plugged in while it "
+                    "ran): shut it down and start it once",
+                    d->record->name, disks ? "disk" : "interface");
+    return same;
+}
+
+static gboolean check_sizes(ColoDomain *d, JsonObject *theirs, GError **error)
+{
+    for (guint i = 0; i < d->disks->len; i++) {
+        const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
+        uint64_t size = colo_json_peek_uint(json_object_array_get_idx(theirs, i), "size", 0);
+
+        if (disk->size != size) {
+            g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
+                        "domain '%s': disk %s has %" G_GUINT64_FORMAT
+                        " bytes on the primary, its copy %s %" G_GUINT64_FORMAT
+                        ": delete the copy and run colo-prepare",
+                        d->record->name, disk->target, size, disk->copy, disk->size);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean attach_local(ColoDomain *d, const char *kind, const char *alias, int fd,
+                             GError **error)
+{
+    g_autofree char *channel = alias ? g_strconcat(kind, ":", alias, NULL) : g_strdup(kind);
+    g_autoptr(JsonObject) done =
+        colo_domain_comparator(d, "local-attach", colo_json_build("channel", "s", channel, NULL),
+                               fd, COLO_COMPARATOR_TIMEOUT_MS, error);
+
+    return done != NULL;
+}
+
+static gboolean put_disks_in(ColoDomain *d, GError **error)
+{
+    size_t n;
+    g_autofree ColoStepDisk *disks = colo_domain_step_disks(d, &n);
+    g_autofree int *fds = g_new0(int, n + 1);
+    gboolean ok = TRUE;
+
+    if (n == 0)
+        return TRUE;
+    for (size_t i = 0; i < n; i++) {
+        /* Overlays of an older copy are of no use: this generation brings the disk anew. */
+        if (!colo_steps_overlays_create(&disks[i], TRUE, error) ||
+            !colo_steps_disk_insert(d->dom, &disks[i], error))
+            return FALSE;
+    }
+    if (!colo_steps_nbd_start(d->dom, disks, n, fds, error))
+        return FALSE;
+    for (size_t i = 0; i < n; i++) {
+        ok = ok && attach_local(d, "nbd", disks[i].alias, fds[i], error);
+        close(fds[i]);
+    }
+    return ok;
+}
+
+static gboolean put_filters_in(ColoDomain *d, GError **error)
+{
+    for (guint i = 0; i < d->nics->len; i++) {
+        const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
+        ColoStepNic step = colo_domain_step_nic(nic);
+        ColoNicFds fds;
+        gboolean ok;
+
+        if (!colo_steps_net_channels(d->dom, &step, COLO_STEPS_SECONDARY, &fds, error))
+            return FALSE;
+        ok = attach_local(d, "in", nic->alias, fds.in, error) &&
+             attach_local(d, "out", nic->alias, fds.out, error) &&
+             colo_steps_net_filters(d->dom, &step, COLO_STEPS_SECONDARY, error);
+        colo_nic_fds_clear(&fds);
+        if (!ok)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The session as the primary described it. */
+static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
+{
+    static const char *const keys[] = {"generation",   "role",             "psk",  "vnet-hdr",
+                                       "heartbeat-ms", "heartbeat-missed", "nics", "disks"};
+    JsonObject *arguments = json_object_new_object();
+    g_autoptr(JsonObject) old =
+        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    g_autoptr(JsonObject) done = NULL;
+
+    (void)old;
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+        json_object_object_add(arguments, keys[i],
+                               json_object_get(colo_json_peek(params, keys[i])));
+    g_hash_table_remove_all(d->streams_up);
+    done = colo_domain_comparator(d, "session-create", arguments, -1, COLO_COMPARATOR_TIMEOUT_MS,
+                                  error);
+    return done != NULL;
+}
+
+/* What the takeover needs: our own devices, with the primary's real bridges. */
+static void remember(ColoDomain *d, JsonObject *params, JsonObject *nics)
+{
+    for (guint i = 0; i < d->nics->len; i++) {
+        ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
+        JsonObject *theirs = json_object_array_get_idx(nics, i);
+
+        g_free(nic->bridge);
+        g_free(nic->network);
+        nic->bridge = g_strdup(colo_json_peek_string(theirs, "bridge", NULL));
+        nic->network = g_strdup(colo_json_peek_string(theirs, "network", NULL));
+    }
+    colo_domain_store_devices(d);
+    colo_json_add(d->record->details, "inactive-xml", "s",
+                  colo_json_peek_string(params, "inactive-xml", NULL), "peer-host", "s",
+                  d->peer_host, "chain", "s", "in", NULL);
+}
+
+static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
+{
+    JsonObject *devices, *disks, *nics;
+    uint64_t generation;
+    const char *host, *pair;
+
+    if (!colo_json_get_uint(params, "generation", &generation, error) ||
+        !colo_json_get_string(params, "host", &host, error) ||
+        !colo_json_get_string(params, "pair", &pair, error) ||
+        !colo_json_get_object(params, "devices", &devices, error) ||
+        !colo_json_get_array(devices, "disks", &disks, error) ||
+        !colo_json_get_array(devices, "nics", &nics, error) ||
+        !colo_pairs_channel(d->host->pairs, pair, error) ||
+        !colo_host_facts_check(d->host, params, error) ||
+        !clear_the_way(d, generation, error))
+        return FALSE;
+    g_free(d->record->pair);
+    d->record->pair = g_strdup(pair);
+    g_free(d->peer_host);
+    d->peer_host = g_strdup(host);
+    if (!check_copies(d, disks, error))
+        return FALSE;
+    /* Seen, durably, before anything is made: a generation never goes back. */
+    d->record->role = COLO_ROLE_SECONDARY;
+    d->record->generation = generation;
+    d->record->owner = FALSE;
+    d->record->loaded = FALSE;
+    g_free(d->record->boot_id);
+    d->record->boot_id = g_strdup(d->host->boot_id);
+    colo_domain_set_state(d, COLO_STATE_PREPARING, NULL);
+    if (!start_copy(d, params, disks, nics, error) || !same_aliases(d, disks, TRUE, error) ||
+        !same_aliases(d, nics, FALSE, error) || !check_sizes(d, disks, error) ||
+        !start_session(d, params, error) || !put_disks_in(d, error) || !put_filters_in(d, error))
+        return FALSE;
+    remember(d, params, nics);
+    colo_domain_set_state(d, COLO_STATE_SYNCING, NULL);
+    return TRUE;
+}
+
+JsonObject *colo_secondary_prepare(ColoDomain *d, JsonObject *params, GError **error)
+{
+    ColoState before = d->record->state;
+
+    g_clear_pointer(&d->error, g_free);
+    d->qemu_died = d->ended = FALSE;
+    d->packets_silent = FALSE;
+    d->checkpoints = 0;
+    d->loaded = 0;
+    if (!prepare(d, params, error)) {
+        if (d->record->state == COLO_STATE_PREPARING && before != COLO_STATE_PREPARING) {
+            colo_secondary_teardown(d);
+            colo_domain_set_state(d, COLO_STATE_FENCED, "preparing the copy failed");
+        }
+        return NULL;
+    }
+    return colo_json_build("data-port", "u", (uint64_t)d->host->config->data_port, NULL);
+}
+
+JsonObject *colo_secondary_incoming(ColoDomain *d, GError **error)
+{
+    gboolean ok;
+    int fd;
+
+    if (d->record->state != COLO_STATE_SYNCING || !d->dom) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is %s on %s, not prepared", d->record->name,
+                    colo_state_name(d->record->state), d->host->config->host_name);
+        return NULL;
+    }
+    if (!colo_steps_set_xcolo(d->dom, TRUE, error))
+        return NULL;
+    fd = colo_steps_migrate_incoming(d->dom, error);
+    if (fd < 0)
+        return NULL;
+    /* From here on the primary hears of every LOADED; it counts them once it is paired. */
+    ok = attach_local(d, "migration", NULL, fd, error) && colo_domain_gate(d, "paired", error);
+    close(fd);
+    return ok ? json_object_new_object() : NULL;
+}
+
+JsonObject *colo_secondary_paired(ColoDomain *d, JsonObject *params, GError **error)
+{
+    uint64_t generation;
+
+    if (!colo_json_get_uint(params, "generation", &generation, error))
+        return NULL;
+    if (d->record->state != COLO_STATE_SYNCING || generation != d->record->generation ||
+        !d->record->loaded) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is %s on %s with %s checkpoint of generation %" G_GUINT64_FORMAT,
+                    d->record->name, colo_state_name(d->record->state), d->host->config->host_name,
+                    d->record->loaded ? "a" : "no", d->record->generation);
+        return NULL;
+    }
+    colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
+    return json_object_new_object();
+}
+
+/* ---- its end ---- */
+
+/* Takes the copy away: session, QEMU, overlays, quarantine bridges. Files of disks stay. */
+void colo_secondary_teardown(ColoDomain *d)
+{
+    ColoLogContext log = colo_domain_log(d);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) gone = NULL;
+    g_autofree ColoStepDisk *disks = NULL;
+    virDomainPtr dom;
+    size_t n;
+
+    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    g_hash_table_remove_all(d->streams_up);
+    if (d->disks->len == 0 && d->nics->len == 0)
+        colo_domain_load_devices(d);
+    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    if (dom) {
+        if (virDomainIsActive(dom) == 1 && virDomainDestroy(dom) < 0)
+            colo_log_full(&log, LOG_WARNING, __func__, "ending the copy: %s",
+                          virGetLastErrorMessage());
+        virDomainFree(dom);
+    }
+    disks = colo_domain_step_disks(d, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (!colo_steps_overlays_remove(&disks[i], &error)) {
+            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+            g_clear_error(&error);
+        }
+    }
+    for (guint i = 0; i < d->nics->len; i++)
+        colo_bridge_delete(((ColoProtectedNic *)g_ptr_array_index(d->nics, i))->quarantine, NULL);
+    colo_domain_detach(d);
+}
+
+JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError **error)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    gboolean candidate = d->record->loaded; /* before consent() takes it away */
+    uint64_t generation;
+
+    if (!colo_json_get_uint(params, "generation", &generation, error))
+        return NULL;
+    if (generation <= d->record->relinquished)
+        return colo_json_build("relinquished", "u", generation, NULL); /* asked twice */
+    if (d->record->owner || d->record->generation > generation) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': this host (%s) is past generation %" G_GUINT64_FORMAT
+                    ": it owns or has seen %" G_GUINT64_FORMAT,
+                    d->record->name, d->host->config->host_name, generation,
+                    d->record->generation);
+        return NULL;
+    }
+    /* Gates first: no confirmation may follow the consent. */
+    if (candidate && colo_comparator_is_up(d->host->comparator))
+        colo_domain_gate(d, "closed", NULL);
+    if (!colo_ownership_consent(&ctx, d->record, error))
+        return NULL;
+    colo_secondary_teardown(d);
+    colo_domain_set_state(d,
+                          colo_json_peek_bool(params, "forget", FALSE) ? COLO_STATE_UNPROTECTED
+                                                                       : COLO_STATE_FENCED,
+                          "given up at the primary's request");
+    return colo_json_build("relinquished", "u", generation, NULL);
+}
+
+void colo_secondary_failed(ColoDomain *d, const char *reason)
+{
+    g_autoptr(JsonObject) told = NULL;
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    uint64_t n = d->record->generation;
+
+    /* This copy can never take over again: say so durably, then to the primary. */
+    colo_domain_gate(d, "closed", NULL);
+    if (!colo_ownership_consent(&ctx, d->record, &error)) {
+        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
+        return;
+    }
+    colo_domain_set_state(d, COLO_STATE_FENCED, reason);
+    told = colo_domain_call_peer(
+        d, "domain-failed", colo_json_build("generation", "u", n, "reason", "s", reason, NULL),
+        COLO_RELINQUISH_TIMEOUT_MS, &error);
+    if (!told)
+        colo_log_full(&log, LOG_WARNING, __func__, "telling the primary: %s", error->message);
+    colo_secondary_teardown(d);
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From "the peer is lost" or "the peer consents" to a guest that runs here alone on its own plain
+ * disks. Two halves: colo_takeover_run() makes the guest serve (FAILING_OVER), as fast as can be;
+ * colo_takeover_finish() merges the disks and defines the domain (COMMITTING). Both can be
+ * repeated from any point by a virtcolod that was killed in the middle.
+ */
+#include "domain/actor.h"
+
+#include "domain/qmp.h"
+#include "domain/secondary-xml.h"
+#include "domain/steps-bridge.h"
+#include "domain/steps-migrate.h"
+#include "util/clock.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#include <libvirt/virterror.h>
+
+/* ---- deciding ---- */
+
+static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
+{
+    gboolean primary = d->record->role == COLO_ROLE_PRIMARY;
+
+    switch (outcome) {
+    case COLO_OWNERSHIP_WON:
+        if (primary)
+            colo_primary_go_alone(d, "the peer is lost, the arbiter gave this host the domain");
+        else
+            colo_takeover_run(d);
+        break;
+    case COLO_OWNERSHIP_PAIRED:
+        /* A pairing that was unknown is done; if the peer is lost, the next tick finds that. */
+        colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
+        break;
+    case COLO_OWNERSHIP_LOST:
+        if (primary) {
+            colo_primary_quiesce(d, "the peer owns the domain");
+        } else {
+            colo_secondary_teardown(d);
+            colo_domain_set_state(d, COLO_STATE_FENCED, "the peer owns the domain");
+        }
+        break;
+    case COLO_OWNERSHIP_UNKNOWN:
+    case COLO_OWNERSHIP_MANUAL:
+        d->next_attempt_ns = colo_clock_ns() + COLO_RESOLVE_INTERVAL_MS * COLO_NS_PER_MS;
+        colo_domain_set_state(d, COLO_STATE_DEGRADED,
+                              error ? error->message : "waiting for the peer or the operator");
+        break;
+    }
+}
+
+void colo_takeover_by_arbiter(ColoDomain *d)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+    ColoOwnership outcome;
+
+    colo_log_full(&log, LOG_WARNING, __func__, "the peer %s is suspected: asking the arbiter",
+                  d->peer_host);
+    /* Before the CAS begins nothing more may leave, and no confirmation may be sent (I3). Without
+     * the helper nothing leaves anyhow. */
+    if (!colo_domain_gate(d, d->record->role == COLO_ROLE_PRIMARY ? "hold" : "closed", &error)) {
+        if (colo_comparator_is_up(d->host->comparator)) {
+            settle(d, COLO_OWNERSHIP_UNKNOWN, error);
+            return;
+        }
+        g_clear_error(&error);
+    }
+    outcome = colo_ownership_lost_peer(&ctx, d->record, &error);
+    settle(d, outcome, error);
+}
+
+void colo_takeover_resolve(ColoDomain *d)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    g_autoptr(GError) error = NULL;
+    ColoOwnership outcome;
+
+    /* The peer is back and speaks: then the primary decides, with its consent. */
+    if (!d->control_silent && colo_domain_control_is_up(d)) {
+        if (d->record->role == COLO_ROLE_PRIMARY) {
+            g_autoptr(JsonObject) answer = colo_domain_call_peer(
+                d, "domain-relinquish",
+                colo_json_build("generation", "u", d->record->generation, NULL),
+                COLO_RELINQUISH_TIMEOUT_MS, &error);
+
+            if (answer && colo_ownership_accept_consent(&ctx, d->record, d->record->generation,
+                                                        &error)) {
+                d->next_register_ns = colo_clock_ns();
+                colo_primary_go_alone(d, "the peer gave the domain up");
+                return;
+            }
+            g_clear_error(&error);
+        }
+    }
+    outcome = colo_ownership_resolve_unknown(&ctx, d->record, &error);
+    if (outcome == COLO_OWNERSHIP_MANUAL || outcome == COLO_OWNERSHIP_UNKNOWN)
+        d->next_attempt_ns = colo_clock_ns() + COLO_RESOLVE_INTERVAL_MS * COLO_NS_PER_MS;
+    else
+        settle(d, outcome, error);
+}
+
+JsonObject *colo_takeover_by_consent(ColoDomain *d, uint64_t n, GError **error)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+
+    if (d->record->owner && d->record->generation == n + 1)
+        return json_object_new_object(); /* said twice */
+    if (d->record->role != COLO_ROLE_SECONDARY || !d->record->loaded) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': %s holds no copy that could take over", d->record->name,
+                    d->host->config->host_name);
+        return NULL;
+    }
+    if (!colo_ownership_accept_consent(&ctx, d->record, n, error))
+        return NULL;
+    colo_domain_set_state(d, COLO_STATE_FAILING_OVER, "the primary gave the domain up");
+    d->next_register_ns = colo_clock_ns();
+    return json_object_new_object();
+}
+
+/* ---- serving ---- */
+
+/* The taps leave quarantine. The bridge is moved first by netlink, libvirt's XML follows later. */
+static void plug_in(ColoDomain *d)
+{
+    ColoLogContext log = colo_domain_log(d);
+
+    for (guint i = 0; i < d->nics->len; i++) {
+        const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
+        g_autoptr(GError) error = NULL;
+        g_autofree char *tap = colo_steps_net_tap(d->dom, nic->alias, &error);
+
+        if (nic->bridge && tap && colo_bridge_set_master(tap, nic->bridge, &error))
+            continue;
+        if (error || !nic->network)
+            colo_log_full(&log, LOG_ERR, __func__, "NIC %s: %s", nic->alias,
+                          error ? error->message : "no tap");
+    }
+}
+
+static gboolean serve(ColoDomain *d, GError **error)
+{
+    size_t n;
+    g_autofree ColoStepDisk *disks = NULL;
+    g_autoptr(JsonObject) prepared = NULL;
+    g_autoptr(GError) ignored = NULL;
+    gboolean tails = FALSE;
+
+    if (!d->dom && !colo_domain_attach(d, error))
+        return FALSE;
+    /* attach() read this host's XML: the bridges are the quarantine's there, the real ones are in
+     * the store. */
+    colo_domain_load_devices(d);
+    disks = colo_domain_step_disks(d, &n);
+    if (colo_comparator_is_up(d->host->comparator)) {
+        colo_domain_gate(d, "closed", NULL);
+        prepared = colo_domain_comparator(d, "takeover-prepare", NULL, -1,
+                                          COLO_TAKEOVER_PREPARE_TIMEOUT_MS, &ignored);
+    }
+    if (n > 0 && !colo_steps_disk_takeover(d->dom, disks, n, TRUE, &tails, error))
+        return FALSE;
+    colo_json_add(d->record->details, "chain", "s", "taken", NULL);
+    if (!colo_steps_lost_heartbeat(d->dom, error))
+        return FALSE;
+    plug_in(d);
+    if (!colo_steps_net_remove(d->dom, TRUE, error))
+        return FALSE;
+    colo_steps_announce_self(d->dom, NULL);
+    return TRUE;
+}
+
+void colo_takeover_run(ColoDomain *d)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) gone = NULL;
+    uint64_t start = colo_clock_ns();
+    ColoLogContext log;
+
+    d->busy = TRUE;
+    g_clear_pointer(&d->abort_reason, g_free);
+    colo_domain_set_state(d, COLO_STATE_FAILING_OVER, d->reason);
+    if (!serve(d, &error)) {
+        log = colo_domain_log(d);
+        colo_log_full(&log, LOG_ERR, __func__, "takeover: %s", error->message);
+        g_free(d->error);
+        d->error = g_strdup(error->message);
+        d->busy = FALSE;
+        colo_domain_publish(d);
+        return;
+    }
+    log = colo_domain_log(d);
+    colo_log_full(&log, LOG_NOTICE, __func__, "the guest serves here after %.1f ms",
+                  (double)(colo_clock_ns() - start) / COLO_NS_PER_MS);
+    d->record->role = COLO_ROLE_PRIMARY;
+    colo_json_add(d->record->details, "wanted", "b", TRUE, NULL);
+    colo_domain_set_state(d, COLO_STATE_COMMITTING, "merging the disks");
+    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    g_hash_table_remove_all(d->streams_up);
+    colo_takeover_finish(d);
+    d->busy = FALSE;
+    g_clear_pointer(&d->abort_reason, g_free);
+}
+
+/* ---- merging ---- */
+
+static gboolean mark_dead(ColoOverlays which, void *data, GError **error)
+{
+    ColoDomain *d = data;
+    uint64_t dead = colo_json_peek_uint(d->record->details, "dead-overlays", 0) | which;
+
+    colo_json_add(d->record->details, "dead-overlays", "u", dead, NULL);
+    return colo_store_save_domain(d->host->store, d->record, error);
+}
+
+/* The clean persistent definition at the survivor (design section 5). */
+static gboolean define_survivor(ColoDomain *d, GError **error)
+{
+    const char *inactive = colo_json_peek_string(d->record->details, "inactive-xml", NULL);
+    g_autoptr(GHashTable) disks = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GHashTable) nics = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
+    ColoSurvivorMap map = {.disks = disks, .nics = nics};
+    g_autofree char *xml = NULL;
+    virConnectPtr conn;
+    virDomainPtr dom;
+
+    if (!inactive)
+        return TRUE;
+    for (guint i = 0; i < d->disks->len; i++) {
+        const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
+
+        g_hash_table_insert(disks, disk->target, disk->copy);
+    }
+    for (guint i = 0; i < d->nics->len; i++) {
+        const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
+        ColoNicSource *source = g_new0(ColoNicSource, 1);
+
+        source->bridge = nic->bridge;
+        source->network = nic->network;
+        g_hash_table_insert(nics, nic->mac, source);
+    }
+    xml = colo_survivor_xml(inactive, &map, error);
+    conn = xml ? colo_virconn_get(d->host->virconn, 5000, error) : NULL;
+    if (!conn)
+        return FALSE;
+    dom = virDomainDefineXML(conn, xml);
+    virConnectClose(conn);
+    if (!dom) {
+        colo_virconn_set_error(error, "defining the survivor's domain");
+        return FALSE;
+    }
+    virDomainFree(dom);
+    return TRUE;
+}
+
+/* QEMU is gone: the disk's truth is put together from its files. */
+static gboolean repair_offline(ColoDomain *d, const ColoStepDisk *disks, size_t n, GError **error)
+{
+    uint64_t dead = colo_json_peek_uint(d->record->details, "dead-overlays", 0);
+
+    if (g_strcmp0(colo_json_peek_string(d->record->details, "chain", NULL), "taken") != 0)
+        return TRUE;
+    for (size_t i = 0; i < n; i++) {
+        if (!colo_steps_repair(&disks[i], (ColoOverlays)dead, error))
+            return FALSE;
+    }
+    return n == 0 || mark_dead(COLO_OVERLAY_CHAIN | COLO_OVERLAY_TAIL, d, error);
+}
+
+static gboolean merge(ColoDomain *d, GError **error)
+{
+    size_t n;
+    g_autofree ColoStepDisk *disks = NULL;
+    ColoLogContext log = colo_domain_log(d);
+
+    if (!colo_domain_is_running(d)) {
+        colo_domain_load_devices(d);
+        disks = colo_domain_step_disks(d, &n);
+        if (!repair_offline(d, disks, n, error))
+            return FALSE;
+    } else {
+        ColoReturnOptions options = {.mark_dead = mark_dead, .data = d, .force_cont = FALSE};
+        ColoReturnReport report = {0};
+        ColoDiskPhase phase = COLO_DISK_PLAIN;
+
+        if (!d->dom && !colo_domain_attach(d, error))
+            return FALSE;
+        colo_domain_load_devices(d);
+        disks = colo_domain_step_disks(d, &n);
+        if (!colo_steps_wait_colo_left(d->dom, 30000, error))
+            return FALSE;
+        if (n > 0 && colo_steps_disk_phase(d->dom, &disks[0], &phase, NULL))
+            options.force_cont = phase == COLO_DISK_BETWEEN;
+        if (n > 0 && !colo_steps_disk_return(d->dom, disks, n, &options, &report, error))
+            return FALSE;
+        colo_log_full(&log, LOG_NOTICE, __func__,
+                      "disks merged: %.1f ms, tail %.1f ms, guest paused %.1f ms",
+                      (double)report.merge_ns / COLO_NS_PER_MS,
+                      (double)report.tail_ns / COLO_NS_PER_MS,
+                      (double)report.pause_ns / COLO_NS_PER_MS);
+        for (guint i = 0; i < d->nics->len; i++) {
+            const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
+            g_autoptr(GError) nic_error = NULL;
+
+            if (!colo_steps_net_set_source(d->dom, nic->alias, nic->network ? NULL : nic->bridge,
+                                           nic->network, NULL, &nic_error))
+                colo_log_full(&log, LOG_WARNING, __func__, "%s", nic_error->message);
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        colo_steps_overlays_remove(&disks[i], NULL);
+    return TRUE;
+}
+
+void colo_takeover_finish(ColoDomain *d)
+{
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+
+    if (!merge(d, &error) || !define_survivor(d, &error)) {
+        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
+        g_free(d->error);
+        d->error = g_strdup(error->message);
+        d->next_attempt_ns = colo_clock_ns() + 2 * COLO_NS_PER_SEC;
+        colo_domain_publish(d);
+        return;
+    }
+    colo_json_add(d->record->details, "chain", "s", NULL, "dead-overlays", "u", (uint64_t)0, NULL);
+    if (d->dom)
+        colo_steps_set_xcolo(d->dom, FALSE, NULL);
+    for (guint i = 0; i < d->nics->len; i++)
+        colo_bridge_delete(((ColoProtectedNic *)g_ptr_array_index(d->nics, i))->quarantine, NULL);
+    colo_domain_detach(d);
+    g_clear_pointer(&d->error, g_free);
+    d->next_attempt_ns = colo_clock_ns() + d->reprotect_ms * COLO_NS_PER_MS;
+    colo_domain_set_state(d, COLO_STATE_ALONE, "taken over");
+}
+
+/* ---- the operator ---- */
+
+JsonObject *colo_takeover_force(ColoDomain *d, gboolean discard, GError **error)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    gboolean running = colo_domain_is_running(d);
+    gboolean copy = d->record->state == COLO_STATE_DEGRADED && running;
+
+    if (d->record->owner && d->record->state != COLO_STATE_MANUAL) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': this host owns it already (generation %" G_GUINT64_FORMAT ")",
+                    d->record->name, d->record->generation);
+        return NULL;
+    }
+    if (!copy && !discard) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': this host holds no running copy; its disks end where the "
+                    "domain last ran here (generation %" G_GUINT64_FORMAT "). Add --discard to "
+                    "start from them and lose everything newer at %s",
+                    d->record->name, d->record->generation,
+                    d->peer_host ? d->peer_host : "the peer");
+        return NULL;
+    }
+    if (colo_ownership_force(&ctx, d->record, error) != COLO_OWNERSHIP_WON)
+        return NULL;
+    if (copy && d->record->role == COLO_ROLE_SECONDARY) {
+        colo_takeover_run(d);
+    } else if (copy) {
+        colo_primary_go_alone(d, "the operator decided");
+    } else {
+        d->record->role = COLO_ROLE_PRIMARY;
+        colo_domain_set_state(d, COLO_STATE_ALONE, "the operator decided, from this host's disks");
+    }
+    return colo_json_build("name", "s", d->record->name, "state", "s",
+                           colo_state_name(d->record->state), "generation", "u",
+                           d->record->generation, "lost", "s",
+                           copy ? NULL : "what the other host wrote after its copy left this one",
+                           NULL);
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * virtcolod: the control plane. Reads its configuration, takes or makes its sockets, starts the
+ * manager (src/domain) and serves door 1 (src/rpc). Guests outlive it (I5): stopping it changes
+ * nothing for a protected domain.
+ */
+#include "config.h"
+
+#include "comparator/protocol.h"
+#include "domain/manager.h"
+#include "pair/config.h"
+#include "rpc/server.h"
+#include "util/activation.h"
+#include "util/error.h"
+#include "util/log.h"
+
+#include <glib-unix.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#define RPC_SOCKET RUNSTATEDIR "/libvirt/virtcolod-sock"
+#define FD_RPC "rpc"
+#define FD_CONTROL "control"
+
+typedef struct {
+    char *config_file;
+    char *libvirt_uri;
+    char *comparator_socket;
+    char *pid_file;
+    gboolean verbose;
+    gboolean version;
+} Options;
+
+typedef struct {
+    ColoManager *manager;
+    ColoRpcServer *rpc;
+} Daemon;
+
+static JsonObject *on_command(const ColoRpcCaller *caller, const char *command, JsonObject *args,
+                              void *opaque, GError **error)
+{
+    Daemon *daemon = opaque;
+
+    (void)caller;
+    return colo_manager_command(daemon->manager, command, args, error);
+}
+
+static void on_event(JsonObject *event, void *opaque)
+{
+    Daemon *daemon = opaque;
+    ColoRpcServer *rpc = g_atomic_pointer_get(&daemon->rpc);
+
+    if (rpc)
+        colo_rpc_server_emit(rpc, event);
+}
+
+static gboolean on_signal(gpointer loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_CONTINUE;
+}
+
+static int take_rpc_socket(const ColoConfig *config, GError **error)
+{
+    int fd = colo_activation_take(FD_RPC);
+
+    if (fd >= 0)
+        return fd;
+    return colo_rpc_listen(RPC_SOCKET, *config->unix_sock_group ? config->unix_sock_group : NULL,
+                           error);
+}
+
+static int take_control_socket(const ColoConfig *config, GError **error)
+{
+    int fd = colo_activation_take(FD_CONTROL);
+
+    if (fd >= 0)
+        return fd;
+    return colo_channel_listen(config->listen_addr, config->control_port, error);
+}
+
+static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *options,
+                      GError **error)
+{
+    int control_fd, rpc_fd;
+    ColoRpcServer *rpc;
+
+    control_fd = take_control_socket(config, error);
+    if (control_fd < 0)
+        return FALSE;
+    daemon->manager =
+        colo_manager_new(config, options->libvirt_uri ? options->libvirt_uri : "qemu:///system",
+                         options->comparator_socket ? options->comparator_socket
+                                                    : COLO_CMP_CONTROL_SOCKET,
+                         control_fd, on_event, daemon, error);
+    if (!daemon->manager)
+        return FALSE;
+    rpc_fd = take_rpc_socket(config, error);
+    if (rpc_fd < 0)
+        return FALSE;
+    rpc = colo_rpc_server_new(rpc_fd, on_command, daemon, error);
+    if (!rpc)
+        return FALSE;
+    if (*config->unix_sock_group && !colo_rpc_server_set_group(rpc, config->unix_sock_group, error)) {
+        colo_rpc_server_free(rpc);
+        return FALSE;
+    }
+    g_atomic_pointer_set(&daemon->rpc, rpc);
+    return TRUE;
+}
+
+static gboolean write_pid_file(const char *path, GError **error)
+{
+    g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
+
+    return !path || g_file_set_contents(path, text, -1, error);
+}
+
+static gboolean parse_options(Options *o, int *argc, char ***argv, GError **error)
+{
+    const GOptionEntry entries[] = {
+        {"config", 'f', 0, G_OPTION_ARG_FILENAME, &o->config_file, "Configuration file", "FILE"},
+        {"connect", 'c', 0, G_OPTION_ARG_STRING, &o->libvirt_uri, "libvirt's QEMU driver", "URI"},
+        {"comparator", 0, 0, G_OPTION_ARG_FILENAME, &o->comparator_socket,
+         "Control socket of colo-comparator", "PATH"},
+        {"pid-file", 'p', 0, G_OPTION_ARG_FILENAME, &o->pid_file, "Write the process id here",
+         "FILE"},
+        {"verbose", 'v', 0, G_OPTION_ARG_NONE, &o->verbose, "Log debug messages", NULL},
+        {"version", 'V', 0, G_OPTION_ARG_NONE, &o->version, "Print the version", NULL},
+        G_OPTION_ENTRY_NULL,
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new("- COLO control daemon of libvirt");
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, argc, argv, error))
+        return FALSE;
+    if (*argc > 1) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unexpected argument '%s'",
+                    (*argv)[1]);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static int run(const Options *options, GError **error)
+{
+    g_autoptr(ColoConfig) config = colo_config_load(options->config_file, error);
+    g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+    Daemon daemon = {0};
+
+    if (!config)
+        return -1;
+    colo_log_set_level(options->verbose ? LOG_DEBUG : config->log_level);
+    g_unix_signal_add(SIGTERM, on_signal, loop);
+    g_unix_signal_add(SIGINT, on_signal, loop);
+    signal(SIGPIPE, SIG_IGN);
+    if (!start(&daemon, config, options, error) || !write_pid_file(options->pid_file, error)) {
+        colo_manager_free(daemon.manager);
+        return -1;
+    }
+    sd_notify(0, "READY=1");
+    colo_info("virtcolod %s of host '%s' is ready", PACKAGE_VERSION, config->host_name);
+    g_main_loop_run(loop);
+
+    sd_notify(0, "STOPPING=1");
+    colo_rpc_server_free(g_atomic_pointer_exchange(&daemon.rpc, NULL));
+    colo_manager_free(daemon.manager);
+    if (options->pid_file)
+        unlink(options->pid_file);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    Options options = {0};
+    g_autoptr(GError) error = NULL;
+
+    setlocale(LC_ALL, "");
+    colo_log_init("virtcolod", LOG_INFO);
+    if (!parse_options(&options, &argc, &argv, &error)) {
+        g_printerr("virtcolod: %s\n", error->message);
+        return 2;
+    }
+    if (options.version) {
+        g_print("virtcolod (libvirt-colo) %s\n", PACKAGE_VERSION);
+        return EXIT_SUCCESS;
+    }
+    if (run(&options, &error) < 0) {
+        colo_err("%s", error->message);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
