@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The compare core on TCP: what may leave, what waits, what diverges. One behaviour a test. */
+#include "test-compare-frames.h"
+
+/* Timestamps (NOP NOP 8 10 val ecr), SACK-permitted with MSS and window scale 7, as Linux sends. */
+#define TS(v) "\1\1\x8\xa\0\0\0" v "\0\0\0\1"
+#define SYN_OPTIONS(ts, scale) "\2\4\5\xb4\4\2\x8\xa\0\0\0" ts "\0\0\0\0\1\3\3" scale
+#define SACK(l, r) "\1\1\5\xa\0\0" l "\0\0" r
+
+static void setup(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    sink_init(sink, NULL);
+}
+
+static void teardown(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    sink_clear(sink);
+}
+
+static uint64_t held(Sink *sink)
+{
+    uint64_t frames;
+
+    colo_compare_held(sink->compare, &frames, NULL);
+    return frames;
+}
+
+static uint64_t count(Sink *sink, ColoCompareCounter which)
+{
+    return colo_compare_counter(sink->compare, which);
+}
+
+/* The handshake of a connection that the guest accepts; client data starts at 1001, the guest's at
+ * 101. Window scale 7. */
+static void handshake(Sink *sink)
+{
+    g_assert_cmpint(S(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .window = 64000,
+                      .options = SYN_OPTIONS("\1", "\7"), .options_len = 20),
+                    ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpint(P(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .window = 64000,
+                      .options = SYN_OPTIONS("\2", "\7"), .options_len = 20),
+                    ==, COLO_VERDICT_RELEASED);
+}
+
+static void test_equal_secondary_first(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    g_assert_cmpint(S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    g_assert_cmpuint(count(sink, COLO_COUNT_RELEASED_EQUAL), ==, 1);
+}
+
+static void test_equal_primary_first(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    uint64_t frames, bytes;
+
+    g_assert_cmpuint(colo_compare_oldest_ns(sink->compare), ==, 0);
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==, COLO_VERDICT_HELD);
+    g_assert_cmpuint(colo_compare_oldest_ns(sink->compare), ==, 1);
+    colo_compare_held(sink->compare, &frames, &bytes);
+    g_assert_cmpuint(frames, ==, 1);
+    g_assert_cmpuint(bytes, ==, TCP_AT + 20 + 3);
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    g_assert_cmpuint(colo_compare_oldest_ns(sink->compare), ==, 0);
+    g_assert_cmpuint(held(sink), ==, 0);
+}
+
+static void test_segmentation_differs(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    P(sink, .seq = 7, .ack = 9, .flags = ACK | PSH, TEXT("ghi"));
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("ab"));
+    S(sink, .seq = 3, .ack = 9, .flags = ACK | PSH, TEXT("cdefg"));
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    S(sink, .seq = 8, .ack = 9, .flags = ACK, TEXT("hijkl"));
+    g_assert_cmpuint(sink->left->len, ==, 2);
+    g_assert_cmpint(P(sink, .seq = 10, .ack = 9, .flags = ACK, TEXT("jkl")), ==,
+                    COLO_VERDICT_RELEASED);
+}
+
+static void test_secondary_out_of_order(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 5, .ack = 9, .flags = ACK, TEXT("efgh"));
+    S(sink, .seq = 9, .ack = 9, .flags = ACK, TEXT("ij"));
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdefghij"));
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    S(sink, .seq = 3, .ack = 9, .flags = ACK, TEXT("cdef"));
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+static void test_sequence_numbers_wrap(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 0xfffffffe, .ack = 9, .flags = ACK, TEXT("abcd"));
+    S(sink, .seq = 2, .ack = 9, .flags = ACK, TEXT("ef"));
+    g_assert_cmpint(P(sink, .seq = 0xfffffffe, .ack = 9, .flags = ACK, TEXT("abcde")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 3, .ack = 9, .flags = ACK, TEXT("f")), ==,
+                    COLO_VERDICT_RELEASED);
+}
+
+static void test_gso_against_segments(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree uint8_t *stream = g_malloc(65000);
+
+    for (unsigned i = 0; i < 65000; i++)
+        stream[i] = (uint8_t)(i * 7 + i / 251);
+    g_assert_cmpint(
+        P(sink, .seq = 1, .ack = 9, .flags = ACK, .data = stream, .len = 65000, .partial = true),
+        ==, COLO_VERDICT_HELD);
+    for (unsigned at = 0; at < 65000; at += 1460)
+        S(sink, .seq = 1 + at, .ack = 9, .flags = ACK, .data = stream + at,
+          .len = MIN(1460, 65000 - at));
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+static void test_i1_different_bytes_wait_for_commit(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpint(S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abd")), ==,
+                    COLO_VERDICT_DIVERGED);
+    g_assert_true(colo_compare_diverged(sink->compare));
+    g_assert_cmpuint(count(sink, COLO_COUNT_DIVERGED_PAYLOAD), ==, 1);
+    g_assert_cmpint(P(sink, .seq = 4, .ack = 9, .flags = ACK, TEXT("def")), ==,
+                    COLO_VERDICT_DIVERGED);
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    /* Another flow goes on. */
+    S(sink, .port = 81, .seq = 1, .ack = 9, .flags = ACK, TEXT("x"));
+    g_assert_cmpint(P(sink, .port = 81, .seq = 1, .ack = 9, .flags = ACK, TEXT("x")), ==,
+                    COLO_VERDICT_RELEASED);
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(sink->left->len, ==, 3);
+    g_assert_cmpuint(count(sink, COLO_COUNT_RELEASED_COMMIT), ==, 2);
+    g_assert_false(colo_compare_diverged(sink->compare));
+}
+
+static void test_release_keeps_order(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    size_t len;
+
+    for (unsigned i = 0; i < 5; i++)
+        P(sink, .seq = 1 + i, .ack = 9, .flags = ACK, .data = "abcde" + i, .len = 1);
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(sink->left->len, ==, 5);
+    for (unsigned i = 0; i < 5; i++)
+        g_assert_cmpuint(get32(sink_frame(sink, i, &len) + TCP_AT + 4), ==, 1 + i);
+}
+
+static void test_retransmission_after_release(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    g_assert_cmpint(P(sink, .seq = 3, .ack = 9, .flags = ACK, TEXT("cd")), ==,
+                    COLO_VERDICT_RELEASED);
+    /* Old bytes with new ones behind them still need the secondary for the new ones. */
+    g_assert_cmpint(P(sink, .seq = 5, .ack = 9, .flags = ACK, TEXT("efg")), ==, COLO_VERDICT_HELD);
+    S(sink, .seq = 5, .ack = 9, .flags = ACK, TEXT("efgh"));
+    g_assert_cmpuint(sink->left->len, ==, 3);
+}
+
+static void test_i1_changed_retransmission_diverges(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    g_assert_cmpint(P(sink, .seq = 3, .ack = 9, .flags = ACK, TEXT("cX")), ==,
+                    COLO_VERDICT_DIVERGED);
+}
+
+static void test_secondary_ahead_is_no_divergence(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abcdef"));
+    g_assert_false(colo_compare_diverged(sink->compare));
+    g_assert_cmpuint(colo_compare_oldest_ns(sink->compare), ==, 0);
+}
+
+static void test_fields_without_meaning(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    uint8_t frame[2000];
+    size_t len;
+
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"), .ip_id = 7, .window = 500,
+      .options = TS("\1"), .options_len = 12);
+    len = put_tcp(frame, &(Segment){.seq = 1,
+                                    .ack = 9,
+                                    .flags = ACK | PSH,
+                                    TEXT("abc"),
+                                    .ip_id = 9,
+                                    .window = 600,
+                                    .options = TS("\2"),
+                                    .options_len = 12,
+                                    .partial = true});
+    frame[IP_AT + 1] = 2;              /* ECN-capable */
+    frame[TCP_AT + 13] |= 0x40;        /* ECE */
+    frame[3] = 99;                     /* vnet hdr_len */
+    put16(frame + IP_AT + 10, 0x1234); /* header checksum */
+    g_assert_cmpint(feed(sink, true, frame, len), ==, COLO_VERDICT_RELEASED);
+}
+
+/* Headers that have meaning: one bit of each is changed in an otherwise equal frame. */
+static void test_i1_headers_with_meaning(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    static const unsigned at[] = {VNET,       VNET + 6, IP_AT + 1,  IP_AT + 6,  IP_AT + 8,
+                                  IP_AT + 15, TCP_AT,   TCP_AT + 2, TCP_AT + 7, TCP_AT + 12};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(at); i++) {
+        uint8_t frame[2000];
+        size_t len = put_tcp(
+            frame, &(Segment){.seq = 1, .ack = 9, .flags = ACK, TEXT("abc"), .port = 90 + i});
+
+        feed(sink, false, frame, len);
+        frame[at[i]] ^= 0x10;
+        g_assert_cmpint(feed(sink, true, frame, len), !=, COLO_VERDICT_RELEASED);
+    }
+    g_assert_cmpuint(sink->left->len, ==, 0);
+}
+
+static void test_pure_ack_leaves_up_to_the_secondarys(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 2001, .flags = ACK, .window = 500);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 2001, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_RELEASED);
+    /* A duplicate, a window update, a keep-alive. */
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 2001, .flags = ACK, .window = 600), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 100, .ack = 2001, .flags = ACK, .window = 600), ==,
+                    COLO_VERDICT_RELEASED);
+}
+
+static void test_i1_pure_ack_beyond_the_secondarys_waits(Sink *sink,
+                                                         gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1502, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_HELD);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    S(sink, .seq = 101, .ack = 1600, .flags = ACK, .window = 500);
+    g_assert_cmpuint(sink->left->len, ==, 2);
+}
+
+static void test_pure_ack_at_an_unknown_place_waits(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    g_assert_cmpint(P(sink, .seq = 5101, .ack = 1001, .flags = ACK), ==, COLO_VERDICT_HELD);
+}
+
+static void test_i1_ack_with_data_is_clamped(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint8_t *frame;
+    size_t len;
+
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 2141, .flags = ACK, .window = 500, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(count(sink, COLO_COUNT_CLAMPED_ACK), ==, 1);
+    frame = sink_frame(sink, 1, &len);
+    g_assert_cmpuint(get32(frame + TCP_AT + 8), ==, 1501);
+    g_assert_cmphex(tcp_sum(frame), ==, 0xffff);
+    /* Right edge: 2141 + 500 * 128 = 1501 + 505 * 128. */
+    g_assert_cmpuint(get16(frame + TCP_AT + 14), ==, 505);
+}
+
+static void test_clamp_leaves_a_partial_checksum(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    uint8_t before[2000];
+    const uint8_t *frame;
+    Segment segment = {
+        .seq = 101, .ack = 2141, .flags = ACK, .window = 500, TEXT("abc"), .partial = true};
+    size_t len;
+
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    put_tcp(before, &segment);
+    feed_tcp(sink, true, &segment);
+    frame = sink_frame(sink, 1, &len);
+    g_assert_cmpuint(get32(frame + TCP_AT + 8), ==, 1501);
+    g_assert_cmpmem(frame + TCP_AT + 16, 2, before + TCP_AT + 16, 2);
+}
+
+static void test_clamped_ack_is_owed_and_follows(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint8_t *frame;
+    size_t len;
+
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    P(sink, .seq = 101, .ack = 2141, .flags = ACK, .window = 500, TEXT("abc"), .options = TS("\3"),
+      .options_len = 12);
+    g_assert_cmpuint(held(sink), ==, 1);
+    S(sink, .seq = 104, .ack = 2141, .flags = ACK, .window = 500);
+    g_assert_cmpuint(held(sink), ==, 0);
+    frame = sink_frame(sink, 2, &len);
+    g_assert_cmpuint(len, ==, TCP_AT + 32);
+    g_assert_cmpuint(get32(frame + TCP_AT + 4), ==, 104);
+    g_assert_cmpuint(get32(frame + TCP_AT + 8), ==, 2141);
+    g_assert_cmpuint(get16(frame + TCP_AT + 14), ==, 500);
+    g_assert_cmphex(tcp_sum(frame), ==, 0xffff);
+    g_assert_cmphex(internet_sum(0, frame + IP_AT, 20), ==, 0xffff);
+}
+
+static void test_owed_ack_holds_up_nothing(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abcdef"));
+    P(sink, .seq = 101, .ack = 2141, .flags = ACK, .window = 500, TEXT("abc"));
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 2141, .flags = ACK, .window = 500, TEXT("def")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(held(sink), ==, 1); /* one is owed, not two */
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(held(sink), ==, 0);
+    g_assert_cmpuint(sink->left->len, ==, 4);
+}
+
+static void test_window_edge_never_shrinks(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 65535, TEXT("abcdef"));
+    P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 65535, TEXT("abc"));
+    /* Edge 1501 + 65535 * 128; the full window cannot be had from a lower ACK, but the edge that
+     * left can. */
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 1701, .flags = ACK, .window = 65535, TEXT("d")), ==,
+                    COLO_VERDICT_RELEASED);
+    /* A segment that offers less than what left: the guest shrank its window, we do not. */
+    g_assert_cmpint(P(sink, .seq = 105, .ack = 1801, .flags = ACK, .window = 100, TEXT("e")), ==,
+                    COLO_VERDICT_HELD);
+}
+
+static void test_unknown_scale_holds(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    /* No handshake seen: how far 500 units reach is unknown until something left. */
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abcdefgh"));
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1601, .flags = ACK, .window = 500, TEXT("ab")), ==,
+                    COLO_VERDICT_HELD);
+    S(sink, .seq = 109, .ack = 1601, .flags = ACK, .window = 500);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    g_assert_cmpint(P(sink, .seq = 103, .ack = 1701, .flags = ACK, .window = 500, TEXT("cd")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 105, .ack = 1701, .flags = ACK, .window = 499, TEXT("ef")), ==,
+                    COLO_VERDICT_HELD);
+}
+
+static void test_i1_sack_beyond_the_secondarys(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint8_t *frame;
+    size_t len;
+
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 500, TEXT("abcdef"));
+    /* With data the blocks are taken out. */
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 500, TEXT("abc"),
+                      .options = SACK("\5\1", "\6\1"), .options_len = 12),
+                    ==, COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(count(sink, COLO_COUNT_STRIPPED_SACK), ==, 1);
+    frame = sink_frame(sink, 1, &len);
+    g_assert_cmpmem(frame + TCP_AT + 20, 12, "\1\1\1\1\1\1\1\1\1\1\1\1", 12);
+    g_assert_cmphex(tcp_sum(frame), ==, 0xffff);
+    /* A pure ACK waits for the secondary's blocks. */
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 1001, .flags = ACK, .window = 500,
+                      .options = SACK("\5\1", "\6\1"), .options_len = 12),
+                    ==, COLO_VERDICT_HELD);
+    S(sink, .seq = 107, .ack = 1001, .flags = ACK, .window = 500, .options = SACK("\5\1", "\5\x81"),
+      .options_len = 12);
+    g_assert_cmpuint(held(sink), ==, 1);
+    S(sink, .seq = 107, .ack = 1001, .flags = ACK, .window = 500, .options = SACK("\5\x81", "\6\2"),
+      .options_len = 12);
+    g_assert_cmpuint(held(sink), ==, 0);
+    frame = sink_frame(sink, 2, &len);
+    g_assert_cmpmem(frame + TCP_AT + 20, 12, SACK("\5\1", "\6\1"), 12);
+}
+
+static void test_fin_at_the_same_place(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    P(sink, .seq = 1, .ack = 9, .flags = ACK | FIN, TEXT("abc"));
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    S(sink, .seq = 4, .ack = 9, .flags = ACK | FIN);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    /* Again, and the last ACK after it. */
+    g_assert_cmpint(P(sink, .seq = 4, .ack = 9, .flags = ACK | FIN), ==, COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 5, .ack = 9, .flags = ACK), ==, COLO_VERDICT_RELEASED);
+}
+
+static void test_i1_fin_at_another_place_diverges(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK | FIN, TEXT("ab"));
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==,
+                    COLO_VERDICT_DIVERGED);
+    S(sink, .port = 81, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpint(P(sink, .port = 81, .seq = 1, .ack = 9, .flags = ACK | FIN, TEXT("ab")), ==,
+                    COLO_VERDICT_DIVERGED);
+    g_assert_cmpuint(count(sink, COLO_COUNT_DIVERGED_FLAGS), ==, 2);
+}
+
+static void test_i1_ack_of_the_peers_fin_waits(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK);
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 10, .flags = ACK), ==, COLO_VERDICT_HELD);
+    S(sink, .seq = 1, .ack = 10, .flags = ACK);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+static void test_reset(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK | RST), ==, COLO_VERDICT_HELD);
+    S(sink, .seq = 1, .ack = 9, .flags = ACK | RST);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    g_assert_cmpint(P(sink, .port = 81, .seq = 1, .flags = RST), ==, COLO_VERDICT_HELD);
+    S(sink, .port = 81, .seq = 2, .flags = RST);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+static void test_data_after_the_secondarys_reset_diverges(Sink *sink,
+                                                          gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK | RST);
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==,
+                    COLO_VERDICT_DIVERGED);
+}
+
+static void test_syn_ack_with_another_isn(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 77777, .ack = 1001, .flags = SYN | ACK, .window = 64000,
+      .options = SYN_OPTIONS("\1", "\7"), .options_len = 20);
+    g_assert_cmpint(P(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .window = 64000,
+                      .options = SYN_OPTIONS("\2", "\7"), .options_len = 20),
+                    ==, COLO_VERDICT_RELEASED);
+    /* From the client's ACK on the rewriter shifts. */
+    S(sink, .seq = 101, .ack = 1002, .flags = ACK, .window = 500, TEXT("abc"));
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1002, .flags = ACK, .window = 500, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+}
+
+static void test_i1_syn_that_differs_diverges(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .options = SYN_OPTIONS("\1", "\7"),
+      .options_len = 20);
+    g_assert_cmpint(P(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK,
+                      .options = SYN_OPTIONS("\1", "\6"), .options_len = 20),
+                    ==, COLO_VERDICT_DIVERGED);
+    /* The guest's own connection: the rewriter does not shift it. */
+    S(sink, .port = 81, .seq = 100, .flags = SYN);
+    g_assert_cmpint(P(sink, .port = 81, .seq = 101, .flags = SYN), ==, COLO_VERDICT_DIVERGED);
+    g_assert_cmpuint(sink->left->len, ==, 0);
+}
+
+static void test_new_connection_on_the_same_ports(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 9, TEXT("abc"));
+    P(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 9, TEXT("abc"));
+    /* The secondary is a connection ahead: its acknowledgement there says nothing here. */
+    S(sink, .seq = 50, .ack = 9001, .flags = SYN | ACK, .window = 9);
+    S(sink, .seq = 51, .ack = 9002, .flags = ACK, .window = 9, TEXT("xyz"));
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 1002, .flags = ACK, .window = 9), ==,
+                    COLO_VERDICT_HELD);
+    colo_compare_commit(sink->compare, 1);
+    sink->epoch = 1;
+    S(sink, .seq = 60, .ack = 19001, .flags = SYN | ACK, .window = 9);
+    g_assert_cmpint(P(sink, .seq = 60, .ack = 19001, .flags = SYN | ACK, .window = 9), ==,
+                    COLO_VERDICT_RELEASED);
+    /* Positions of the old connection allow nothing in the new one. */
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 19001, .flags = ACK, .window = 9, TEXT("abc")), ==,
+                    COLO_VERDICT_HELD);
+}
+
+static void test_urgent_data_wants_the_same_segment(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    uint8_t frame[2000];
+    size_t len = put_tcp(frame, &(Segment){.seq = 1, .ack = 9, .flags = ACK | URG, TEXT("abc")});
+
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    frame[TCP_AT + 19] = 3;
+    g_assert_cmpint(feed(sink, true, frame, len), ==, COLO_VERDICT_HELD);
+    feed(sink, false, frame, len);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+static void test_i1_bytes_behind_the_packet_are_compared(Sink *sink,
+                                                         gconstpointer data G_GNUC_UNUSED)
+{
+    uint8_t frame[2000];
+    size_t len = put_tcp(frame, &(Segment){.seq = 1, .ack = 9, .flags = ACK, TEXT("abc")});
+
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    memcpy(frame + len, "leak", 4);
+    g_assert_cmpint(feed(sink, true, frame, len + 4), ==, COLO_VERDICT_HELD);
+}
+
+static void test_epochs_are_not_mixed(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    sink->epoch = 1;
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    /* The primary enters the epoch: what the secondary produced in it is there. */
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(sink->left->len, ==, 2);
+    g_assert_cmpuint(count(sink, COLO_COUNT_RELEASED_COMMIT), ==, 1);
+    g_assert_cmpuint(count(sink, COLO_COUNT_RELEASED_EQUAL), ==, 1);
+}
+
+static void test_stale_secondary_frames_are_dropped(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    colo_compare_commit(sink->compare, 1);
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(count(sink, COLO_COUNT_DROPPED_STALE), ==, 1);
+    sink->epoch = 1;
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==, COLO_VERDICT_HELD);
+}
+
+static void test_primary_frame_older_than_the_commit(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    colo_compare_commit(sink->compare, 3);
+    sink->epoch = 2;
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(count(sink, COLO_COUNT_RELEASED_COMMIT), ==, 1);
+}
+
+static void test_commit_moves_the_secondarys_positions(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    colo_compare_commit(sink->compare, 1);
+    sink->epoch = 1;
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 1501, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 1502, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_HELD);
+}
+
+static void test_i1_commit_moves_positions_of_its_epochs_only(Sink *sink,
+                                                              gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500);
+    sink->epoch = 1;
+    P(sink, .seq = 101, .ack = 1601, .flags = ACK, .window = 500);
+    P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("a"));
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(sink->left->len, ==, 2);
+    S(sink, .seq = 101, .ack = 1600, .flags = ACK, .window = 500);
+    g_assert_cmpuint(sink->left->len, ==, 2);
+    S(sink, .seq = 101, .ack = 1601, .flags = ACK, .window = 500, TEXT("a"));
+    g_assert_cmpuint(sink->left->len, ==, 4);
+}
+
+static void test_flow_diverges_again_after_commit(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abd"));
+    sink->epoch = 1;
+    P(sink, .seq = 4, .ack = 9, .flags = ACK, TEXT("def"));
+    S(sink, .seq = 4, .ack = 9, .flags = ACK, TEXT("deg"));
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+    g_assert_true(colo_compare_diverged(sink->compare));
+    colo_compare_commit(sink->compare, 2);
+    g_assert_cmpuint(sink->left->len, ==, 2);
+    g_assert_false(colo_compare_diverged(sink->compare));
+}
+
+static void test_comparing_off(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    colo_compare_set_comparing(sink->compare, false);
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpint(P(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc")), ==, COLO_VERDICT_HELD);
+    colo_compare_set_comparing(sink->compare, true);
+    S(sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, function) g_test_add("/compare/" name, Sink, NULL, setup, function, teardown)
+    ADD("equal/secondary-first", test_equal_secondary_first);
+    ADD("equal/primary-first", test_equal_primary_first);
+    ADD("stream/segmentation-differs", test_segmentation_differs);
+    ADD("stream/secondary-out-of-order", test_secondary_out_of_order);
+    ADD("stream/sequence-numbers-wrap", test_sequence_numbers_wrap);
+    ADD("stream/gso-against-segments", test_gso_against_segments);
+    ADD("stream/retransmission-after-release", test_retransmission_after_release);
+    ADD("stream/secondary-ahead-is-no-divergence", test_secondary_ahead_is_no_divergence);
+    ADD("stream/fields-without-meaning", test_fields_without_meaning);
+    ADD("stream/release-keeps-order", test_release_keeps_order);
+    ADD("I1/different-bytes-wait-for-commit", test_i1_different_bytes_wait_for_commit);
+    ADD("I1/changed-retransmission-diverges", test_i1_changed_retransmission_diverges);
+    ADD("I1/headers-with-meaning", test_i1_headers_with_meaning);
+    ADD("I1/bytes-behind-the-packet", test_i1_bytes_behind_the_packet_are_compared);
+    ADD("ack/pure-up-to-the-secondarys", test_pure_ack_leaves_up_to_the_secondarys);
+    ADD("ack/unknown-place-waits", test_pure_ack_at_an_unknown_place_waits);
+    ADD("I1/pure-ack-beyond-waits", test_i1_pure_ack_beyond_the_secondarys_waits);
+    ADD("I1/ack-with-data-is-clamped", test_i1_ack_with_data_is_clamped);
+    ADD("I1/sack-beyond", test_i1_sack_beyond_the_secondarys);
+    ADD("I1/ack-of-the-peers-fin-waits", test_i1_ack_of_the_peers_fin_waits);
+    ADD("ack/partial-checksum-stays", test_clamp_leaves_a_partial_checksum);
+    ADD("ack/owed-follows", test_clamped_ack_is_owed_and_follows);
+    ADD("ack/owed-holds-up-nothing", test_owed_ack_holds_up_nothing);
+    ADD("ack/window-edge-never-shrinks", test_window_edge_never_shrinks);
+    ADD("ack/unknown-scale-holds", test_unknown_scale_holds);
+    ADD("fin/same-place", test_fin_at_the_same_place);
+    ADD("I1/fin-at-another-place", test_i1_fin_at_another_place_diverges);
+    ADD("reset/equal-leaves", test_reset);
+    ADD("reset/data-after-the-secondarys", test_data_after_the_secondarys_reset_diverges);
+    ADD("syn/another-isn", test_syn_ack_with_another_isn);
+    ADD("I1/syn-that-differs", test_i1_syn_that_differs_diverges);
+    ADD("syn/new-connection-same-ports", test_new_connection_on_the_same_ports);
+    ADD("stream/urgent-data", test_urgent_data_wants_the_same_segment);
+    ADD("epoch/not-mixed", test_epochs_are_not_mixed);
+    ADD("epoch/stale-secondary", test_stale_secondary_frames_are_dropped);
+    ADD("epoch/primary-older-than-commit", test_primary_frame_older_than_the_commit);
+    ADD("epoch/commit-moves-positions", test_commit_moves_the_secondarys_positions);
+    ADD("I1/commit-moves-its-epochs-only", test_i1_commit_moves_positions_of_its_epochs_only);
+    ADD("epoch/diverges-again", test_flow_diverges_again_after_commit);
+    ADD("epoch/comparing-off", test_comparing_off);
+    return g_test_run();
+}
