@@ -159,6 +159,8 @@ def run(address, port, arguments):
                 return int(data)
             while data:
                 data = data[os.write(outputs[kind], data):]
+    except BrokenPipeError:
+        return 128 + signal.SIGPIPE  # the reader of our output has gone
     except (EOFError, OSError):
         print("lab: error: the host went away", file=sys.stderr)
         return 255
