@@ -104,16 +104,17 @@ void cli_table_add(CliTable *table, const char *first, ...)
 void cli_table_print(const Cli *cli, CliTable *table)
 {
     g_autofree int *widths = g_new0(int, table->columns);
+    guint first = cli->quiet ? table->columns : 0; /* without the header */
     int line = 0;
 
-    for (guint i = 0; i < table->cells->len; i++) {
+    for (guint i = first; i < table->cells->len; i++) {
         int width = cli_display_width(g_ptr_array_index(table->cells, i));
 
         widths[i % table->columns] = MAX(widths[i % table->columns], width);
     }
     for (guint c = 0; c < table->columns; c++)
         line += widths[c] + 3;
-    for (guint i = cli->quiet ? table->columns : 0; i < table->cells->len; i++) {
+    for (guint i = first; i < table->cells->len; i++) {
         const char *cell = g_ptr_array_index(table->cells, i);
         guint c = i % table->columns;
         gboolean last = c + 1 == table->columns;

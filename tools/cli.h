@@ -95,4 +95,4 @@ int cmd_list_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_status(Cli *cli, const CliCall *call);
 int cmd_stats_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_events(Cli *cli, const CliCall *call);
-int cmd_doctor_show(Cli *cli, const CliCall *call, JsonObject *result);
+int cmd_doctor(Cli *cli, const CliCall *call);

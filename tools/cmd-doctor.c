@@ -14,18 +14,32 @@ static const char *severity_word(const char *severity)
     return _("FAIL");
 }
 
-int cmd_doctor_show(Cli *cli, const CliCall *call G_GNUC_UNUSED, JsonObject *result)
+/* Findings of @severity; any word but the known ones counts as "error". */
+static unsigned count(JsonObject *result, const char *severity)
+{
+    size_t n = cli_array_length(result, "findings");
+    unsigned found = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const char *word =
+            colo_json_peek_string(cli_array_at(result, "findings", i), "severity", "error");
+
+        if (strcmp(word, "ok") != 0 && strcmp(word, "warning") != 0)
+            word = "error";
+        found += strcmp(word, severity) == 0;
+    }
+    return found;
+}
+
+static void show_findings(const Cli *cli, JsonObject *result)
 {
     CliTable *table = cli_table_new(_("Host"), _("Result"), _("Check"), _("Found"), NULL);
     size_t n = cli_array_length(result, "findings");
-    unsigned errors = 0, warnings = 0;
 
     for (size_t i = 0; i < n; i++) {
         JsonObject *finding = cli_array_at(result, "findings", i);
         const char *severity = colo_json_peek_string(finding, "severity", "error");
 
-        errors += strcmp(severity, "ok") != 0 && strcmp(severity, "warning") != 0;
-        warnings += strcmp(severity, "warning") == 0;
         cli_table_add(table, colo_json_peek_string(finding, "host", ""), severity_word(severity),
                       colo_json_peek_string(finding, "check", ""),
                       colo_json_peek_string(finding, "found", ""), NULL);
@@ -39,6 +53,20 @@ int cmd_doctor_show(Cli *cli, const CliCall *call G_GNUC_UNUSED, JsonObject *res
             printf(_("To fix '%s' on %s: %s\n"), colo_json_peek_string(finding, "check", ""),
                    colo_json_peek_string(finding, "host", ""), fix);
     }
-    cli_extra(cli, _("%u errors, %u warnings\n"), errors, warnings);
-    return errors ? CLI_ERROR : CLI_OK;
+    cli_extra(cli, _("%u errors, %u warnings\n"), count(result, "error"),
+              count(result, "warning"));
+}
+
+/* Fails when there is an error to fix, so that a script needs not read the findings. */
+int cmd_doctor(Cli *cli, const CliCall *call)
+{
+    g_autoptr(JsonObject) result = cli_call(cli, call);
+
+    if (!result)
+        return CLI_ERROR;
+    if (cli_local_bool(call, "json"))
+        cli_print_json(result);
+    else
+        show_findings(cli, result);
+    return count(result, "error") ? CLI_ERROR : CLI_OK;
 }

@@ -49,6 +49,20 @@ static double peek_ms(JsonObject *from, const char *member)
     return value ? json_object_get_double(value) : 0;
 }
 
+/* Bytes in the largest unit that leaves a whole one, as virsh prints them; to be freed. */
+static char *format_size(uint64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+
+    while (value >= 1024 && unit + 1 < G_N_ELEMENTS(units)) {
+        value /= 1024;
+        unit++;
+    }
+    return g_strdup_printf("%.2f %s", value, units[unit]);
+}
+
 static void add_disks(CliPairs *pairs, JsonObject *status)
 {
     size_t n = cli_array_length(status, "disks");
@@ -56,9 +70,8 @@ static void add_disks(CliPairs *pairs, JsonObject *status)
     for (size_t i = 0; i < n; i++) {
         JsonObject *disk = cli_array_at(status, "disks", i);
         uint64_t size = colo_json_peek_uint(disk, "size", 0);
-        g_autofree char *of = g_format_size_full(size, G_FORMAT_SIZE_IEC_UNITS);
-        g_autofree char *copied = g_format_size_full(colo_json_peek_uint(disk, "copied", 0),
-                                                     G_FORMAT_SIZE_IEC_UNITS);
+        g_autofree char *of = format_size(size);
+        g_autofree char *copied = format_size(colo_json_peek_uint(disk, "copied", 0));
         g_autofree char *key =
             g_strdup_printf(_("Disk %s"), colo_json_peek_string(disk, "target", ""));
 
@@ -72,8 +85,8 @@ static void add_memory(CliPairs *pairs, JsonObject *status)
     JsonObject *memory = colo_json_peek(status, "memory");
     uint64_t total = colo_json_peek_uint(memory, "total", 0);
     uint64_t remaining = colo_json_peek_uint(memory, "remaining", 0);
-    g_autofree char *of = g_format_size_full(total, G_FORMAT_SIZE_IEC_UNITS);
-    g_autofree char *left = g_format_size_full(remaining, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *of = format_size(total);
+    g_autofree char *left = format_size(remaining);
 
     if (total)
         cli_pairs_add(pairs, _("Memory"), _("%s remaining of %s"), left, of);

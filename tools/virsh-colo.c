@@ -38,7 +38,7 @@ static const struct {
     {"colo-status", NULL, cmd_status},
     {"colo-stats", cmd_stats_show, NULL},
     {"colo-events", NULL, cmd_events},
-    {"colo-doctor", cmd_doctor_show, NULL},
+    {"colo-doctor", NULL, cmd_doctor},
 };
 
 JsonObject *cli_call(Cli *cli, const CliCall *call)

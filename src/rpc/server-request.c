@@ -77,10 +77,16 @@ static JsonObject *parse_command(const struct colo_rpc_command_args *args, GErro
     g_autoptr(JsonObject) json = NULL;
     const ColoCommand *command;
 
-    if (args->args.args_len == 0)
+    if (args->args.args_len == 0) {
         json = json_object_new_object();
-    else
+    } else if (memchr(args->args.args_val, 0, args->args.args_len)) {
+        /* json-c would take it for the end and not look at the rest. */
+        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
+                            "arguments hold a NUL character");
+        return NULL;
+    } else {
         json = colo_json_parse(args->args.args_val, args->args.args_len, error);
+    }
     if (!json || !colo_command_validate(args->name, json, error))
         return NULL;
     command = colo_command_find(args->name);
