@@ -73,13 +73,18 @@ static void watched_unref(void *data)
     g_free(domain);
 }
 
-/* Calls back unless the domain is not watched any more. No lock held. */
+/* Calls back unless the domain is not watched any more, or a suspicion was answered meanwhile. No
+ * lock held. */
 static void tell(Watched *domain, ColoKickEvent event, gint64 waited_us)
 {
     ColoKicker *kicker = domain->kicker;
+    gboolean still;
 
     g_mutex_lock(&kicker->notify_lock);
-    if (!domain->stop && kicker->notify)
+    g_mutex_lock(&kicker->lock);
+    still = !domain->stop && (event != COLO_KICK_SUSPECT || domain->reported == event);
+    g_mutex_unlock(&kicker->lock);
+    if (still && kicker->notify)
         kicker->notify(domain->uuid, event, (uint64_t)MAX(waited_us, 0) / 1000, kicker->data);
     g_mutex_unlock(&kicker->notify_lock);
 }

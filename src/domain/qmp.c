@@ -34,10 +34,12 @@ static ColoErrorCode code_of_libvirt(int number)
 void colo_qmp_set_libvirt_error(virDomainPtr dom, const char *what, GError **error)
 {
     virErrorPtr last = virGetLastError();
+    int number = last ? last->code : VIR_ERR_INTERNAL_ERROR;
+    /* Copied first: every call of libvirt, virDomainGetName() too, resets the last error. */
+    g_autofree char *text = g_strdup(last && last->message ? last->message : "no reason given");
 
-    g_set_error(error, COLO_ERROR, code_of_libvirt(last ? last->code : VIR_ERR_INTERNAL_ERROR),
-                "domain '%s': %s failed: [libvirt] %s", virDomainGetName(dom), what,
-                last && last->message ? last->message : "no reason given");
+    g_set_error(error, COLO_ERROR, code_of_libvirt(number), "domain '%s': %s failed: [libvirt] %s",
+                virDomainGetName(dom), what, text);
 }
 
 /* The "return" of QEMU's answer @text, or NULL with @error made from its "error". */

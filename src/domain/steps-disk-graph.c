@@ -68,6 +68,18 @@ char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError 
     return NULL;
 }
 
+const char *colo_disk_child_of(JsonObject *stats, const char *name, const char *key)
+{
+    for (size_t i = 0;
+         json_object_is_type(stats, json_type_array) && i < json_object_array_length(stats); i++) {
+        JsonObject *one = json_object_array_get_idx(stats, i);
+
+        if (strcmp(colo_json_peek_string(one, "node-name", ""), name) == 0)
+            return colo_json_peek_string(colo_json_peek(one, key), "node-name", "");
+    }
+    return NULL;
+}
+
 gboolean colo_disk_set_drive(virDomainPtr dom, const char *alias, const char *node, GError **error)
 {
     g_autofree char *path = g_strconcat("/machine/peripheral/", alias, NULL);
@@ -158,28 +170,32 @@ gboolean colo_disk_add_overlay(virDomainPtr dom, const char *kind, const ColoSte
                         error);
 }
 
-gboolean colo_disk_swap_to_plain(virDomainPtr dom, const ColoStepDisk *disk, GError **error)
+gboolean colo_disk_park(virDomainPtr dom, const ColoStepDisk *disk, GError **error)
 {
     g_autofree char *null_node = colo_disk_node(COLO_NODE_NULL, disk->alias);
-    g_autofree char *top = colo_disk_top(dom, disk->alias, NULL, error);
-    g_autoptr(GHashTable) nodes = top ? colo_disk_nodes(dom, error) : NULL;
+    g_autoptr(GHashTable) nodes = colo_disk_nodes(dom, error);
 
     if (!nodes)
         return FALSE;
-    /* Two users of COPY's node that both write would conflict, and the device can only go from one
-     * node to another of the same size: hence the detour. */
-    if (strcmp(top, disk->node) != 0) {
-        if (!g_hash_table_contains(nodes, null_node) &&
-            !colo_qmp_run(dom, "blockdev-add",
-                          colo_json_build("driver", "s", "null-co", "node-name", "s", null_node,
-                                          "size", "u", disk->size, "read-zeroes", "b", TRUE, NULL),
-                          error))
-            return FALSE;
-        if (strcmp(top, null_node) != 0 && !colo_disk_set_drive(dom, disk->alias, null_node, error))
-            return FALSE;
-        if (!colo_disk_delete_node(dom, COLO_NODE_CHILDS, disk->alias, error) ||
-            !colo_disk_set_drive(dom, disk->alias, disk->node, error))
-            return FALSE;
-    }
-    return TRUE;
+    if (!g_hash_table_contains(nodes, null_node) &&
+        !colo_qmp_run(dom, "blockdev-add",
+                      colo_json_build("driver", "s", "null-co", "node-name", "s", null_node, "size",
+                                      "u", disk->size, "read-zeroes", "b", TRUE, NULL),
+                      error))
+        return FALSE;
+    return colo_disk_set_drive(dom, disk->alias, null_node, error);
+}
+
+gboolean colo_disk_swap_to_plain(virDomainPtr dom, const ColoStepDisk *disk, GError **error)
+{
+    g_autofree char *top = colo_disk_top(dom, disk->alias, NULL, error);
+
+    if (!top)
+        return FALSE;
+    /* The replication node holds write permission on COPY's node as long as it is there, so the
+     * device cannot go from the one to the other directly. */
+    return strcmp(top, disk->node) == 0 ||
+           (colo_disk_park(dom, disk, error) &&
+            colo_disk_delete_node(dom, COLO_NODE_CHILDS, disk->alias, error) &&
+            colo_disk_set_drive(dom, disk->alias, disk->node, error));
 }

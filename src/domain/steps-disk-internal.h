@@ -15,6 +15,7 @@ char *colo_disk_node(const char *kind, const char *alias);
 #define COLO_NODE_ACTIVE "active"
 #define COLO_NODE_CHILDS "childs"
 #define COLO_NODE_TAIL "tail"
+#define COLO_NODE_TAIL_FILE "tail-file"
 #define COLO_NODE_NULL "colo-null"
 #define COLO_NODE_NBD "colo-nbd"
 #define COLO_JOB_MIRROR "colo-mirror"
@@ -26,6 +27,11 @@ GHashTable *colo_disk_nodes(virDomainPtr dom, GError **error);
 /* Node that the device @alias is on, for the caller to g_free(). NULL with @error; an empty drive
  * is an error. @size (may be NULL): its guest-visible bytes. */
 char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError **error);
+
+/* Child of the node @name in @stats, an answer of query-blockstats with query-nodes: @key is
+ * "parent" for the file child (QEMU's word for it, block/qapi.c), "backing" for that. NULL when the
+ * node is not there. Borrowed from @stats. */
+const char *colo_disk_child_of(JsonObject *stats, const char *name, const char *key);
 
 /* Gives the device @alias the node @node (`qom-set drive`). */
 gboolean colo_disk_set_drive(virDomainPtr dom, const char *alias, const char *node, GError **error);
@@ -50,3 +56,7 @@ gboolean colo_disk_swap_to_plain(virDomainPtr dom, const ColoStepDisk *disk, GEr
 gboolean colo_disk_add_overlay(virDomainPtr dom, const char *kind, const ColoStepDisk *disk,
                                const char *path, const char *backing, GHashTable *present,
                                GError **error);
+
+/* The null node of @disk, added unless it is there, becomes its drive: nobody uses the chain then.
+ * Only with the guest stopped. */
+gboolean colo_disk_park(virDomainPtr dom, const ColoStepDisk *disk, GError **error);

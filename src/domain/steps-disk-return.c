@@ -1,151 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Takeover and return to the plain graph, of steps-disk.h. */
+/* Return to the plain graph after a takeover, of steps-disk.h. */
 #include "domain/steps-disk-internal.h"
 
 #include "domain/steps-migrate.h"
 #include "util/clock.h"
 #include "util/error.h"
-#include "util/log.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define MERGE_POLL_US 10000u
 #define TAIL_POLL_US 5000u
 /* A guest that writes faster than the commit is stopped after this, so that it ends. */
 #define TAIL_READY_NS (30 * COLO_NS_PER_SEC)
 #define COMPLETE_TIMEOUT_MS 30000u
+/* Tails up to this are committed in the pause that moves them, which saves a second pause. */
+#define COMMIT_STOPPED_MAX (4u * 1024 * 1024)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ColoOverlayPaths, colo_overlay_paths_clear)
-
-/* Adds the tail nodes of all disks above their replication nodes; nothing uses them yet. */
-static gboolean add_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n, GError **error)
-{
-    g_autoptr(GHashTable) present = colo_disk_nodes(dom, error);
-
-    for (size_t i = 0; present && i < n; i++) {
-        g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disks[i].alias);
-        g_auto(ColoOverlayPaths) paths;
-
-        colo_overlay_paths_init(&paths, disks[i].copy);
-        if (!colo_disk_add_overlay(dom, COLO_NODE_TAIL, &disks[i], paths.tail, childs, present,
-                                   error))
-            return FALSE;
-    }
-    return present != NULL;
-}
-
-/* Gives the tails to the devices with the guest stopped. Devices that have them already are left,
- * and so is the guest when all have: it may run again. */
-static gboolean insert_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n, GError **error)
-{
-    gboolean stopped = FALSE;
-
-    if (!add_tails(dom, disks, n, error))
-        return FALSE;
-    for (size_t i = 0; i < n; i++) {
-        g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disks[i].alias);
-        g_autofree char *top = colo_disk_top(dom, disks[i].alias, NULL, error);
-
-        if (!top)
-            return FALSE;
-        if (strcmp(top, tail) == 0)
-            continue;
-        if (!stopped && !colo_steps_stop(dom, error))
-            return FALSE;
-        stopped = TRUE;
-        if (!colo_disk_set_drive(dom, disks[i].alias, tail, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
-                                  gboolean with_tail, gboolean *tails, GError **error)
-{
-    g_autoptr(GError) local = NULL;
-    gboolean done = FALSE;
-
-    if (tails)
-        *tails = FALSE;
-    if (n == 0)
-        return TRUE;
-    if (!colo_steps_nbd_stop(dom, error))
-        return FALSE;
-    if (with_tail) {
-        done = insert_tails(dom, disks, n, &local);
-        if (!done)
-            colo_warn("takeover without third overlay: %s", local->message);
-    }
-    if (tails)
-        *tails = done;
-    return TRUE;
-}
-
-/* Child of the replication node @childs in query-blockstats: "#block..." or active while merging,
- * COPY's node after it. NULL when the node is not there. Borrowed from @stats. */
-static const char *child_of_replication(JsonObject *stats, const char *childs)
-{
-    for (size_t i = 0;
-         json_object_is_type(stats, json_type_array) && i < json_object_array_length(stats); i++) {
-        JsonObject *one = json_object_array_get_idx(stats, i);
-
-        if (strcmp(colo_json_peek_string(one, "node-name", ""), childs) == 0)
-            return colo_json_peek_string(colo_json_peek(one, "parent"), "node-name", "");
-    }
-    return NULL;
-}
-
-gboolean colo_steps_merge_done(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
-                               gboolean *done, GError **error)
-{
-    g_autoptr(JsonObject) stats = colo_qmp(
-        dom, "query-blockstats", colo_json_build("query-nodes", "b", TRUE, NULL), -1, error);
-
-    if (!stats)
-        return FALSE;
-    *done = TRUE;
-    for (size_t i = 0; i < n; i++) {
-        g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disks[i].alias);
-        const char *child = child_of_replication(stats, childs);
-
-        /* No replication node: its disk has been returned already. */
-        if (child && strcmp(child, disks[i].node) != 0)
-            *done = FALSE;
-    }
-    return TRUE;
-}
-
-gboolean colo_steps_disk_phase(virDomainPtr dom, const ColoStepDisk *disk, ColoDiskPhase *phase,
-                               GError **error)
-{
-    static const char *const ours[] = {COLO_NODE_TAIL, COLO_NODE_CHILDS, COLO_NODE_ACTIVE,
-                                       COLO_NODE_HIDDEN, COLO_NODE_NULL};
-    g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disk->alias);
-    g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disk->alias);
-    g_autofree char *commit = colo_disk_node(COLO_JOB_COMMIT, disk->alias);
-    g_autofree char *top = colo_disk_top(dom, disk->alias, NULL, error);
-    g_autoptr(GHashTable) nodes = top ? colo_disk_nodes(dom, error) : NULL;
-    g_autoptr(JsonObject) job = NULL;
-    gboolean merged;
-
-    if (!nodes || !colo_steps_merge_done(dom, disk, 1, &merged, error))
-        return FALSE;
-    job = colo_disk_job(dom, commit, NULL);
-    if (job) {
-        *phase = COLO_DISK_TAIL;
-    } else if (strcmp(top, tail) == 0 || strcmp(top, childs) == 0) {
-        *phase = merged ? COLO_DISK_MERGED : COLO_DISK_CHAIN;
-    } else {
-        *phase = COLO_DISK_PLAIN;
-        for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
-            g_autofree char *name = colo_disk_node(ours[i], disk->alias);
-
-            if (g_hash_table_contains(nodes, name))
-                *phase = COLO_DISK_BETWEEN;
-        }
-    }
-    return TRUE;
-}
 
 /* What a return works with; the disks with a tail are told by @tail. */
 typedef struct {
@@ -218,6 +90,86 @@ static gboolean wait_merge(Return *r, GError **error)
     }
 }
 
+/*
+ * Puts the tail of @disk directly above COPY, with the guest stopped and the merge ended, and
+ * removes the replication node. That one has write permission on COPY as long as it lives, and QEMU
+ * aborts when the commit's end meets it ("Unexpected error in bdrv_a_allow_b", QEMU 7.2). The tail
+ * can only be moved while no device is on it.
+ */
+static gboolean move_tail(Return *r, const ColoStepDisk *disk, GError **error)
+{
+    g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disk->alias);
+    g_autofree char *file = colo_disk_node(COLO_NODE_TAIL_FILE, disk->alias);
+    gboolean begun = r->begun;
+    JsonObject *list = json_object_new_array();
+
+    json_object_array_add(list,
+                          colo_json_build("driver", "s", "qcow2", "node-name", "s", tail, "file",
+                                          "s", file, "backing", "s", disk->node, NULL));
+    r->begun = TRUE; /* on the null node writes would be lost */
+    if (!colo_disk_park(r->dom, disk, error)) {
+        json_object_put(list);
+        return FALSE;
+    }
+    if (!colo_qmp_run(r->dom, "blockdev-reopen", colo_json_build("options", "o", list, NULL),
+                      error)) {
+        if (colo_disk_set_drive(r->dom, disk->alias, tail, NULL))
+            r->begun = begun;
+        return FALSE;
+    }
+    if (!colo_disk_delete_node(r->dom, COLO_NODE_CHILDS, disk->alias, error) ||
+        !colo_disk_set_drive(r->dom, disk->alias, tail, error))
+        return FALSE;
+    r->begun = begun;
+    return TRUE;
+}
+
+/* Bytes that the tails occupy. */
+static uint64_t tail_bytes(const Return *r)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < r->n; i++) {
+        g_auto(ColoOverlayPaths) paths = {0};
+        struct stat st;
+
+        colo_overlay_paths_init(&paths, r->disks[i].copy);
+        if (r->tail[i] && stat(paths.tail, &st) == 0)
+            bytes += (uint64_t)st.st_blocks * 512;
+    }
+    return bytes;
+}
+
+/* move_tail() for every tail that still hangs on its chain. With much in the tails the guest goes
+ * on afterwards, while they are committed. */
+static gboolean move_tails(Return *r, GError **error)
+{
+    g_autoptr(JsonObject) stats = colo_qmp(
+        r->dom, "query-blockstats", colo_json_build("query-nodes", "b", TRUE, NULL), -1, error);
+
+    if (!stats)
+        return FALSE;
+    for (size_t i = 0; i < r->n; i++) {
+        g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, r->disks[i].alias);
+        g_autofree char *top = NULL;
+        const char *below;
+
+        if (!r->tail[i])
+            continue;
+        below = colo_disk_child_of(stats, tail, "backing");
+        top = colo_disk_top(r->dom, r->disks[i].alias, NULL, error);
+        if (!top)
+            return FALSE;
+        /* A "#block..." below the tail is the filter of a commit that runs already. */
+        if (strcmp(top, tail) == 0 && below &&
+            (strcmp(below, r->disks[i].node) == 0 || *below == '#'))
+            continue;
+        if (!stop_guest(r, error) || !move_tail(r, &r->disks[i], error))
+            return FALSE;
+    }
+    return tail_bytes(r) <= COMMIT_STOPPED_MAX || cont_guest(r, error);
+}
+
 /* Starts the commit of the tail of @disk into COPY unless it runs. */
 static gboolean start_commit(Return *r, const ColoStepDisk *disk, GError **error)
 {
@@ -270,6 +222,8 @@ static gboolean commit_tails(Return *r, GError **error)
 {
     uint64_t start = colo_clock_ns();
 
+    if (!move_tails(r, error))
+        return FALSE;
     for (size_t i = 0; i < r->n; i++) {
         if (r->tail[i] && !start_commit(r, &r->disks[i], error))
             return FALSE;
@@ -309,8 +263,8 @@ static gboolean commit_tails(Return *r, GError **error)
 
 static gboolean delete_nodes(Return *r, GError **error)
 {
-    static const char *const order[] = {COLO_NODE_NULL, COLO_NODE_TAIL, COLO_NODE_CHILDS,
-                                        COLO_NODE_ACTIVE, COLO_NODE_HIDDEN};
+    static const char *const order[] = {COLO_NODE_NULL,   COLO_NODE_TAIL,   COLO_NODE_TAIL_FILE,
+                                        COLO_NODE_CHILDS, COLO_NODE_ACTIVE, COLO_NODE_HIDDEN};
 
     for (size_t i = 0; i < r->n; i++) {
         for (size_t k = 0; k < G_N_ELEMENTS(order); k++) {
@@ -352,11 +306,15 @@ static gboolean look(Return *r, gboolean *any_tail, gboolean *any_without, GErro
 {
     for (size_t i = 0; i < r->n; i++) {
         g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, r->disks[i].alias);
+        g_autofree char *null_node = colo_disk_node(COLO_NODE_NULL, r->disks[i].alias);
         g_autofree char *top = colo_disk_top(r->dom, r->disks[i].alias, NULL, error);
+        g_autoptr(GHashTable) nodes = top ? colo_disk_nodes(r->dom, error) : NULL;
 
-        if (!top)
+        if (!nodes)
             return FALSE;
-        r->tail[i] = strcmp(top, tail) == 0;
+        /* On the null node with a tail there: interrupted in move_tail(). */
+        r->tail[i] = strcmp(top, tail) == 0 ||
+                     (strcmp(top, null_node) == 0 && g_hash_table_contains(nodes, tail));
         *any_tail |= r->tail[i];
         *any_without |= !r->tail[i];
     }
