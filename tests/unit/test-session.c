@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Two comparators between two stand-ins for QEMU: frames, checkpoints, gates, disk bytes. */
+#include "test-comparator-lab.h"
+
+#include "util/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void test_alone_passes(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_say(lab.p_out, "one");
+    lab_say(lab.p_out, "two");
+    lab_hear(lab.p_release, "one");
+    lab_hear(lab.p_release, "two");
+    lab_down(&lab);
+}
+
+static void test_i1_equal_leaves_without_checkpoint(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "same");
+    lab_silent(lab.p_release);
+    lab_say(lab.s_out, "same");
+    lab_hear(lab.p_release, "same");
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, 1);
+    g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), ==, 0);
+    lab_down(&lab);
+}
+
+static void test_i1_different_leaves_after_received_only(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) wanted = NULL;
+    g_autoptr(JsonObject) committed = NULL;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "primary says 1");
+    lab_say(lab.s_out, "secondary: 2");
+    wanted = lab_event(&lab.p, "checkpoint-wanted");
+    g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "diverged");
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    lab_silent(lab.p_release);
+    g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), ==, 1);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    lab_hear(lab.p_release, "primary says 1");
+    committed = lab_event(&lab.p, "committed");
+    g_assert_cmpuint(colo_json_peek_uint(committed, "epoch", 0), ==, 2);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
+    /* What the secondary said is forgotten: the new epoch begins clean. */
+    lab_say(lab.p_out, "again");
+    lab_say(lab.s_out, "again");
+    lab_hear(lab.p_release, "again");
+    lab_down(&lab);
+}
+
+/* Output read after VMSTATE_SEND belongs to the next epoch, output before it to the old one, even
+ * when all of it lies in the socket at that moment. */
+static void test_i1_boundary_is_vmstate_send(void)
+{
+    Lab lab;
+    const uint32_t send = GUINT32_TO_BE(COLO_MSG_VMSTATE_SEND);
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    kill(lab.p.pid, SIGSTOP);
+    lab_write(lab.p_migration, &send, sizeof(send));
+    lab_say(lab.p_out, "before");
+    kill(lab.p.pid, SIGCONT);
+    lab_read(lab.s_migration, &(uint32_t){0}, sizeof(send));
+    lab_say(lab.p_out, "after");
+    lab_pages(&lab);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    lab_hear(lab.p_release, "before");
+    lab_silent(lab.p_release);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
+    lab_checkpoint(&lab);
+    lab_hear(lab.p_release, "after");
+    lab_down(&lab);
+}
+
+static void test_paired_holds_until_commit(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) wanted = NULL;
+
+    lab_up(&lab);
+    json_object_put(lab_gate(&lab.s, "paired"));
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_READY);
+    lab_say(lab.p_out, "alone");
+    lab_hear(lab.p_release, "alone");
+    json_object_put(lab_gate(&lab.p, "paired"));
+    lab_say(lab.p_out, "held");
+    lab_say(lab.s_out, "held");
+    lab_silent(lab.p_release);
+    wanted = lab_event(&lab.p, "checkpoint-wanted");
+    g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "paired");
+    lab_checkpoint(&lab);
+    lab_hear(lab.p_release, "held");
+    lab_down(&lab);
+}
+
+static void test_input_keeps_order_and_epoch(void)
+{
+    Lab lab;
+    char text[32];
+
+    lab_up(&lab);
+    lab_say(lab.p_mirror, "before READY: in the initial migration");
+    lab_protect(&lab);
+    for (int i = 0; i < 500; i++) {
+        g_snprintf(text, sizeof(text), "input %d", i);
+        lab_say(lab.p_mirror, text);
+    }
+    for (int i = 0; i < 500; i++) {
+        g_snprintf(text, sizeof(text), "input %d", i);
+        lab_hear(lab.s_in, text);
+    }
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_say(lab.p_mirror, "in the checkpoint");
+    lab_silent(lab.s_in);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_say(lab.p_mirror, "next epoch");
+    lab_silent(lab.s_in);
+    lab_pages(&lab);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    lab_silent(lab.s_in);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
+    lab_hear(lab.s_in, "next epoch");
+    lab_silent(lab.s_in);
+    g_assert_cmpuint(lab_counter(&lab.s, "input-dropped-stale"), ==, 1);
+    lab_down(&lab);
+}
+
+static void test_gate_hold_then_alone(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) held = NULL;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "first");
+    held = lab_gate(&lab.p, "hold");
+    lab_say(lab.p_out, "second");
+    lab_say(lab.s_out, "first");
+    lab_silent(lab.p_release);
+    g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), ==, 2);
+    json_object_put(lab_gate(&lab.p, "alone"));
+    lab_hear(lab.p_release, "first");
+    lab_hear(lab.p_release, "second");
+    lab_say(lab.p_out, "third");
+    lab_hear(lab.p_release, "third");
+    lab_down(&lab);
+}
+
+static void test_gate_hold_then_paired(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_say(lab.p_out, "covered by the commit");
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    json_object_put(lab_gate(&lab.p, "hold"));
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    lab_silent(lab.p_release);
+    json_object_put(lab_gate(&lab.p, "paired"));
+    lab_hear(lab.p_release, "covered by the commit");
+    lab_down(&lab);
+}
+
+static void test_gate_closed_drops(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) closed = NULL;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "held, then dropped");
+    while (lab_stat(&lab.p, "held-frames") == 0)
+        g_usleep(1000);
+    closed = lab_gate(&lab.p, "closed");
+    g_assert_cmpuint(colo_json_peek_uint(closed, "held-frames", 99), ==, 0);
+    lab_say(lab.p_out, "dropped");
+    lab_silent(lab.p_release);
+    g_assert_cmpuint(lab_counter(&lab.p, "output-dropped-closed"), ==, 1);
+    json_object_put(lab_gate(&lab.p, "alone"));
+    lab_say(lab.p_out, "new");
+    lab_hear(lab.p_release, "new");
+    lab_down(&lab);
+}
+
+/* "closed" is not answered while a released frame can still act: QEMU has not read it. */
+static void test_gate_closed_waits_for_qemu(void)
+{
+    Lab lab;
+    g_autofree char *code = NULL;
+
+    lab_up(&lab);
+    lab_say(lab.p_out, "released, unread");
+    while (lab_counter(&lab.p, "released") == 0)
+        g_usleep(1000);
+    code = lab_refused(&lab.p, "gate",
+                       colo_json_build("uuid", "s", LAB_UUID, "mode", "s", "closed", NULL), -1);
+    g_assert_cmpstr(code, ==, "timeout");
+    lab_hear(lab.p_release, "released, unread");
+    json_object_put(lab_gate(&lab.p, "closed"));
+    lab_down(&lab);
+}
+
+static void test_i3_secondary_closed_says_nothing_more(void)
+{
+    Lab lab;
+    uint32_t word = GUINT32_TO_BE(COLO_MSG_VMSTATE_RECEIVED);
+    struct pollfd wait;
+    g_autofree char *code = NULL;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "x");
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    json_object_put(lab_gate(&lab.s, "closed"));
+    lab_say(lab.s_out, "x");
+    lab_write(lab.s_migration, &word, sizeof(word));
+    lab_silent(lab.p_release);
+    wait = (struct pollfd){.fd = lab.p_migration, .events = POLLIN};
+    g_assert_cmpint(poll(&wait, 1, LAB_QUIET_MS), ==, 0);
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, 1);
+    json_object_put(lab_event(&lab.p, "stream-down"));
+    code = lab_refused(&lab.s, "gate",
+                       colo_json_build("uuid", "s", LAB_UUID, "mode", "s", "paired", NULL), -1);
+    g_assert_cmpstr(code, ==, "operation-invalid");
+    lab_down(&lab);
+}
+
+static void test_takeover_idle(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) result = NULL;
+    g_autofree char *early = NULL;
+    char byte;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    early = lab_refused(&lab.s, "takeover-prepare", lab_about(), -1);
+    g_assert_cmpstr(early, ==, "operation-invalid");
+    json_object_put(lab_gate(&lab.s, "closed"));
+    result = lab_request(&lab.s, "takeover-prepare", lab_about(), -1);
+    g_assert_cmpuint(colo_json_peek_uint(result, "epoch", 0), ==, 1);
+    g_assert_cmpint(recv(lab.s_nbd, &byte, 1, 0), ==, 0);
+    g_assert_cmpint(recv(lab.s_migration, &byte, 1, MSG_DONTWAIT), ==, -1);
+    lab_down(&lab);
+}
+
+static void test_takeover_cuts_partial(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) result = NULL;
+    char byte;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    json_object_put(lab_gate(&lab.s, "closed"));
+    result = lab_request(&lab.s, "takeover-prepare", lab_about(), -1);
+    g_assert_cmpuint(colo_json_peek_uint(result, "epoch", 0), ==, 1);
+    g_assert_cmpint(recv(lab.s_migration, &byte, 1, 0), ==, 0);
+    lab_down(&lab);
+}
+
+static void test_takeover_waits_for_loaded(void)
+{
+    Lab lab;
+    uint32_t received = GUINT32_TO_BE(COLO_MSG_VMSTATE_RECEIVED);
+    uint32_t loaded = GUINT32_TO_BE(COLO_MSG_VMSTATE_LOADED);
+    g_autoptr(JsonObject) answer = NULL;
+    struct pollfd wait;
+    uint64_t id;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    json_object_put(lab_gate(&lab.s, "closed"));
+    id = lab_send(&lab.s, "takeover-prepare", lab_about(), -1);
+    lab_write(lab.s_migration, &received, sizeof(received));
+    g_assert_null(lab_event_within(&lab.s, "loaded", LAB_QUIET_MS));
+    wait = (struct pollfd){.fd = lab.s.control, .events = POLLIN};
+    g_assert_cmpint(poll(&wait, 1, LAB_QUIET_MS), ==, 0);
+    lab_write(lab.s_migration, &loaded, sizeof(loaded));
+    answer = lab_answer(&lab.s, id);
+    g_assert_cmpuint(colo_json_peek_uint(colo_json_peek(answer, "return"), "epoch", 0), ==, 2);
+    lab_down(&lab);
+}
+
+static void test_disk_bytes_both_ways(void)
+{
+    Lab lab;
+    enum { PIECE = 50000, PIECES = 60 };
+    static char there[PIECE], back[PIECE], got[PIECE];
+
+    lab_up(&lab);
+    for (int i = 0; i < PIECES; i++) {
+        for (int j = 0; j < PIECE; j++) {
+            there[j] = (char)(i * 31 + j * 7);
+            back[j] = (char)(i * 17 + j * 3);
+        }
+        lab_write(lab.p_nbd, there, PIECE);
+        lab_write(lab.s_nbd, back, PIECE);
+        lab_read(lab.s_nbd, got, PIECE);
+        g_assert_cmpmem(there, PIECE, got, PIECE);
+        lab_read(lab.p_nbd, got, PIECE);
+        g_assert_cmpmem(back, PIECE, got, PIECE);
+    }
+    /* The end travels as well. */
+    close(lab.p_nbd);
+    lab.p_nbd = 0;
+    g_assert_cmpint(recv(lab.s_nbd, got, 1, 0), ==, 0);
+    lab_down(&lab);
+}
+
+static void test_unknown_stream_is_told(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) down = NULL;
+    char got[12];
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_write(lab.p_migration, "\0\0\0\x01nonsense", 12);
+    down = lab_event(&lab.p, "stream-down");
+    g_assert_cmpstr(colo_json_peek_string(down, "reason", ""), ==, "unknown checkpoint stream");
+    /* I7: carried on all the same. */
+    lab_read(lab.s_migration, got, sizeof(got));
+    g_assert_cmpmem(got, sizeof(got), "\0\0\0\x01nonsense", 12);
+    lab_down(&lab);
+}
+
+static void test_wanted_repeats_until_kicked(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "nobody answers this");
+    for (int i = 0; i < 3; i++) {
+        g_autoptr(JsonObject) wanted = lab_event(&lab.p, "checkpoint-wanted");
+
+        g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "unanswered");
+    }
+    json_object_put(lab_request(&lab.p, "kick-done", lab_about(), -1));
+    lab_forget(&lab.p, "checkpoint-wanted");
+    g_assert_null(lab_event_within(&lab.p, "checkpoint-wanted", 100));
+    /* The kick got lost: it is asked again. */
+    json_object_put(lab_event(&lab.p, "checkpoint-wanted"));
+    /* And not while a checkpoint runs, nor after it. */
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_forget(&lab.p, "checkpoint-wanted");
+    g_assert_null(lab_event_within(&lab.p, "checkpoint-wanted", 100));
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    lab_hear(lab.p_release, "nobody answers this");
+    lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
+    g_assert_null(lab_event_within(&lab.p, "checkpoint-wanted", 100));
+    lab_down(&lab);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/session/alone-passes", test_alone_passes);
+    g_test_add_func("/session/I1/equal", test_i1_equal_leaves_without_checkpoint);
+    g_test_add_func("/session/I1/different", test_i1_different_leaves_after_received_only);
+    g_test_add_func("/session/I1/boundary", test_i1_boundary_is_vmstate_send);
+    g_test_add_func("/session/I1/paired-holds", test_paired_holds_until_commit);
+    g_test_add_func("/session/input/order-and-epoch", test_input_keeps_order_and_epoch);
+    g_test_add_func("/session/gate/hold-alone", test_gate_hold_then_alone);
+    g_test_add_func("/session/gate/hold-paired", test_gate_hold_then_paired);
+    g_test_add_func("/session/gate/closed", test_gate_closed_drops);
+    g_test_add_func("/session/gate/closed-waits", test_gate_closed_waits_for_qemu);
+    g_test_add_func("/session/I3/closed", test_i3_secondary_closed_says_nothing_more);
+    g_test_add_func("/session/takeover/idle", test_takeover_idle);
+    g_test_add_func("/session/takeover/partial", test_takeover_cuts_partial);
+    g_test_add_func("/session/takeover/whole", test_takeover_waits_for_loaded);
+    g_test_add_func("/session/disk/both-ways", test_disk_bytes_both_ways);
+    g_test_add_func("/session/checkpoint/unknown", test_unknown_stream_is_told);
+    g_test_add_func("/session/wanted/repeats", test_wanted_repeats_until_kicked);
+    return g_test_run();
+}
