@@ -89,6 +89,7 @@ typedef struct {
     char *abort_reason; /* why the job must end, set by mail that came in meanwhile */
     gboolean ended;     /* the guest was shut down or destroyed on purpose */
     gboolean qemu_died;
+    uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;    /* colo-ready was seen */
     uint64_t loaded;   /* highest epoch LOADED */
     uint64_t committed;
@@ -149,7 +150,8 @@ void colo_domain_store_devices(ColoDomain *domain);
 void colo_domain_load_devices(ColoDomain *domain);
 
 /* primary.c */
-void colo_primary_protect(ColoDomain *domain, const char *pair);
+void colo_primary_begin(ColoDomain *domain, const char *pair); /* then, at once, ... */
+void colo_primary_protect(ColoDomain *domain);                 /* ... the job */
 JsonObject *colo_primary_unprotect(ColoDomain *domain, GError **error);
 void colo_primary_roll_back(ColoDomain *domain, const char *reason); /* a protection half made */
 void colo_primary_go_alone(ColoDomain *domain, const char *reason); /* ownership is ours already */

@@ -519,13 +519,13 @@ static gboolean protect(ColoDomain *d, GError **error)
     return enter_colo(d, error) && begin_pairing(d, error);
 }
 
-void colo_primary_protect(ColoDomain *d, const char *pair)
+void colo_primary_begin(ColoDomain *d, const char *pair)
 {
-    g_autoptr(GError) error = NULL;
     char *name = g_strdup(pair);
 
     d->busy = TRUE;
     d->qemu_died = d->ended = FALSE;
+    d->qemu_closed_ns = 0;
     d->packets_silent = FALSE;
     d->checkpoints = 0;
     d->progress = 0;
@@ -537,6 +537,12 @@ void colo_primary_protect(ColoDomain *d, const char *pair)
     g_free(d->record->boot_id);
     d->record->boot_id = g_strdup(d->host->boot_id);
     colo_domain_set_state(d, COLO_STATE_PREPARING, NULL);
+}
+
+void colo_primary_protect(ColoDomain *d)
+{
+    g_autoptr(GError) error = NULL;
+
     if (protect(d, &error)) {
         d->progress = 100;
         d->reprotect_ms = COLO_REPROTECT_MIN_MS;
@@ -626,6 +632,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     uint64_t n = d->record->generation;
     ColoLogContext log = colo_domain_log(d);
 
+    d->qemu_closed_ns = 0;
     if (d->record->state == COLO_STATE_ALONE || d->record->state == COLO_STATE_COMMITTING) {
         d->ended = TRUE; /* an ordinary end of a guest that nobody else runs */
         colo_domain_publish(d);

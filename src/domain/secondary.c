@@ -432,6 +432,7 @@ JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError 
                     d->record->generation);
         return NULL;
     }
+    d->record->generation = generation; /* seen now, if not before */
     /* Gates first: no confirmation may follow the consent. */
     if (candidate && colo_comparator_is_up(d->host->comparator))
         colo_domain_gate(d, "closed", NULL);

@@ -34,11 +34,18 @@ static gpointer event_loop(gpointer data)
     return NULL;
 }
 
+/* libvirt prints every error to standard error unless told otherwise; ours go where they belong. */
+static void silent(void *opaque, virErrorPtr error)
+{
+    (void)opaque;
+    (void)error;
+}
+
 static gpointer start_event_loop(gpointer data)
 {
     (void)data;
     virEventRegisterDefaultImpl();
-    virSetErrorFunc(NULL, NULL);
+    virSetErrorFunc(NULL, silent);
     return g_thread_new("libvirt-events", event_loop, NULL);
 }
 

@@ -137,6 +137,7 @@ char *colo_xml_text(const xmlNode *node)
 
 void colo_xml_drop(xmlNode *node)
 {
+    xmlNode *parent = node->parent;
     xmlNode *before = node->prev;
     if (before != NULL && xmlIsBlankNode(before)) {
         xmlUnlinkNode(before);
@@ -144,6 +145,12 @@ void colo_xml_drop(xmlNode *node)
     }
     xmlUnlinkNode(node);
     xmlFreeNode(node);
+    if (parent != NULL && parent->children != NULL && parent->children == parent->last &&
+        xmlIsBlankNode(parent->children)) { /* nothing is left but a line break */
+        xmlNode *blank = parent->children;
+        xmlUnlinkNode(blank);
+        xmlFreeNode(blank);
+    }
 }
 
 void colo_xml_drop_children(xmlNode *node, const char *name)
