@@ -10,9 +10,11 @@ static gboolean differ(const char *a, const char *b)
     return a != NULL && b != NULL && strcmp(a, b) != 0;
 }
 
-/* "7.2.22" of libvirt's version number; the caller frees it. */
+/* "7.2.22" of libvirt's version number, 0 being unknown; the caller frees it. */
 static char *version_text(unsigned long version)
 {
+    if (version == 0)
+        return g_strdup("an unknown version");
     return g_strdup_printf("%lu.%lu.%lu", version / 1000000, version / 1000 % 1000, version % 1000);
 }
 
@@ -29,7 +31,7 @@ static gboolean same_version(const ColoHostFacts *local, const ColoHostFacts *pe
                              const char *what, unsigned long here, unsigned long there,
                              GError **error)
 {
-    if (here == there)
+    if (here == there && here != 0)
         return TRUE;
     g_autofree char *a = version_text(here);
     g_autofree char *b = version_text(there);

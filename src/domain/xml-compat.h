@@ -20,8 +20,8 @@ typedef struct {
 
 /*
  * TRUE if a domain of @machine with <cpu mode='@cpu_mode'> (both may be NULL) that runs on @local
- * can have its copy on @peer. FALSE and COLO_ERROR_UNSUPPORTED otherwise: the message names both
- * hosts with what each has.
+ * can have its copy on @peer. A version of 0 is unknown and never equal to another. FALSE and
+ * COLO_ERROR_UNSUPPORTED otherwise: the message names both hosts with what each has.
  */
 gboolean colo_compat_check(const ColoHostFacts *local, const ColoHostFacts *peer,
                            const char *machine, const char *cpu_mode, GError **error);

@@ -57,7 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     unsigned changed;
     g_autofree char *fixed = colo_fix_vhost_xml(xml, &changed, NULL);
-    g_autoptr(ColoHostCaps) caps = colo_host_caps_parse(xml, "x86_64", "kvm", NULL);
+    colo_host_caps_free(colo_host_caps_parse(xml, "x86_64", "kvm", NULL));
 
     g_autoptr(ColoDomainInfo) info = colo_domain_info_parse(xml, NULL);
     if (info == NULL)

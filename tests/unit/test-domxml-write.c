@@ -231,6 +231,16 @@ static void test_survivor_from_inactive(void)
     assert_has(xml, "host-model");
 }
 
+/* An inactive definition has no run-time data: nothing of it may be lost. */
+static void test_survivor_loses_nothing(void)
+{
+    g_autofree char *inactive = load_text("db1-inactive.xml");
+    g_autofree char *xml = colo_survivor_xml(inactive, NULL, NULL);
+    assert_valid(xml);
+    g_assert_cmpuint(count_of(xml, "<"), ==, count_of(inactive, "<"));
+    g_assert_cmpuint(count_of(xml, "="), ==, count_of(inactive, "="));
+}
+
 static void test_survivor_keeps_other_arguments(void)
 {
     g_autofree char *secondary = make_secondary("db1-live.xml", NULL);
@@ -304,6 +314,7 @@ int main(int argc, char **argv)
     g_test_add_func("/secondary/foreign-prefix", test_secondary_foreign_prefix);
     g_test_add_func("/survivor/from-live", test_survivor_from_live);
     g_test_add_func("/survivor/from-inactive", test_survivor_from_inactive);
+    g_test_add_func("/survivor/loses-nothing", test_survivor_loses_nothing);
     g_test_add_func("/survivor/keeps-other-arguments", test_survivor_keeps_other_arguments);
     g_test_add_func("/fix-vhost", test_fix_vhost);
     g_test_add_func("/nic-update", test_nic_update);

@@ -242,6 +242,9 @@ static void test_compat(void)
     b.qemu_version = 7002019;
     assert_incompatible(&a, &b, NULL, "7.2.19");
     equal_hosts(&a, &b);
+    a.qemu_version = b.qemu_version = 0;
+    assert_incompatible(&a, &b, NULL, "unknown");
+    equal_hosts(&a, &b);
     b.libvirt_version = 9001000;
     assert_incompatible(&a, &b, NULL, "9.1.0");
     equal_hosts(&a, &b);
