@@ -129,6 +129,16 @@ static void test_info_vhost(void)
     g_assert_cmpint(info->id, ==, -1);
 }
 
+/* libvirt opens vhost only under KVM (qemuInterfaceOpenVhostNet). */
+static void test_info_vhost_needs_kvm(void)
+{
+    g_autofree char *xml = load_text("ovs-inactive.xml");
+    g_autoptr(GString) text = g_string_new(xml);
+    g_string_replace(text, "type='kvm'", "type='qemu'", 1);
+    g_autoptr(ColoDomainInfo) info = colo_domain_info_parse(text->str, NULL);
+    g_assert_false(colo_domain_info_nic(info, "52:54:00:aa:bb:01")->vhost);
+}
+
 static void test_info_firmware(void)
 {
     g_autoptr(ColoDomainInfo) info = parse("uefi-live.xml");
@@ -297,6 +307,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domxml/user-aliases", test_info_user_aliases);
     g_test_add_func("/domxml/nics", test_info_nics);
     g_test_add_func("/domxml/vhost", test_info_vhost);
+    g_test_add_func("/domxml/vhost-needs-kvm", test_info_vhost_needs_kvm);
     g_test_add_func("/domxml/firmware", test_info_firmware);
     g_test_add_func("/domxml/memory-units", test_info_memory_units);
     g_test_add_func("/domxml/refuses-nonsense", test_info_refuses);
