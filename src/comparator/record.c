@@ -16,12 +16,13 @@ static bool header_is_legal(const ColoRecordHeader *header)
 {
     uint32_t length = be32toh(header->length);
 
-    if (length > COLO_RECORD_MAX || header->nic >= COLO_CMP_MAX_NICS)
+    if (length > COLO_RECORD_MAX || header->nic >= COLO_CMP_MAX_NICS ||
+        be16toh(header->vnet) > length)
         return false;
     switch (header->type) {
     case COLO_RECORD_INPUT:
     case COLO_RECORD_OUTPUT:
-        return be16toh(header->vnet) <= length;
+        return true;
     case COLO_RECORD_HEARTBEAT:
         return length == sizeof(uint64_t);
     case COLO_RECORD_EPOCH:

@@ -51,6 +51,7 @@ static void become_helper(const char *program, int control, int data, int log)
     g_autofree char *pid = g_strdup_printf("%d", (int)getpid());
     g_autofree char *uid = g_strdup_printf("--allow-uid=%u", (unsigned)getuid());
     int high_control = fcntl(control, F_DUPFD, 10), high_data = fcntl(data, F_DUPFD, 10);
+    char **environment = g_get_environ();
 
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(log, STDERR_FILENO);
@@ -58,10 +59,11 @@ static void become_helper(const char *program, int control, int data, int log)
     dup2(high_data, 4);
     close(high_control);
     close(high_data);
-    g_setenv("LISTEN_PID", pid, TRUE);
-    g_setenv("LISTEN_FDS", "2", TRUE);
-    g_setenv("LISTEN_FDNAMES", COLO_CMP_FD_CONTROL ":" COLO_CMP_FD_DATA, TRUE);
-    execl(program, program, uid, (char *)NULL);
+    environment = g_environ_setenv(environment, "LISTEN_PID", pid, TRUE);
+    environment = g_environ_setenv(environment, "LISTEN_FDS", "2", TRUE);
+    environment = g_environ_setenv(environment, "LISTEN_FDNAMES",
+                                   COLO_CMP_FD_CONTROL ":" COLO_CMP_FD_DATA, TRUE);
+    execle(program, program, uid, (char *)NULL, environment);
     _exit(127);
 }
 
