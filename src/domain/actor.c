@@ -9,7 +9,6 @@
  */
 #include "domain/actor.h"
 
-#include "domain/qmp.h"
 #include "domain/steps-bridge.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -20,9 +19,12 @@
 /* How often an idle actor looks at what waits; shorter while the end of a QEMU is being judged. */
 #define TICK_MS 100u
 #define TICK_ENDING_MS 10u
-/* A primary's QEMU has closed its channels: how long libvirt gets to say whether the guest was shut
- * down. Measured here: a killed QEMU is reported after 25 to 250 ms, a shutdown before its end. */
-#define QEMU_END_MS 100u
+/* A primary's QEMU has closed its channels. All of them within the first time means that its process
+ * is gone (only some: COLO failed, or one socket); within the second libvirt may still say that the
+ * guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms, and answers
+ * a monitor command to it as late, but a shutdown before its end. */
+#define QEMU_CLOSE_MS 15u
+#define QEMU_END_MS 50u
 
 ColoLogContext colo_domain_log(const ColoDomain *d)
 {
@@ -391,12 +393,6 @@ static void on_stream(ColoDomain *d, ColoMail *mail)
     peer_side_failed(d, text);
 }
 
-/* QEMU's main loop and process live. A dead one fails at once, whatever libvirt knows by then. */
-static gboolean qemu_answers(ColoDomain *d)
-{
-    return d->dom && colo_qmp_run(d->dom, "query-status", NULL, NULL);
-}
-
 static void on_channel_down(ColoDomain *d, ColoMail *mail)
 {
     const char *channel = colo_json_peek_string(mail->body, "channel", "");
@@ -405,15 +401,29 @@ static void on_channel_down(ColoDomain *d, ColoMail *mail)
 
     if (abort_job(d, "QEMU closed its channel '%s': %s", channel, reason))
         return;
+    g_hash_table_add(d->channels_down, g_strdup(channel));
     if (d->record->state != COLO_STATE_PROTECTED || d->qemu_closed_ns)
         return;
     text = g_strdup_printf("QEMU closed '%s': %s", channel, reason);
     if (d->record->role == COLO_ROLE_SECONDARY)
         colo_secondary_failed(d, text);
-    else if (qemu_answers(d))
-        peer_side_failed(d, text);
     else
         d->qemu_closed_ns = colo_clock_ns();
+}
+
+/* Called while qemu_closed_ns is set: what did the closed channels mean? */
+static void judge_closed_channels(ColoDomain *d, uint64_t now)
+{
+    guint all = 1 + 3 * d->nics->len + d->disks->len; /* migration; mirror, out, release; nbd */
+    uint64_t since = now - d->qemu_closed_ns;
+
+    if (g_hash_table_size(d->channels_down) >= all) {
+        if (since >= QEMU_END_MS * COLO_NS_PER_MS)
+            colo_primary_guest_gone(d, d->ended);
+    } else if (since >= QEMU_CLOSE_MS * COLO_NS_PER_MS) {
+        d->qemu_closed_ns = 0;
+        peer_side_failed(d, "QEMU left COLO by itself");
+    }
 }
 
 /* The secondary's first LOADED makes it a candidate (rule 6), before the primary's CAS can count. */
@@ -649,8 +659,8 @@ static void tick(ColoDomain *d)
             colo_takeover_resolve(d);
         break;
     case COLO_STATE_PROTECTED:
-        if (d->qemu_closed_ns && now - d->qemu_closed_ns >= QEMU_END_MS * COLO_NS_PER_MS)
-            colo_primary_guest_gone(d, d->ended);
+        if (d->qemu_closed_ns)
+            judge_closed_channels(d, now);
         else
             consider_suspicion(d);
         break;
@@ -691,7 +701,7 @@ static gpointer actor_main(gpointer data)
             return NULL;
         if (mail)
             handle_mail(d, mail);
-        else
+        if (!mail || d->qemu_closed_ns)
             tick(d);
     }
 }
@@ -706,6 +716,7 @@ ColoDomain *colo_domain_new(ColoHost *host, ColoDomainRecord *record)
     d->disks = g_ptr_array_new_with_free_func(disk_free);
     d->nics = g_ptr_array_new_with_free_func(nic_free);
     d->streams_up = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    d->channels_down = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     d->peer_host = g_strdup(colo_json_peek_string(record->details, "peer-host", NULL));
     d->reprotect_ms = COLO_REPROTECT_MIN_MS;
     g_mutex_init(&d->view_lock);
@@ -726,6 +737,7 @@ void colo_domain_free(ColoDomain *d)
     g_ptr_array_unref(d->disks);
     g_ptr_array_unref(d->nics);
     g_hash_table_unref(d->streams_up);
+    g_hash_table_unref(d->channels_down);
     json_object_put(d->view);
     json_object_put(d->disk_progress);
     g_mutex_clear(&d->view_lock);

@@ -84,6 +84,7 @@ typedef struct {
     gboolean control_silent;
     gboolean packets_silent;
     GHashTable *streams_up; /* set of names */
+    GHashTable *channels_down; /* set of names: closed by this host's QEMU */
 
     gboolean busy;     /* a job runs: it pumps the mailbox itself */
     char *abort_reason; /* why the job must end, set by mail that came in meanwhile */

@@ -214,7 +214,7 @@ static gboolean parse_devices(ColoDomainInfo *info, const xmlNode *devices, GErr
             g_ptr_array_add(info->disks, disk);
             if (disk->target == NULL) {
                 g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                            "domain %s: disk %u has no <target dev=>", info->name,
+                            "domain '%s': disk %u has no <target dev=>", info->name,
                             info->disks->len);
                 return FALSE;
             }
@@ -223,7 +223,7 @@ static gboolean parse_devices(ColoDomainInfo *info, const xmlNode *devices, GErr
             g_ptr_array_add(info->nics, nic);
             if (nic->mac == NULL) {
                 g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                            "domain %s: interface %u has no <mac address=>", info->name,
+                            "domain '%s': interface %u has no <mac address=>", info->name,
                             info->nics->len);
                 return FALSE;
             }
@@ -235,7 +235,7 @@ static gboolean parse_devices(ColoDomainInfo *info, const xmlNode *devices, GErr
         if (info->disks->len > COLO_DOMAIN_MAX_DEVICES ||
             info->nics->len > COLO_DOMAIN_MAX_DEVICES) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                        "domain %s: more than %d disks or interfaces", info->name,
+                        "domain '%s': more than %d disks or interfaces", info->name,
                         COLO_DOMAIN_MAX_DEVICES);
             return FALSE;
         }
@@ -272,7 +272,7 @@ ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error)
     info->uuid = canonical_uuid(uuid);
     if (info->uuid == NULL) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                    "domain %s: expected a <uuid>, found '%s'", info->name, uuid ? uuid : "");
+                    "domain '%s': expected a <uuid>, found '%s'", info->name, uuid ? uuid : "");
         return NULL;
     }
     info->virt_type = colo_xml_attr(root, "type");

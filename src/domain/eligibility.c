@@ -203,7 +203,7 @@ gboolean colo_eligibility_require(const GPtrArray *findings, const char *domain,
     }
     if (count == 0)
         return TRUE;
-    g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED, "domain %s cannot be protected: %s",
+    g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED, "domain '%s' cannot be protected: %s",
                 domain, list->str);
     return FALSE;
 }

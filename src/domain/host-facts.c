@@ -28,6 +28,16 @@ static unsigned long libvirt_version(virConnectPtr conn)
     return version;
 }
 
+void colo_host_facts_warm_up(ColoHost *host)
+{
+    virConnectPtr conn = colo_virconn_get(host->virconn, 5000, NULL);
+
+    if (!conn)
+        return;
+    free(virConnectGetCapabilities(conn));
+    virConnectClose(conn);
+}
+
 void colo_host_facts_add(ColoHost *host, JsonObject *params)
 {
     virConnectPtr conn = colo_virconn_get(host->virconn, 5000, NULL);

@@ -5,6 +5,7 @@
 #include "domain/manager-private.h"
 
 #include "domain/commands.h"
+#include "domain/host-facts.h"
 #include "util/error.h"
 #include "util/log.h"
 
@@ -192,7 +193,10 @@ static void on_lifecycle(const char *uuid, int event, int detail, void *opaque)
 
 static void on_libvirt_up(void *opaque)
 {
-    post_all(opaque, NULL, COLO_MAIL_LIBVIRT_UP);
+    ColoManager *m = opaque;
+
+    post_all(m, NULL, COLO_MAIL_LIBVIRT_UP);
+    colo_host_facts_warm_up(&m->host);
 }
 
 static void on_pair(const char *pair, ColoPairEvent event, void *opaque)

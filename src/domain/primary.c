@@ -115,6 +115,7 @@ static gboolean start_session(ColoDomain *d, const char *psk, GError **error)
 
     (void)old; /* a session of an earlier attempt; none is fine */
     g_hash_table_remove_all(d->streams_up);
+    g_hash_table_remove_all(d->channels_down);
     done = colo_domain_comparator(d, "session-create", session_arguments(d, "primary", psk), -1,
                                   COLO_COMPARATOR_TIMEOUT_MS, error);
     return done != NULL;

@@ -123,7 +123,7 @@ static gboolean map_disk(xmlNode *disk, GHashTable *map, gboolean required, cons
     if (path != NULL) {
         if (*path != '/') {
             g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                        "domain %s: disk %s: expected an absolute path on the peer, got '%s'",
+                        "domain '%s': disk %s: expected an absolute path on the peer, got '%s'",
                         domain, target, path);
             return FALSE;
         }
@@ -134,7 +134,7 @@ static gboolean map_disk(xmlNode *disk, GHashTable *map, gboolean required, cons
         colo_xml_child(disk, "readonly") == NULL && !colo_xml_attr_is(disk, "device", "cdrom");
     if (required && writable) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                    "domain %s: disk %s has no copy on the peer; virsh colo-prepare makes one",
+                    "domain '%s': disk %s has no copy on the peer; virsh colo-prepare makes one",
                     domain, target ? target : "?");
         return FALSE;
     }
@@ -148,7 +148,7 @@ static gboolean quarantine_nic(xmlNode *nic, GHashTable *map, const char *domain
     const char *bridge = look_up(map, mac);
     if (bridge == NULL || *bridge == '\0') {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                    "domain %s: interface %s has no quarantine bridge on the peer", domain,
+                    "domain '%s': interface %s has no quarantine bridge on the peer", domain,
                     mac ? mac : "?");
         return FALSE;
     }

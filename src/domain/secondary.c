@@ -258,6 +258,7 @@ static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
         json_object_object_add(arguments, keys[i],
                                json_object_get(colo_json_peek(params, keys[i])));
     g_hash_table_remove_all(d->streams_up);
+    g_hash_table_remove_all(d->channels_down);
     done = colo_domain_comparator(d, "session-create", arguments, -1, COLO_COMPARATOR_TIMEOUT_MS,
                                   error);
     return done != NULL;

@@ -46,26 +46,36 @@ static gboolean is_device(const char *qdev, const char *alias)
     return g_strv_contains((const char *const *)parts, alias);
 }
 
-char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError **error)
+const char *colo_disk_top_in(JsonObject *blocks, const char *alias, uint64_t *size)
 {
-    g_autoptr(JsonObject) list = colo_qmp(dom, "query-block", NULL, -1, error);
-
-    if (!list)
-        return NULL;
     for (size_t i = 0;
-         json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
-        JsonObject *one = json_object_array_get_idx(list, i);
+         json_object_is_type(blocks, json_type_array) && i < json_object_array_length(blocks);
+         i++) {
+        JsonObject *one = json_object_array_get_idx(blocks, i);
         JsonObject *inserted = colo_json_peek(one, "inserted");
 
         if (!is_device(colo_json_peek_string(one, "qdev", ""), alias) || !inserted)
             continue;
         if (size)
             *size = colo_json_peek_uint(colo_json_peek(inserted, "image"), "virtual-size", 0);
-        return g_strdup(colo_json_peek_string(inserted, "node-name", ""));
+        return colo_json_peek_string(inserted, "node-name", "");
     }
-    g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                "domain '%s': QEMU has no device '%s' with a medium", virDomainGetName(dom), alias);
     return NULL;
+}
+
+char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError **error)
+{
+    g_autoptr(JsonObject) blocks = colo_qmp(dom, "query-block", NULL, -1, error);
+    const char *top;
+
+    if (!blocks)
+        return NULL;
+    top = colo_disk_top_in(blocks, alias, size);
+    if (!top)
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
+                    "domain '%s': QEMU has no device '%s' with a medium", virDomainGetName(dom),
+                    alias);
+    return g_strdup(top);
 }
 
 const char *colo_disk_child_of(JsonObject *stats, const char *name, const char *key)

@@ -28,6 +28,9 @@ GHashTable *colo_disk_nodes(virDomainPtr dom, GError **error);
  * is an error. @size (may be NULL): its guest-visible bytes. */
 char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError **error);
 
+/* The same in @blocks, an answer of query-block: borrowed from it, or NULL. */
+const char *colo_disk_top_in(JsonObject *blocks, const char *alias, uint64_t *size);
+
 /* Child of the node @name in @stats, an answer of query-blockstats with query-nodes: @key is
  * "parent" for the file child (QEMU's word for it, block/qapi.c), "backing" for that. NULL when the
  * node is not there. Borrowed from @stats. */

@@ -209,9 +209,11 @@ static gboolean wait_ready(Return *r, const ColoStepDisk *disk, uint64_t give_up
                             virDomainGetName(r->dom), disk->alias);
             return FALSE;
         }
+        if (is_cancelled(r, error))
+            return FALSE;
         if (colo_json_peek_bool(job, "ready", FALSE))
             return TRUE;
-        if (is_cancelled(r, error) || (colo_clock_ns() >= give_up && !stop_guest(r, error)))
+        if (colo_clock_ns() >= give_up && !stop_guest(r, error))
             return FALSE;
         g_usleep(TAIL_POLL_US);
     }

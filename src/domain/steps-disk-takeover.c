@@ -49,28 +49,49 @@ static void drop_unused_tails(virDomainPtr dom, const ColoStepDisk *disks, size_
     }
 }
 
-/* Gives the tails to the devices with the guest stopped. Devices that have them already are left,
- * and so is the guest when all have: it may run again. */
+gboolean colo_steps_disk_prepare_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
+                                       GError **error)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!add_tail(dom, &disks[i], error)) {
+            drop_unused_tails(dom, disks, n);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* Gives the tail to the device; adds the tail only if it was not prepared. */
+static gboolean set_tail(virDomainPtr dom, const ColoStepDisk *disk, const char *tail,
+                         GError **error)
+{
+    return colo_disk_set_drive(dom, disk->alias, tail, NULL) ||
+           (add_tail(dom, disk, error) && colo_disk_set_drive(dom, disk->alias, tail, error));
+}
+
+/*
+ * Gives the tails to the devices with the guest stopped. Devices that have them already are left,
+ * and so is the guest when all have: it may run again. The stop also flushes all nodes
+ * (softmmu/cpus.c, do_vm_stop()), HIDDEN's metadata with them, which a repair needs to roll the
+ * primary's writes back.
+ */
 static gboolean insert_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n, GError **error)
 {
+    g_autoptr(JsonObject) blocks = colo_qmp(dom, "query-block", NULL, -1, error);
     gboolean stopped = FALSE;
 
-    for (size_t i = 0; i < n; i++) {
-        if (!add_tail(dom, &disks[i], error))
-            return FALSE;
-    }
+    if (!blocks)
+        return FALSE;
     for (size_t i = 0; i < n; i++) {
         g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disks[i].alias);
-        g_autofree char *top = colo_disk_top(dom, disks[i].alias, NULL, error);
+        const char *top = colo_disk_top_in(blocks, disks[i].alias, NULL);
 
-        if (!top)
-            return FALSE;
-        if (strcmp(top, tail) == 0)
+        if (top && strcmp(top, tail) == 0)
             continue;
         if (!stopped && !colo_steps_stop(dom, error))
             return FALSE;
         stopped = TRUE;
-        if (!colo_disk_set_drive(dom, disks[i].alias, tail, error))
+        if (!set_tail(dom, &disks[i], tail, error))
             return FALSE;
     }
     return TRUE;

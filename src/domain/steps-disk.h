@@ -15,16 +15,25 @@
  * The crash hole and how it is closed. QEMU's merge ends unseen and leaves ACTIVE full: a crash
  * after the end cannot be told from one before it, and repairing a finished merge rolls newer guest
  * writes back. So from the takeover on the guest writes to a third overlay (tail), put in before
- * QEMU lets it run. Nobody writes below it, so repairing ACTIVE into COPY is right at any time,
- * once or twice, before or after the merge's end. After the end `mark_dead` is made durable at
- * leisure while the guest runs. Then the tail is committed into COPY by a job of our own, which is
- * completed with the guest stopped and marked dead before the guest continues. Offline the truth is
- * thus always COPY + ACTIVE (unless dead) + TAIL (unless dead), which colo_steps_repair() computes.
+ * QEMU lets it run. While nobody writes below it, merging ACTIVE, or ACTIVE and TAIL, into COPY is
+ * right at any time, once or twice, before or after the merge's end. After that end the tail is
+ * moved directly above COPY (guest stopped for a few ms; up to 4 MiB of tail are committed in the
+ * same pause), committed into COPY by a job of our own while the guest runs, and the job is
+ * completed with the guest stopped. Only then, COPY flushed and the guest still stopped,
+ * `mark_dead` is made durable, and the guest goes on, on COPY alone. Offline the truth is thus COPY
+ * + HIDDEN + ACTIVE + TAIL until they are marked dead and COPY afterwards; colo_steps_repair()
+ * computes it.
  *
  * What remains unsafe: a takeover without tail (@with_tail FALSE, or its insertion failed) leaves
- * the window from the merge's end to the mark. When the overlays are below
- * COLO_STEPS_MERGE_STOPPED_MAX it is the few ms between QEMU's resume and our stop; else the time
- * that colo_steps_disk_return() needs to notice the end (polled every 10 ms) and to stop.
+ * the window from the merge's end to the mark, and HIDDEN is not flushed before the merge. When the
+ * overlays are below COLO_STEPS_MERGE_STOPPED_MAX the window is the few ms between QEMU's resume
+ * and our stop; else the time that colo_steps_disk_return() needs to notice the end (polled every
+ * 10 ms) and to stop. What the guest did not flush may be missing after a crash, as on any disk.
+ *
+ * Confined QEMU: the overlays get owner, mode and SELinux label of the copy, so create them when
+ * libvirt has given the copy to QEMU (secondary started). AppArmor needs a rule for "*.colo-*"
+ * beside the copies (local/abstractions/libvirt-qemu): its profile of a domain names libvirt's
+ * files only.
  */
 #pragma once
 
@@ -62,8 +71,9 @@ void colo_overlay_paths_clear(ColoOverlayPaths *paths);
 
 /*
  * Creates the three overlays beside the copy, with the owner, group and mode of the copy and the
- * backing chain in their headers (qemu-img create -u). Files of these names that exist are refused
- * (COLO_ERROR_OPERATION_INVALID): they may hold the only copy of what a guest wrote; with
+ * backing chain in their headers (qemu-img create -u): TAIL on ACTIVE on HIDDEN on the copy. Files
+ * of these names that exist are refused (COLO_ERROR_OPERATION_INVALID): they may hold the only copy
+ * of what a guest wrote; with
  * @replace_dead, when the store says that they are marked dead or were never taken over, they are
  * replaced. On failure nothing new is left.
  */
@@ -132,10 +142,19 @@ gboolean colo_steps_mirror_stop(virDomainPtr dom, const ColoStepDisk *disk, GErr
 /* ---- secondary: takeover ---- */
 
 /*
+ * Opens the tails ahead of a takeover, once COLO has been entered (replication does not start under
+ * another node): a takeover then takes fewer commands. Optional, idempotent; on failure none is
+ * left.
+ */
+gboolean colo_steps_disk_prepare_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
+                                       GError **error);
+
+/*
  * First half, before colo_steps_lost_heartbeat(): stops the NBD server and, @with_tail, stops the
- * guest and puts the tails on top of all disks (QEMU resumes the guest by itself in the failover).
- * A tail that cannot be put in does not stop the takeover: *@tails (may be NULL) is FALSE then and
- * the reason is logged. @error only when the NBD server cannot be stopped. Idempotent.
+ * guest and puts the tails on top of all disks. QEMU resumes the guest by itself in the failover;
+ * what the takeover still needs (filters, tap) is best done before that, while QEMU is idle. A tail
+ * that cannot be put in does not stop the takeover: *@tails (may be NULL) is FALSE then and the
+ * reason is logged. @error only when the NBD server cannot be stopped. Idempotent.
  */
 gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
                                   gboolean with_tail, gboolean *tails, GError **error);
@@ -164,22 +183,23 @@ typedef enum {
 
 typedef struct {
     /*
-     * Makes durable (fsync) that @which overlays of all the disks are dead; called in the calling
-     * thread, with the guest stopped where that matters, so it should take ms. FALSE aborts the
-     * return with the chain intact; it can be repeated.
+     * Makes durable (fsync) that the overlays of all the disks are dead: @which is both flags.
+     * Called once, in the calling thread, with the guest stopped, so it should take ms; a repeated
+     * return calls it again. After FALSE the guest stays stopped when tails are in (it would write
+     * to COPY under overlays that count as alive): repeat the return with force_cont.
      */
     gboolean (*mark_dead)(ColoOverlays which, void *data, GError **error);
     void *data;
-    unsigned merge_timeout_ms; /* 0: wait as long as the job makes progress is unknown: for ever */
-    gboolean force_cont;       /* continue the guest at the end even if it was stopped at entry: a
-                                  restart found it stopped in COLO_DISK_BETWEEN */
-    const gint *cancelled;     /* may be NULL; looked at while waiting only */
+    unsigned merge_timeout_ms; /* 0: for ever. The merge shows no progress that could be watched */
+    gboolean force_cont;       /* continue the guest at the end though it was stopped at entry: an
+                                  interrupted return (COLO_DISK_BETWEEN) left it so */
+    const gint *cancelled;     /* may be NULL; looked at while waiting, before the last pause */
 } ColoReturnOptions;
 
 typedef struct {
     uint64_t merge_ns; /* from the call to the end of QEMU's merge */
-    uint64_t tail_ns;  /* the tail's commit, while the guest ran */
-    uint64_t pause_ns; /* guest stopped by us */
+    uint64_t tail_ns;  /* moving and committing the tails */
+    uint64_t pause_ns; /* guest stopped by us, all pauses together */
 } ColoReturnReport;
 
 /*
@@ -194,12 +214,14 @@ gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, siz
 /* ---- offline ---- */
 
 /*
- * After a crash between takeover and the end of the return, with no QEMU on the files: checks the
- * overlays that are not in @dead (flags, from the store), then commits ACTIVE, then TAIL into the
- * copy (qemu-img check -r all, commit -d -b). Can be repeated. Then mark both dead.
+ * After a crash between takeover and the end of the return, with no QEMU on the files: unless @dead
+ * (from the store) has COLO_OVERLAY_CHAIN, checks the overlays and commits the top one, TAIL or
+ * else ACTIVE, with all below it into the copy (qemu-img check -r all, commit -d -b). Can be
+ * repeated, also after a crash of its own. Then mark them dead.
  */
 gboolean colo_steps_repair(const ColoStepDisk *disk, ColoOverlays dead, GError **error);
 
-/* The step of it for one chain of three paths; @hidden may be NULL. */
+/* The step of it: @active, which may be the tail, into @copy; @hidden (may be NULL) is checked too.
+ */
 gboolean colo_steps_repair_chain(const char *copy, const char *hidden, const char *active,
                                  GError **error);

@@ -5,7 +5,8 @@
  * thread. Sources: QEMU 7.2 migration/colo.c, migration/migration.c, qapi/migration.json.
  *
  * Order on the whole: x-colo and parameters on both; secondary migrate_incoming, its FD to the
- * comparator; primary migrate_start, its FD to the comparator; wait_colo on both.
+ * comparator; primary migrate_start, its FD to the comparator; wait_colo on both; kick at once,
+ * because the first checkpoint comes only when the period is over and nothing is LOADED before.
  */
 #pragma once
 

@@ -232,6 +232,23 @@ gboolean colo_steps_net_remove(virDomainPtr dom, gboolean keep_rewriter, GError 
     return TRUE;
 }
 
+gboolean colo_steps_net_cut(virDomainPtr dom, const ColoStepNic *nic, GError **error)
+{
+    static const char *const kinds[] = {"out", "in"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autofree char *id = g_strdup_printf(OURS "%s-%s", kinds[i], nic->alias);
+        g_autoptr(GError) local = NULL;
+
+        /* qom/object_interfaces.c, user_creatable_del(): "object '...' not found". */
+        if (!remove_object(dom, id, &local) && !colo_qmp_error_has(local, "not found")) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 gboolean colo_steps_announce_self(virDomainPtr dom, GError **error)
 {
     /* qapi/net.json, AnnounceParameters, ms: 10, 20, ... up to 100 between rounds; 24 rounds are

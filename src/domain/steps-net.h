@@ -60,6 +60,13 @@ gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoSt
  */
 gboolean colo_steps_net_remove(virDomainPtr dom, gboolean keep_rewriter, GError **error);
 
+/*
+ * Takeover, secondary: deletes the two redirectors of @nic, so that its guest's packets leave by
+ * the tap (the rewriter stays); two commands instead of colo_steps_net_remove(), which comes later.
+ * Only with ownership won. Absent ones are success.
+ */
+gboolean colo_steps_net_cut(virDomainPtr dom, const ColoStepNic *nic, GError **error);
+
 /* RARP (and GARP, where the guest does it) from every NIC, about 2 s long from 10 ms on. After the
  * redirectors are gone: before that the announcement would go into them. */
 gboolean colo_steps_announce_self(virDomainPtr dom, GError **error);
