@@ -222,8 +222,14 @@ static Sent post_to(Etcd *etcd, const char *endpoint, const char *path, const ch
     if (rc != CURLE_OK) {
         if (nothing_left(curl, rc))
             sent = SENT_NOT;
-        g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER, "%s: %s", endpoint,
-                    *reason ? reason : curl_easy_strerror(rc));
+        /* etcd refuses a certificate after the handshake (TLS 1.3), by an alert or by a reset. */
+        bool refused = rc == CURLE_SEND_ERROR || rc == CURLE_RECV_ERROR;
+
+        g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER, "%s: %s%s%s%s", endpoint,
+                    *reason ? reason : curl_easy_strerror(rc),
+                    refused ? " (if it refused our certificate: '" : "",
+                    refused && etcd->config.cert_file ? etcd->config.cert_file : "",
+                    refused ? "' must be of the CA that etcd trusts)" : "");
     } else {
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
         if (status == 200) {

@@ -5,6 +5,22 @@
 
 #include "pair/arbiter.h"
 
+/* What a CAS wants, and what its caller told. */
+typedef struct {
+    ColoArbiterOp op;
+    const char *uuid;
+    const char *me;
+    const char *secondary; /* PAIR only */
+    uint64_t n;
+    const char *attempt;
+} ColoCas;
+
+/* The register that @cas writes; colo_register_free(). */
+ColoRegister *colo_cas_wanted(const ColoCas *cas);
+
+/* Back-end manual: there is no register. As the CASes of arbiter.h. */
+ColoTake colo_arbiter_manual_cas(const ColoCas *cas, ColoRegister **current, GError **error);
+
 /* Outcome of one compare-and-swap. */
 typedef enum {
     COLO_SWAP_DONE,

@@ -132,15 +132,7 @@ ColoArbiterRead colo_arbiter_read(ColoArbiter *arbiter, const char *uuid, ColoRe
     return arbiter->backend->read(arbiter->state, uuid, deadline(arbiter), reg, error);
 }
 
-/* What a CAS wants, and what its caller told. */
-typedef struct {
-    ColoArbiterOp op;
-    const char *uuid;
-    const char *me;
-    const char *secondary; /* PAIR only */
-    uint64_t n;
-    const char *attempt;
-} Cas;
+typedef ColoCas Cas;
 
 /* Sets @current (when asked for) to what @reg was. */
 static void give(ColoRegister **current, ColoRegister **reg)
@@ -207,12 +199,6 @@ static bool may_start(const Cas *cas, const ColoRegister *reg)
     }
 }
 
-/* The generation that @cas writes. */
-static uint64_t target_generation(ColoArbiterOp op, uint64_t n)
-{
-    return op == COLO_ARBITER_OP_CREATE || op == COLO_ARBITER_OP_PAIR ? n : n + 1;
-}
-
 /* The outcome of a CAS that is not going to be sent (again) while the register is @reg. */
 static ColoTake verdict(const Cas *cas, const ColoRegister *reg, GError **error)
 {
@@ -224,15 +210,19 @@ static ColoTake verdict(const Cas *cas, const ColoRegister *reg, GError **error)
     return lost(cas, reg, error);
 }
 
-static void fill_wanted(const Cas *cas, ColoRegister *wanted)
+ColoRegister *colo_cas_wanted(const ColoCas *cas)
 {
+    bool same = cas->op == COLO_ARBITER_OP_CREATE || cas->op == COLO_ARBITER_OP_PAIR;
+    ColoRegister *wanted = g_new0(ColoRegister, 1);
+
     wanted->uuid = g_strdup(cas->uuid);
-    wanted->generation = target_generation(cas->op, cas->n);
+    wanted->generation = same ? cas->n : cas->n + 1;
     wanted->primary = g_strdup(cas->me);
     wanted->secondary = g_strdup(cas->secondary);
     wanted->owner = g_strdup(cas->me);
     wanted->mode = cas->secondary ? COLO_REGISTER_PAIRED : COLO_REGISTER_ALONE;
     wanted->attempt = g_strdup(cas->attempt);
+    return wanted;
 }
 
 /* One CAS: read, judge, swap. The swap is bound to the very value that was judged, so that a copy
@@ -242,7 +232,7 @@ static ColoTake run_cas(ColoArbiter *arbiter, const Cas *cas, ColoRegister **cur
 {
     uint64_t until = deadline(arbiter);
     g_autoptr(ColoRegister) before = NULL;
-    g_autoptr(ColoRegister) wanted = g_new0(ColoRegister, 1);
+    g_autoptr(ColoRegister) wanted = colo_cas_wanted(cas);
     g_autoptr(ColoRegister) now = NULL;
     g_autoptr(GError) why = NULL;
     ColoTake take;
@@ -259,7 +249,6 @@ static ColoTake run_cas(ColoArbiter *arbiter, const Cas *cas, ColoRegister **cur
         give(current, &before);
         return take;
     }
-    fill_wanted(cas, wanted);
     switch (arbiter->backend->swap(arbiter->state, cas->uuid, before, wanted, until, &now, &why)) {
     case COLO_SWAP_DONE:
         give(current, &wanted);
@@ -275,30 +264,11 @@ static ColoTake run_cas(ColoArbiter *arbiter, const Cas *cas, ColoRegister **cur
     return COLO_TAKE_UNKNOWN;
 }
 
-/* Without a register: what needs nobody's agreement is done, a take is the operator's. */
-static ColoTake manual_cas(const Cas *cas, ColoRegister **current, GError **error)
-{
-    if (current)
-        *current = NULL;
-    if (cas->op != COLO_ARBITER_OP_TAKE) {
-        g_autoptr(ColoRegister) wanted = g_new0(ColoRegister, 1);
-
-        fill_wanted(cas, wanted);
-        give(current, &wanted);
-        return COLO_TAKE_WON;
-    }
-    g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
-                "no arbiter is configured, so host %s cannot take domain %s over by itself; make "
-                "sure that the peer is off, then: colo-failover --i-am-sure",
-                cas->me, cas->uuid);
-    return COLO_TAKE_MANUAL;
-}
-
 static ColoTake cas_any(ColoArbiter *arbiter, const Cas *cas, ColoRegister **current,
                         GError **error)
 {
     return arbiter->backend ? run_cas(arbiter, cas, current, error)
-                            : manual_cas(cas, current, error);
+                            : colo_arbiter_manual_cas(cas, current, error);
 }
 
 ColoTake colo_arbiter_create(ColoArbiter *arbiter, const char *uuid, const char *me, uint64_t n,
@@ -403,7 +373,7 @@ ColoTake colo_arbiter_resolve(ColoArbiter *arbiter, ColoArbiterOp op, const char
     if (current)
         *current = NULL;
     if (!arbiter->backend)
-        return manual_cas(&cas, current, error);
+        return colo_arbiter_manual_cas(&cas, current, error);
     if (colo_arbiter_read(arbiter, uuid, &reg, error) == COLO_ARBITER_UNKNOWN)
         return COLO_TAKE_UNKNOWN;
     if ((!reg || !is(reg->attempt, attempt)) && may_still_win(op, n, reg)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "pair/channel-conn.h"
 
+#include "pair/channel-hello.h"
 #include "pair/channel-io.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -234,63 +235,29 @@ GBytes *colo_conn_frame(JsonObject *message, GError **error)
 
 static void say_hello(ColoConn *conn)
 {
-    const ColoPeerInfo *self = conn->self;
-    g_autoptr(GBytes) frame = colo_conn_frame(
-        colo_json_build("type", "s", "hello", "version", "u", (uint64_t)self->version, "software",
-                        "s", self->software, "host", "s", self->host, "host-uuid", "s",
-                        self->host_uuid, "boot-id", "s", self->boot_id, "qemu", "s", self->qemu,
-                        NULL),
-        NULL);
+    g_autoptr(GBytes) frame = colo_conn_frame(colo_hello_build(conn->self), NULL);
 
     queue_frame(conn, frame);
 }
 
-/* Fills @error with what is wrong with @message as the first of a peer. */
-static ColoPeerInfo *parse_hello(ColoConn *conn, const char *type, JsonObject *message,
-                                 GError **error)
+/* What @message says of the peer, if its certificate is for the name that it gives itself. */
+static ColoPeerInfo *take_hello(ColoConn *conn, const char *type, JsonObject *message,
+                                GError **error)
 {
-    const char *host, *host_uuid, *boot_id;
-    uint64_t version;
+    g_autoptr(ColoPeerInfo) peer =
+        colo_hello_parse(conn->self, conn->address, type, message, error);
 
-    if (strcmp(type, "hello") != 0) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_PEER,
-                    "%s broke the control protocol: expected hello, found '%s'", conn->address,
-                    type);
+    if (!peer)
         return NULL;
-    }
-    if (!colo_json_get_uint(message, "version", &version, error))
-        return NULL;
-    if (version != conn->self->version) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_PEER,
-                    "%s speaks version %" G_GUINT64_FORMAT " of the control protocol (%s), %s "
-                    "speaks version %u (%s); install the same libvirt-colo on both hosts",
-                    colo_json_peek_string(message, "host", conn->address), version,
-                    colo_json_peek_string(message, "software", "unknown software"),
-                    conn->self->host, conn->self->version, conn->self->software);
-        return NULL;
-    }
-    if (!colo_json_get_string(message, "host", &host, error) ||
-        !colo_json_get_string(message, "host-uuid", &host_uuid, error) ||
-        !colo_json_get_string(message, "boot-id", &boot_id, error))
-        return NULL;
-    if (!colo_pki_peer_has_name(conn->session, host)) {
+    if (!colo_pki_peer_has_name(conn->session, peer->host)) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_AUTH,
                     "%s calls itself '%s', but its certificate '%s' is not for that name; set "
                     "host_name in its virtcolod.conf to a name of the certificate",
-                    conn->address, host, conn->dn);
+                    conn->address, peer->host, conn->dn);
         return NULL;
     }
-
-    ColoPeerInfo *peer = g_new0(ColoPeerInfo, 1);
-    peer->version = (unsigned)version;
-    peer->software = g_strdup(colo_json_peek_string(message, "software", ""));
-    peer->host = g_strdup(host);
-    peer->host_uuid = g_strdup(host_uuid);
-    peer->boot_id = g_strdup(boot_id);
-    peer->qemu = g_strdup(colo_json_peek_string(message, "qemu", NULL));
-    peer->address = g_strdup(conn->address);
     peer->dn = g_strdup(conn->dn);
-    return peer;
+    return g_steal_pointer(&peer);
 }
 
 /* An error message of the peer ends the connection; its text is the reason. */
@@ -321,7 +288,7 @@ static void take_message(ColoConn *conn, const char *text, size_t len)
     } else if (conn->state == STATE_READY) {
         conn->events->message(conn, type, message, conn->opaque);
     } else {
-        conn->peer = parse_hello(conn, type, message, &error);
+        conn->peer = take_hello(conn, type, message, &error);
         if (!conn->peer) {
             colo_conn_fail(conn, error);
             return;

@@ -4,9 +4,6 @@
 
 #include "pair/channel-conn.h"
 
-/* A copy of @self fit to be said in hello: version set, no NULL that hello must have. */
-ColoPeerInfo *colo_channel_self(const ColoPeerInfo *self);
-
 /* The connection of @peer, accepted by an attached server, had a message at @now. Heard if @peer is
  * whom @channel dials. */
 void colo_channel_heard_elsewhere(ColoChannel *channel, const ColoPeerInfo *peer, uint64_t now);

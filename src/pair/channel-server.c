@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Accepted side of the control channel: listener, requests of peers, worker threads. */
+#include "pair/channel-hello.h"
 #include "pair/channel-io.h"
 #include "pair/channel-private.h"
 #include "util/clock.h"
@@ -316,7 +317,7 @@ ColoChannelServer *colo_channel_server_new(const ColoTlsConfig *tls, const ColoP
     server = g_new0(ColoChannelServer, 1);
     server->pki = g_steal_pointer(&pki);
     server->listener = g_steal_pointer(&listener);
-    server->self = colo_channel_self(self);
+    server->self = colo_hello_self(self);
     server->handler = handler;
     server->opaque = opaque;
     server->conns = g_ptr_array_new();

@@ -2,6 +2,8 @@
 /* Dialled side of the control channel: connects for ever, calls, heartbeats, silence. */
 #include "pair/channel.h"
 
+#include "pair/channel-calls.h"
+#include "pair/channel-hello.h"
 #include "pair/channel-io.h"
 #include "pair/channel-private.h"
 #include "util/clock.h"
@@ -18,13 +20,6 @@
 #define USER_TIMEOUT_MS 3000
 /* A connection that stayed up for so long was good: the next backoff starts small again. */
 #define GOOD_NS COLO_NS_PER_SEC
-
-/* A caller that waits. Owned by the caller's stack; listed in pending until it is answered. */
-typedef struct {
-    bool done;
-    JsonObject *result;
-    GError *error;
-} Call;
 
 struct ColoChannel {
     /* Set once. */
@@ -47,73 +42,19 @@ struct ColoChannel {
     uint64_t dial_limit_ns;
     uint64_t up_since_ns;
     unsigned backoff_ms;
+    bool up;
     bool silent;
     bool grace;         /* our own stall was found; silence is judged one interval later */
     GPtrArray *servers; /* borrowed: attached to them */
     bool freed;
 
     /* Shared. */
-    GMutex lock;
-    GCond answered;
-    bool up;
-    char *last_error;
+    ColoCalls *calls;
+    GMutex lock; /* protects what follows; peer and heard_ns are written by the I/O thread only */
     ColoPeerInfo *peer;
     uint64_t heard_ns;
-    uint64_t next_id;
-    GHashTable *pending; /* id (uint64_t *) -> Call, borrowed */
-    gint refs;           /* atomic: the owner, an attempt to connect and posts under way */
+    gint refs; /* atomic: the owner, an attempt to connect and posts under way */
 };
-
-ColoPeerInfo *colo_peer_info_copy(const ColoPeerInfo *info)
-{
-    ColoPeerInfo *copy;
-
-    if (!info)
-        return NULL;
-    copy = g_new0(ColoPeerInfo, 1);
-    copy->version = info->version;
-    copy->software = g_strdup(info->software);
-    copy->host = g_strdup(info->host);
-    copy->host_uuid = g_strdup(info->host_uuid);
-    copy->boot_id = g_strdup(info->boot_id);
-    copy->qemu = g_strdup(info->qemu);
-    copy->address = g_strdup(info->address);
-    copy->dn = g_strdup(info->dn);
-    return copy;
-}
-
-void colo_peer_info_free(ColoPeerInfo *info)
-{
-    if (!info)
-        return;
-    g_free(info->software);
-    g_free(info->host);
-    g_free(info->host_uuid);
-    g_free(info->boot_id);
-    g_free(info->qemu);
-    g_free(info->address);
-    g_free(info->dn);
-    g_free(info);
-}
-
-static void default_text(char **text)
-{
-    if (!*text)
-        *text = g_strdup("");
-}
-
-ColoPeerInfo *colo_channel_self(const ColoPeerInfo *self)
-{
-    ColoPeerInfo *copy = colo_peer_info_copy(self);
-
-    if (copy->version == 0)
-        copy->version = COLO_CHANNEL_VERSION;
-    default_text(&copy->software);
-    default_text(&copy->host);
-    default_text(&copy->host_uuid);
-    default_text(&copy->boot_id);
-    return copy;
-}
 
 static void channel_unref(ColoChannel *channel)
 {
@@ -123,11 +64,9 @@ static void channel_unref(ColoChannel *channel)
     colo_peer_info_free(channel->self);
     colo_peer_info_free(channel->peer);
     g_bytes_unref(channel->ping);
-    g_hash_table_unref(channel->pending);
+    colo_calls_free(channel->calls);
     g_ptr_array_unref(channel->servers);
     g_mutex_clear(&channel->lock);
-    g_cond_clear(&channel->answered);
-    g_free(channel->last_error);
     g_free(channel->host);
     g_free(channel);
 }
@@ -172,55 +111,16 @@ void colo_channel_forget_server(ColoChannel *channel, ColoChannelServer *server)
     g_ptr_array_remove_fast(channel->servers, server);
 }
 
-/* Remembers why the channel is down; says so in the log when it is news. */
-static void set_last_error(ColoChannel *channel, const char *reason)
-{
-    bool news;
-
-    g_mutex_lock(&channel->lock);
-    news = g_strcmp0(channel->last_error, reason) != 0;
-    if (news) {
-        g_free(channel->last_error);
-        channel->last_error = g_strdup(reason);
-    }
-    g_mutex_unlock(&channel->lock);
-    if (news)
-        colo_warn("control channel to %s is down: %s", channel->host, reason);
-}
-
-/* Answers every waiting call with COLO_ERROR_PEER; the lock is held. */
-static void fail_pending(ColoChannel *channel, const char *reason)
-{
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, channel->pending);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        Call *call = value;
-
-        g_set_error(&call->error, COLO_ERROR, COLO_ERROR_PEER,
-                    "connection to peer %s broke before the answer, it may have done what it was "
-                    "asked: %s",
-                    channel->host, reason);
-        call->done = true;
-    }
-    g_hash_table_remove_all(channel->pending);
-    g_cond_broadcast(&channel->answered);
-}
-
 /* No connection (any more): waits, then dials again. */
 static void go_down(ColoChannel *channel, const char *reason)
 {
-    bool was_up;
+    bool was_up = channel->up;
     uint64_t now = colo_clock_ns();
 
-    set_last_error(channel, reason);
-    g_mutex_lock(&channel->lock);
-    was_up = channel->up;
     channel->up = false;
-    fail_pending(channel, reason);
-    g_mutex_unlock(&channel->lock);
-
+    /* Said when it is news, not at every attempt. */
+    if (colo_calls_close(channel->calls, reason))
+        colo_warn("control channel to %s is down: %s", channel->host, reason);
     if (was_up && now - channel->up_since_ns > GOOD_NS)
         channel->backoff_ms = COLO_CHANNEL_BACKOFF_MIN_MS;
     colo_io_timer_arm(channel->redial, now + channel->backoff_ms * COLO_NS_PER_MS);
@@ -237,9 +137,9 @@ static void conn_ready(ColoConn *conn, void *opaque)
     g_mutex_lock(&channel->lock);
     colo_peer_info_free(channel->peer);
     channel->peer = colo_peer_info_copy(peer);
-    channel->up = true;
-    g_clear_pointer(&channel->last_error, g_free);
     g_mutex_unlock(&channel->lock);
+    channel->up = true;
+    colo_calls_open(channel->calls);
     channel->up_since_ns = colo_clock_ns();
     channel->ping_due_ns = channel->up_since_ns;
     colo_io_timer_arm(channel->beat, channel->up_since_ns);
@@ -251,49 +151,6 @@ static void conn_ready(ColoConn *conn, void *opaque)
         channel->events.up(channel, peer, channel->opaque);
 }
 
-/* Fills @call from a reply; @message stays the caller's, so the result is moved out of it. */
-static void fill_call(Call *call, JsonObject *message)
-{
-    JsonObject *error = colo_json_peek(message, "error");
-    JsonObject *result = colo_json_peek(message, "result");
-
-    if (json_object_is_type(error, json_type_object)) {
-        g_set_error_literal(
-            &call->error, COLO_ERROR,
-            (gint)colo_error_code_from_name(colo_json_peek_string(error, "code", "internal")),
-            colo_json_peek_string(error, "message", "the peer gave no reason"));
-    } else if (json_object_is_type(result, json_type_object)) {
-        call->result = json_object_get(result);
-        json_object_object_del(message, "result");
-    } else {
-        g_set_error_literal(&call->error, COLO_ERROR, COLO_ERROR_PEER,
-                            "the peer answered with neither a result nor an error");
-    }
-    call->done = true;
-}
-
-static void take_reply(ColoChannel *channel, JsonObject *message)
-{
-    g_autoptr(GError) error = NULL;
-    uint64_t id;
-    Call *call;
-
-    if (!colo_json_get_uint(message, "id", &id, &error)) {
-        g_prefix_error(&error, "%s broke the control protocol: reply: ", channel->host);
-        error->code = COLO_ERROR_PEER;
-        colo_conn_fail(channel->conn, error);
-        return;
-    }
-    g_mutex_lock(&channel->lock);
-    call = g_hash_table_lookup(channel->pending, &id);
-    if (call) { /* else its caller has given up */
-        fill_call(call, message);
-        g_hash_table_remove(channel->pending, &id);
-        g_cond_broadcast(&channel->answered);
-    }
-    g_mutex_unlock(&channel->lock);
-}
-
 static void conn_message(ColoConn *conn, const char *type, JsonObject *message, void *opaque)
 {
     ColoChannel *channel = opaque;
@@ -301,15 +158,14 @@ static void conn_message(ColoConn *conn, const char *type, JsonObject *message, 
     note_heard(channel, colo_conn_heard_ns(conn));
     if (strcmp(type, "pong") == 0)
         return;
-    if (strcmp(type, "reply") == 0) {
-        take_reply(channel, message);
-        return;
-    }
 
-    g_autoptr(GError) error = g_error_new(COLO_ERROR, COLO_ERROR_PEER,
-                                          "%s broke the control protocol: message '%s' is not "
-                                          "known here",
-                                          channel->host, type);
+    g_autoptr(GError) error = NULL;
+    if (strcmp(type, "reply") != 0)
+        g_set_error(&error, COLO_ERROR, COLO_ERROR_PEER,
+                    "%s broke the control protocol: message '%s' is not known here", channel->host,
+                    type);
+    else if (colo_calls_answer(channel->calls, message, &error))
+        return;
     colo_conn_fail(conn, error);
 }
 
@@ -449,7 +305,7 @@ ColoChannel *colo_channel_new(const ColoTlsConfig *tls, const ColoPeerInfo *self
         return NULL;
     channel = g_new0(ColoChannel, 1);
     channel->pki = pki;
-    channel->self = colo_channel_self(self);
+    channel->self = colo_hello_self(self);
     channel->host = g_strdup(host);
     channel->port = port;
     channel->heartbeat = heartbeat ? *heartbeat : COLO_HEARTBEAT_DEFAULT;
@@ -461,12 +317,10 @@ ColoChannel *colo_channel_new(const ColoTlsConfig *tls, const ColoPeerInfo *self
     channel->ping = colo_conn_frame(colo_json_build("type", "s", "ping", NULL), NULL);
     channel->backoff_ms = COLO_CHANNEL_BACKOFF_MIN_MS;
     channel->servers = g_ptr_array_new();
-    channel->pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    channel->calls = colo_calls_new(host);
     channel->heard_ns = colo_clock_ns();
-    channel->last_error = g_strdup("not connected yet");
     channel->refs = 1;
     g_mutex_init(&channel->lock);
-    g_cond_init(&channel->answered);
     colo_io_run(channel_start, channel);
     return channel;
 }
@@ -488,10 +342,8 @@ static void channel_stop(void *opaque)
         colo_conn_close(channel->conn);
         colo_conn_unref(g_steal_pointer(&channel->conn));
     }
-    g_mutex_lock(&channel->lock);
     channel->up = false;
-    fail_pending(channel, "the channel was closed here");
-    g_mutex_unlock(&channel->lock);
+    colo_calls_close(channel->calls, "the channel was closed here");
 }
 
 void colo_channel_free(ColoChannel *channel)
@@ -512,53 +364,25 @@ static void send_call(void *opaque)
 {
     Post *post = opaque;
     ColoChannel *channel = post->channel;
-    bool waited;
 
     /* A call whose connection broke meanwhile is answered already: it must not go out on the next
      * one. */
-    g_mutex_lock(&channel->lock);
-    waited = g_hash_table_contains(channel->pending, &post->id);
-    g_mutex_unlock(&channel->lock);
-    if (waited && channel->conn)
+    if (colo_calls_is_waiting(channel->calls, post->id) && channel->conn)
         colo_conn_send(channel->conn, post->frame);
     g_bytes_unref(post->frame);
     channel_unref(channel);
     g_free(post);
 }
 
-/* Takes @call into pending; 0 and @error when that cannot be. The lock is held. */
-static uint64_t enlist(ColoChannel *channel, Call *call, GError **error)
-{
-    gint64 *key;
-
-    if (!channel->up) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "peer %s is not connected: %s",
-                    channel->host, channel->last_error ? channel->last_error : "closed");
-        return 0;
-    }
-    if (g_hash_table_size(channel->pending) >= COLO_CHANNEL_MAX_CALLS) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
-                    "%u calls to peer %s wait already, the limit; try again later",
-                    COLO_CHANNEL_MAX_CALLS, channel->host);
-        return 0;
-    }
-    key = g_new(gint64, 1);
-    *key = (gint64)++channel->next_id;
-    g_hash_table_insert(channel->pending, key, call);
-    return channel->next_id;
-}
-
 JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObject *params,
                               unsigned timeout_ms, GError **error)
 {
-    gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    Call call = {0};
+    gint64 end_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    ColoCall call = {0};
+    uint64_t id = colo_calls_begin(channel->calls, &call, error);
     GBytes *frame;
-    uint64_t id;
+    Post *post;
 
-    g_mutex_lock(&channel->lock);
-    id = enlist(channel, &call, error);
-    g_mutex_unlock(&channel->lock);
     if (id == 0) {
         json_object_put(params);
         return NULL;
@@ -567,42 +391,23 @@ JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObje
                                             method, "params", "o",
                                             params ? params : json_object_new_object(), NULL),
                             error);
-    if (frame) {
-        Post *post = g_new0(Post, 1);
-
-        post->channel = channel;
-        post->frame = frame;
-        post->id = id;
-        g_atomic_int_inc(&channel->refs);
-        colo_io_post(send_call, post);
+    if (!frame) {
+        colo_calls_drop(channel->calls, id);
+        g_clear_error(&call.error); /* the connection may have broken meanwhile */
+        return NULL;
     }
-
-    g_mutex_lock(&channel->lock);
-    while (frame && !call.done) {
-        if (!g_cond_wait_until(&channel->answered, &channel->lock, end) && !call.done) {
-            g_set_error(&call.error, COLO_ERROR, COLO_ERROR_TIMEOUT,
-                        "peer %s did not answer '%s' within %u ms; it may still do it",
-                        channel->host, method, timeout_ms);
-            break;
-        }
-    }
-    g_hash_table_remove(channel->pending, &id);
-    g_mutex_unlock(&channel->lock);
-    if (frame && call.error)
-        g_propagate_error(error, call.error);
-    else
-        g_clear_error(&call.error);
-    return call.result;
+    post = g_new0(Post, 1);
+    post->channel = channel;
+    post->frame = frame;
+    post->id = id;
+    g_atomic_int_inc(&channel->refs);
+    colo_io_post(send_call, post);
+    return colo_calls_wait(channel->calls, &call, id, method, end_us, error);
 }
 
 bool colo_channel_is_up(ColoChannel *channel)
 {
-    bool up;
-
-    g_mutex_lock(&channel->lock);
-    up = channel->up;
-    g_mutex_unlock(&channel->lock);
-    return up;
+    return colo_calls_are_open(channel->calls);
 }
 
 uint64_t colo_channel_silent_ms(ColoChannel *channel)
@@ -617,12 +422,7 @@ uint64_t colo_channel_silent_ms(ColoChannel *channel)
 
 char *colo_channel_last_error(ColoChannel *channel)
 {
-    char *text;
-
-    g_mutex_lock(&channel->lock);
-    text = channel->up ? NULL : g_strdup(channel->last_error);
-    g_mutex_unlock(&channel->lock);
-    return text;
+    return colo_calls_reason(channel->calls);
 }
 
 ColoPeerInfo *colo_channel_peer(ColoChannel *channel)

@@ -355,11 +355,65 @@ static ColoConfig *defaults(void)
     return config;
 }
 
+/* Bytes of @text up to the end of the string or comment that begins there; 0: none does. */
+static size_t opaque_length(const char *text)
+{
+    const char *end = NULL;
+
+    if (text[0] == '"') {
+        for (end = text + 1; *end && *end != '"'; end++) {
+            if (*end == '\\' && end[1])
+                end++;
+        }
+        return (size_t)(end - text) + (*end ? 1 : 0);
+    }
+    if (text[0] == '#' || (text[0] == '/' && text[1] == '/'))
+        return strcspn(text, "\n");
+    if (text[0] == '/' && text[1] == '*') {
+        end = strstr(text + 2, "*/");
+        return end ? (size_t)(end + 2 - text) : strlen(text);
+    }
+    return 0;
+}
+
+/*
+ * libconfig 1.5 reads an integer of more than 32 bits without the suffix L as 0 or -1, silently:
+ * adds the suffix. One of more than 18 digits, which may not fit 64 bits, becomes a string, so that
+ * it is refused with the text that was found.
+ */
+static char *widen_integers(const char *text)
+{
+    GString *wide = g_string_new(NULL);
+    bool in_word = false;
+
+    while (*text) {
+        size_t skip = opaque_length(text);
+        size_t digits = in_word ? 0 : strspn(text, "0123456789");
+
+        if (skip > 0) {
+            g_string_append_len(wide, text, (gssize)skip);
+        } else if (digits > 18) {
+            skip = digits + strspn(text + digits, "L");
+            g_string_append_printf(wide, "\"%.*s\"", (int)digits, text);
+        } else if (digits >= 10 && text[digits] != 'L' && text[digits] != '.') {
+            skip = digits;
+            g_string_append_printf(wide, "%.*sL", (int)digits, text);
+        } else {
+            skip = MAX(digits, 1);
+            g_string_append_len(wide, text, (gssize)skip);
+        }
+        in_word = g_ascii_isalnum(text[skip - 1]) || text[skip - 1] == '_' || text[skip - 1] == '.';
+        text += skip;
+    }
+    return g_string_free(wide, FALSE);
+}
+
 ColoConfig *colo_config_load(const char *path, GError **error)
 {
     g_autoptr(ColoConfig) config = defaults();
     const char *file = path ? path : COLO_CONFIG_FILE;
     g_autofree char *text = NULL;
+    g_autofree char *wide = NULL;
     g_autoptr(GError) read_error = NULL;
     config_t file_config;
     gboolean ok;
@@ -371,8 +425,9 @@ ColoConfig *colo_config_load(const char *path, GError **error)
                     read_error->message);
         return NULL;
     }
+    wide = widen_integers(text);
     config_init(&file_config);
-    if (config_read_string(&file_config, text)) {
+    if (config_read_string(&file_config, wide)) {
         ok = read_settings(config, &file_config, file, error) && check_whole(config, file, error);
     } else {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "%s:%d: %s", file,

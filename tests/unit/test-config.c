@@ -83,7 +83,8 @@ static void test_values(void)
              "checkpoint_period_ms = 50\n"
              "checkpoint_max_dirty_bytes = 8589934592\n"
              "checkpoint_max_overlay_bytes = \"3G\"\n"
-             "state_dir = \"/s\"\nlog_level = \"debug\"\nunix_sock_group = \"libvirt\"\n",
+             "/* 99999999999 \" */ state_dir = \"/s 12345678901\" // 99999999999\nlog_level = "
+             "\"debug\"\nunix_sock_group = \"libvirt\"\n",
              &error);
 
     g_assert_no_error(error);
@@ -105,6 +106,7 @@ static void test_values(void)
     g_assert_true(config->allow_emulation);
     g_assert_cmpuint(config->checkpoint_max_dirty_bytes, ==, UINT64_C(8) << 30);
     g_assert_cmpuint(config->checkpoint_max_overlay_bytes, ==, UINT64_C(3) << 30);
+    g_assert_cmpstr(config->state_dir, ==, "/s 12345678901");
     g_assert_cmpint(config->log_level, ==, LOG_DEBUG);
     g_assert_cmpstr(config->unix_sock_group, ==, "libvirt");
 }
@@ -140,6 +142,9 @@ static void test_bad_input_is_named(void)
         {"checkpoint_max_dirty_bytes = \"-1\"\n", ":1:", "a number of bytes", "\"-1\""},
         {"checkpoint_max_dirty_bytes = -5\n", ":1:", "a number of bytes", "-5"},
         {"checkpoint_max_dirty_bytes = \"99999999999G\"\n", ":1:", "a number of bytes", "9G\""},
+        {"control_port = 4294967297\n", ":1:", "control_port", "found the integer 4294967297"},
+        {"# x\nstate_dir = \"/a\"; data_port=99999999999999999999999;", ":2:", "data_port", "99"},
+        {"\n checkpoint_period_ms : 99999999999999999999999;", ":2:", "1 to 600000", "9999999"},
         {"log_level = \"loud\"\n", ":1:", "\"debug\", \"info\"", "\"loud\""},
         {"host_name = \"\"\n", "", "host_name", "found \"\""},
         {"host_name = { }\n", ":1:", "host_name", "found a group"},
