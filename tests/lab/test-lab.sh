@@ -234,6 +234,7 @@ timed reboot A reboot primary 2> /dev/null
 must "it boots again" A status
 check "with another boot id" not is "$(boot_id primary)" "$boot_before"
 check "its disk is kept, /run is not" A exec primary sh -c 'test -e /etc/libvirt-colo/lab-mark && ! test -e /run/lab-mark'
+check "its storage pool is active" is "$(A exec primary virsh -q pool-list --name | tr -d ' \n')" default
 check "the domain is defined and not running" is "$(A exec primary virsh -q domstate ft | tr -d '\n')" "shut off"
 A guest up
 wait $background # it ended by itself
