@@ -55,32 +55,32 @@ static bool sacks_covered(const ColoFlow *flow, const ColoSlot *slot, uint32_t l
 }
 
 /*
- * The window to go with the clamped acknowledgement @ack: its right edge is the one that the
- * primary offered, rounded up by less than one unit of the scale where rounding down would shrink
- * what left before. False when there is none.
+ * Clamps @plan to @limit. The acknowledgement goes down by whole units of the window's scale and
+ * the window up by as many, which leaves the right edge where the primary put it, without rounding.
+ * False when the window field is too small for that and what left before reached further.
  */
-static bool clamped_window(const ColoTcpReleased *released, const ColoFrameInfo *info, uint32_t ack,
-                           uint16_t *window)
+static bool clamp(const ColoTcpReleased *released, const ColoFrameInfo *info, uint32_t limit,
+                  ColoAckPlan *plan)
 {
-    uint32_t room, units, unit;
+    uint32_t unit = 1u << released->scale, units;
 
+    plan->clamp = true;
     if (!released->scale_known) {
-        /* Whatever the scale, more units from a later start end later. */
-        *window = info->window;
-        return released->ack_valid && colo_seq_beq(released->ack, ack) &&
+        /* Whatever the scale, no fewer units from no earlier a start end no earlier. */
+        plan->ack = limit;
+        return released->ack_valid && colo_seq_beq(released->ack, limit) &&
                info->window >= released->window;
     }
-    unit = 1u << released->scale;
-    room = info->ack - ack + ((uint32_t)info->window << released->scale);
-    units = room >> released->scale;
-    if (units < WINDOW_MAX && (room & (unit - 1)) && released->edge_valid &&
-        colo_seq_before(ack + (units << released->scale), released->edge))
-        units++;
-    if (units > WINDOW_MAX)
-        units = WINDOW_MAX;
-    *window = (uint16_t)units;
-    return !released->edge_valid ||
-           !colo_seq_before(ack + (units << released->scale), released->edge);
+    units = (info->ack - limit + unit - 1) >> released->scale;
+    if (units + info->window <= WINDOW_MAX) {
+        plan->ack = info->ack - (units << released->scale);
+        plan->window = (uint16_t)(units + info->window);
+        return true;
+    }
+    plan->ack = limit;
+    plan->window = WINDOW_MAX;
+    return released->edge_valid &&
+           !colo_seq_before(limit + (WINDOW_MAX << released->scale), released->edge);
 }
 
 bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *plan)
@@ -100,10 +100,8 @@ bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *
         /* An unusual segment may be signed (RFC 5925): it is never changed. */
         if (!carries || info->twin)
             return false;
-        if (!clamped_window(&flow->tcp.released, info, limit, &plan->window))
+        if (!clamp(&flow->tcp.released, info, limit, plan))
             return false;
-        plan->clamp = true;
-        plan->ack = limit;
     }
     if (!info->twin && !sacks_covered(flow, slot, limit)) {
         if (!carries)

@@ -322,6 +322,8 @@ static void test_owed_ack_holds_up_nothing(Sink *sink, gconstpointer data G_GNUC
 
 static void test_window_edge_never_shrinks(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
+    size_t len;
+
     handshake(sink);
     S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 65535, TEXT("abcdef"));
     P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 65535, TEXT("abc"));
@@ -329,9 +331,27 @@ static void test_window_edge_never_shrinks(Sink *sink, gconstpointer data G_GNUC
      * left can. */
     g_assert_cmpint(P(sink, .seq = 104, .ack = 1701, .flags = ACK, .window = 65535, TEXT("d")), ==,
                     COLO_VERDICT_RELEASED);
-    /* A segment that offers less than what left: the guest shrank its window, we do not. */
-    g_assert_cmpint(P(sink, .seq = 105, .ack = 1801, .flags = ACK, .window = 100, TEXT("e")), ==,
-                    COLO_VERDICT_HELD);
+    /* What was offered later reaches further than this ACK and a full window can. */
+    S(sink, .seq = 107, .ack = 1701, .flags = ACK, .window = 65535, TEXT("g"));
+    g_assert_cmpuint(held(sink), ==, 0);
+    g_assert_cmpuint(sink->left->len, ==, 4);
+    g_assert_cmpint(P(sink, .seq = 105, .ack = 1801, .flags = ACK, .window = 65535, TEXT("e")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(get16(sink_frame(sink, 4, &len) + TCP_AT + 14), ==, 65535);
+    g_assert_cmpuint(get32(sink_frame(sink, 4, &len) + TCP_AT + 8), ==, 1701);
+}
+
+static void test_clamp_keeps_the_edge_to_the_byte(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint8_t *tcp;
+    size_t len;
+
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    P(sink, .seq = 101, .ack = 1600, .flags = ACK, .window = 500, TEXT("abc"));
+    tcp = sink_frame(sink, 1, &len) + TCP_AT;
+    g_assert_cmpuint(get32(tcp + 8), ==, 1600 - 128); /* less than a unit below 1501 */
+    g_assert_cmpuint(get32(tcp + 8) + get16(tcp + 14) * 128, ==, 1600 + 500 * 128);
 }
 
 static void test_unknown_scale_holds(Sink *sink, gconstpointer data G_GNUC_UNUSED)
@@ -615,6 +635,7 @@ int main(int argc, char **argv)
     ADD("ack/owed-follows", test_clamped_ack_is_owed_and_follows);
     ADD("ack/owed-holds-up-nothing", test_owed_ack_holds_up_nothing);
     ADD("ack/window-edge-never-shrinks", test_window_edge_never_shrinks);
+    ADD("ack/clamp-keeps-the-edge", test_clamp_keeps_the_edge_to_the_byte);
     ADD("ack/unknown-scale-holds", test_unknown_scale_holds);
     ADD("fin/same-place", test_fin_at_the_same_place);
     ADD("I1/fin-at-another-place", test_i1_fin_at_another_place_diverges);
