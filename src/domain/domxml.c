@@ -251,6 +251,32 @@ static char *canonical_uuid(const char *text)
     return g_ascii_strdown(text, -1);
 }
 
+static ColoDomainInfo *info_new(void)
+{
+    ColoDomainInfo *info = g_new0(ColoDomainInfo, 1);
+    info->disks = g_ptr_array_new_with_free_func(disk_free);
+    info->nics = g_ptr_array_new_with_free_func(nic_free);
+    return info;
+}
+
+/* Name and uuid; FALSE and @error without either. */
+static gboolean parse_identity(ColoDomainInfo *info, const xmlNode *root, GError **error)
+{
+    info->name = colo_xml_text(colo_xml_child(root, "name"));
+    if (info->name == NULL) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "XML of <domain>: no <name>");
+        return FALSE;
+    }
+    g_autofree char *uuid = colo_xml_text(colo_xml_child(root, "uuid"));
+    info->uuid = canonical_uuid(uuid);
+    if (info->uuid == NULL) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
+                    "domain '%s': expected a <uuid>, found '%s'", info->name, uuid ? uuid : "");
+        return FALSE;
+    }
+    return TRUE;
+}
+
 ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error)
 {
     g_autoptr(ColoXmlDoc) doc = colo_xml_parse(xml, "domain", error);
@@ -260,21 +286,9 @@ ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error)
     const xmlNode *os = colo_xml_child(root, "os");
     const xmlNode *vcpu = colo_xml_child(root, "vcpu");
 
-    g_autoptr(ColoDomainInfo) info = g_new0(ColoDomainInfo, 1);
-    info->disks = g_ptr_array_new_with_free_func(disk_free);
-    info->nics = g_ptr_array_new_with_free_func(nic_free);
-    info->name = colo_xml_text(colo_xml_child(root, "name"));
-    if (info->name == NULL) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "XML of <domain>: no <name>");
+    g_autoptr(ColoDomainInfo) info = info_new();
+    if (!parse_identity(info, root, error))
         return NULL;
-    }
-    g_autofree char *uuid = colo_xml_text(colo_xml_child(root, "uuid"));
-    info->uuid = canonical_uuid(uuid);
-    if (info->uuid == NULL) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                    "domain '%s': expected a <uuid>, found '%s'", info->name, uuid ? uuid : "");
-        return NULL;
-    }
     info->virt_type = colo_xml_attr(root, "type");
     if (info->virt_type == NULL)
         info->virt_type = g_strdup("");
