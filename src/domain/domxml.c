@@ -277,18 +277,12 @@ static gboolean parse_identity(ColoDomainInfo *info, const xmlNode *root, GError
     return TRUE;
 }
 
-ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error)
+/* What the domain says of itself outside <devices>. */
+static void parse_head(ColoDomainInfo *info, const xmlNode *root)
 {
-    g_autoptr(ColoXmlDoc) doc = colo_xml_parse(xml, "domain", error);
-    if (doc == NULL)
-        return NULL;
-    const xmlNode *root = xmlDocGetRootElement(doc);
     const xmlNode *os = colo_xml_child(root, "os");
     const xmlNode *vcpu = colo_xml_child(root, "vcpu");
 
-    g_autoptr(ColoDomainInfo) info = info_new();
-    if (!parse_identity(info, root, error))
-        return NULL;
     info->virt_type = colo_xml_attr(root, "type");
     if (info->virt_type == NULL)
         info->virt_type = g_strdup("");
@@ -305,10 +299,25 @@ ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error)
     info->vcpus = to_uint(vcpus, G_MAXINT, &count) ? (unsigned)count : 1;
     info->vcpus_current = (unsigned)attr_uint(vcpu, "current", info->vcpus, info->vcpus);
     info->incoming = has_incoming(root);
+}
 
-    if (!parse_devices(info, colo_xml_child(root, "devices"), error))
+ColoDomainInfo *colo_domain_info_parse(const char *xml, GError **error)
+{
+    g_autoptr(ColoXmlDoc) doc = colo_xml_parse(xml, "domain", error);
+    if (doc == NULL)
         return NULL;
-    return g_steal_pointer(&info);
+    const xmlNode *root = xmlDocGetRootElement(doc);
+    ColoDomainInfo *info = info_new();
+    if (!parse_identity(info, root, error)) {
+        colo_domain_info_free(info);
+        return NULL;
+    }
+    parse_head(info, root);
+    if (!parse_devices(info, colo_xml_child(root, "devices"), error)) {
+        colo_domain_info_free(info);
+        return NULL;
+    }
+    return info;
 }
 
 const ColoDiskInfo *colo_domain_info_disk(const ColoDomainInfo *info, const char *target)
