@@ -675,7 +675,8 @@ static void tick(ColoDomain *d)
         }
         if (now >= d->next_attempt_ns && d->record->pair && d->record->owner && !d->ended &&
             colo_json_peek_bool(d->record->details, "wanted", FALSE) &&
-            colo_domain_control_is_up(d) && colo_comparator_is_up(d->host->comparator) &&
+            !d->control_silent && colo_domain_control_is_up(d) &&
+            colo_comparator_is_up(d->host->comparator) &&
             colo_domain_is_running(d)) {
             g_autofree char *pair = g_strdup(d->record->pair);
 

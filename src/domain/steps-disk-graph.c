@@ -37,10 +37,9 @@ GHashTable *colo_disk_nodes(virDomainPtr dom, GError **error)
     return nodes;
 }
 
-/* TRUE when @qdev, as query-block says it, is the device @alias: its id, or a QOM path through it
- * ("/machine/peripheral/virtio-disk0/virtio-backend"). */
-static gboolean is_device(const char *qdev, const char *alias)
+gboolean colo_disk_is_device(const char *qdev, const char *alias)
 {
+    /* Its id, or a QOM path through it: "/machine/peripheral/virtio-disk0/virtio-backend". */
     g_auto(GStrv) parts = g_strsplit(qdev, "/", -1);
 
     return g_strv_contains((const char *const *)parts, alias);
@@ -54,7 +53,7 @@ const char *colo_disk_top_in(JsonObject *blocks, const char *alias, uint64_t *si
         JsonObject *one = json_object_array_get_idx(blocks, i);
         JsonObject *inserted = colo_json_peek(one, "inserted");
 
-        if (!is_device(colo_json_peek_string(one, "qdev", ""), alias) || !inserted)
+        if (!colo_disk_is_device(colo_json_peek_string(one, "qdev", ""), alias) || !inserted)
             continue;
         if (size)
             *size = colo_json_peek_uint(colo_json_peek(inserted, "image"), "virtual-size", 0);
@@ -78,14 +77,14 @@ char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError 
     return g_strdup(top);
 }
 
-const char *colo_disk_child_of(JsonObject *stats, const char *name, const char *key)
+const char *colo_disk_child_of(JsonObject *stats, const char *name)
 {
     for (size_t i = 0;
          json_object_is_type(stats, json_type_array) && i < json_object_array_length(stats); i++) {
         JsonObject *one = json_object_array_get_idx(stats, i);
 
         if (strcmp(colo_json_peek_string(one, "node-name", ""), name) == 0)
-            return colo_json_peek_string(colo_json_peek(one, key), "node-name", "");
+            return colo_json_peek_string(colo_json_peek(one, "parent"), "node-name", "");
     }
     return NULL;
 }

@@ -24,6 +24,9 @@ char *colo_disk_node(const char *kind, const char *alias);
 /* Names of all block nodes as a set (char * -> itself), or NULL. */
 GHashTable *colo_disk_nodes(virDomainPtr dom, GError **error);
 
+/* TRUE when @qdev, as QEMU's block queries say it, is the device @alias. */
+gboolean colo_disk_is_device(const char *qdev, const char *alias);
+
 /* Node that the device @alias is on, for the caller to g_free(). NULL with @error; an empty drive
  * is an error. @size (may be NULL): its guest-visible bytes. */
 char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError **error);
@@ -31,10 +34,9 @@ char *colo_disk_top(virDomainPtr dom, const char *alias, uint64_t *size, GError 
 /* The same in @blocks, an answer of query-block: borrowed from it, or NULL. */
 const char *colo_disk_top_in(JsonObject *blocks, const char *alias, uint64_t *size);
 
-/* Child of the node @name in @stats, an answer of query-blockstats with query-nodes: @key is
- * "parent" for the file child (QEMU's word for it, block/qapi.c), "backing" for that. NULL when the
- * node is not there. Borrowed from @stats. */
-const char *colo_disk_child_of(JsonObject *stats, const char *name, const char *key);
+/* File child (QEMU's word for it is "parent", block/qapi.c) of the node @name in @stats, an answer
+ * of query-blockstats with query-nodes. NULL when the node is not there. Borrowed from @stats. */
+const char *colo_disk_child_of(JsonObject *stats, const char *name);
 
 /* Gives the device @alias the node @node (`qom-set drive`). */
 gboolean colo_disk_set_drive(virDomainPtr dom, const char *alias, const char *node, GError **error);

@@ -17,39 +17,51 @@
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ColoOverlayPaths, colo_overlay_paths_clear)
 
-gboolean colo_steps_disk_probe(virDomainPtr dom, const char *alias, char **node, uint64_t *size,
-                               GError **error)
+/* TRUE when @node is one that these steps make for @alias. */
+static gboolean is_ours(const char *node, const char *alias)
 {
     static const char *const kinds[] = {COLO_NODE_TAIL, COLO_NODE_CHILDS, COLO_NODE_ACTIVE,
                                         COLO_NODE_HIDDEN};
-    g_autofree char *top = colo_disk_top(dom, alias, size, error);
-    g_autoptr(JsonObject) stats = NULL;
 
-    if (!top)
-        return FALSE;
-    stats = colo_qmp(dom, "query-blockstats", colo_json_build("query-nodes", "b", TRUE, NULL), -1,
-                     error);
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        g_autofree char *name = colo_disk_node(kinds[i], alias);
+
+        if (strcmp(node, name) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean colo_steps_disk_probe(virDomainPtr dom, const char *alias, char **node, uint64_t *size,
+                               GError **error)
+{
+    g_autofree char *top = colo_disk_top(dom, alias, size, error);
+    g_autoptr(JsonObject) stats = top ? colo_qmp(dom, "query-blockstats", NULL, -1, error) : NULL;
+    const char *plain = NULL;
+
     if (!stats)
         return FALSE;
-    /* Down our own chain, each kind at most once: replication's child is its "parent" there (the
-     * file child, block/qapi.c), an overlay's the "backing". */
-    for (size_t k = 0; k < G_N_ELEMENTS(kinds); k++) {
-        g_autofree char *name = colo_disk_node(kinds[k], alias);
-        const char *key = strcmp(kinds[k], COLO_NODE_CHILDS) == 0 ? "parent" : "backing";
+    /* Without query-nodes an entry holds the chain of what it filters or overlays as "backing" in
+     * "backing", implicit filters of jobs left out (block/qapi.c, bdrv_query_bds_stats()). */
+    for (size_t i = 0; i < json_object_array_length(stats); i++) {
+        JsonObject *one = json_object_array_get_idx(stats, i);
 
-        if (strcmp(top, name) != 0)
+        if (!colo_disk_is_device(colo_json_peek_string(one, "qdev", ""), alias))
             continue;
-        for (size_t i = 0; i < json_object_array_length(stats); i++) {
-            JsonObject *one = json_object_array_get_idx(stats, i);
-
-            if (strcmp(colo_json_peek_string(one, "node-name", ""), name) == 0) {
-                g_free(top);
-                top = g_strdup(colo_json_peek_string(colo_json_peek(one, key), "node-name", ""));
+        for (; one; one = colo_json_peek(one, "backing")) {
+            plain = colo_json_peek_string(one, "node-name", "");
+            if (!is_ours(plain, alias))
                 break;
-            }
         }
     }
-    *node = g_steal_pointer(&top);
+    if (!plain || !*plain || is_ours(plain, alias)) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': disk '%s' is on node '%s', and no node of libvirt's below it was "
+                    "found",
+                    virDomainGetName(dom), alias, top);
+        return FALSE;
+    }
+    *node = g_strdup(plain);
     return TRUE;
 }
 

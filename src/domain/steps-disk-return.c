@@ -144,25 +144,21 @@ static uint64_t tail_bytes(const Return *r)
  * on afterwards, while they are committed. */
 static gboolean move_tails(Return *r, GError **error)
 {
-    g_autoptr(JsonObject) stats = colo_qmp(
-        r->dom, "query-blockstats", colo_json_build("query-nodes", "b", TRUE, NULL), -1, error);
+    g_autoptr(GHashTable) nodes = colo_disk_nodes(r->dom, error);
 
-    if (!stats)
+    if (!nodes)
         return FALSE;
     for (size_t i = 0; i < r->n; i++) {
         g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, r->disks[i].alias);
+        g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, r->disks[i].alias);
         g_autofree char *top = NULL;
-        const char *below;
 
         if (!r->tail[i])
             continue;
-        below = colo_disk_child_of(stats, tail, "backing");
         top = colo_disk_top(r->dom, r->disks[i].alias, NULL, error);
         if (!top)
             return FALSE;
-        /* A "#block..." below the tail is the filter of a commit that runs already. */
-        if (strcmp(top, tail) == 0 && below &&
-            (strcmp(below, r->disks[i].node) == 0 || *below == '#'))
+        if (strcmp(top, tail) == 0 && !g_hash_table_contains(nodes, childs))
             continue;
         if (!stop_guest(r, error) || !move_tail(r, &r->disks[i], error))
             return FALSE;

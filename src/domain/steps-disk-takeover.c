@@ -133,7 +133,7 @@ gboolean colo_steps_merge_done(virDomainPtr dom, const ColoStepDisk *disks, size
     for (size_t i = 0; i < n; i++) {
         g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disks[i].alias);
         /* "#block..." (the job's filter) or active while merging, COPY's node after it. */
-        const char *child = colo_disk_child_of(stats, childs, "parent");
+        const char *child = colo_disk_child_of(stats, childs);
 
         /* No replication node: its disk has been returned already. */
         if (child && strcmp(child, disks[i].node) != 0)
