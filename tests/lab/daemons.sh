@@ -63,9 +63,9 @@ start() {
         ;;
     virtcolod)
         mkdir -p /run/libvirt /run/libvirt-colo
-        # The unit's ExecStart names no file; the daemon reads this host's /etc/libvirt-colo.
+        # The host's own file, whatever sysconfdir the prefix was configured with.
         run virtcolod --unix rpc=/run/libvirt/virtcolod-sock:0777 --tcp control=0.0.0.0:16516 \
-            -- "$bin" ${LAB_VIRTCOLOD_ARGS:-}
+            -- "$bin" --config /etc/libvirt-colo/virtcolod.conf ${LAB_VIRTCOLOD_ARGS:-}
         ;;
     esac
 }

@@ -2,7 +2,8 @@
  *
  * fdexec: systemd's socket activation without systemd, for the lab.
  *
- *   fdexec [-u USER] [-l LOGFILE] [--unix NAME=PATH:MODE]... [--tcp NAME=ADDRESS:PORT]... -- PROGRAM ARG...
+ *   fdexec [-u USER] [-l LOGFILE] [--unix NAME=PATH:MODE]... [--tcp NAME=ADDRESS:PORT]... --
+ * PROGRAM ARG...
  *
  * Binds and listens on each address in order (descriptors 3, 4, ...), sets LISTEN_FDS, LISTEN_PID
  * and LISTEN_FDNAMES (sd_listen_fds(3)), becomes USER when given, and runs the program in this
@@ -31,8 +32,7 @@
 static char names[1024];
 static int count;
 
-__attribute__((noreturn, format(printf, 1, 2))) static void
-fail(const char *fmt, ...)
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *fmt, ...)
 {
     va_list ap;
 
@@ -45,8 +45,7 @@ fail(const char *fmt, ...)
 }
 
 /* Gives fd the next place from FIRST_FD on, under the name in spec before '='. */
-static void
-place(int fd, const char *spec)
+static void place(int fd, const char *spec)
 {
     size_t used = strlen(names), n = strcspn(spec, "=");
 
@@ -66,47 +65,44 @@ place(int fd, const char *spec)
     count++;
 }
 
-static void
-add_unix(const char *spec)
+static void add_unix(const char *spec)
 {
-    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
     const char *path = strchr(spec, '='), *mode = strrchr(spec, ':');
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-    if (!path || !mode || mode < path || (size_t) (mode - path - 1) >= sizeof(sa.sun_path))
+    if (!path || !mode || mode < path || (size_t)(mode - path - 1) >= sizeof(sa.sun_path))
         fail("expected NAME=PATH:MODE, found %s", spec);
-    memcpy(sa.sun_path, path + 1, (size_t) (mode - path - 1));
+    memcpy(sa.sun_path, path + 1, (size_t)(mode - path - 1));
     unlink(sa.sun_path);
     umask(0177);
-    if (fd < 0 || bind(fd, (struct sockaddr *) &sa, sizeof(sa)) != 0 ||
-        chmod(sa.sun_path, (mode_t) strtoul(mode + 1, NULL, 8)) != 0 || listen(fd, BACKLOG) != 0)
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 ||
+        chmod(sa.sun_path, (mode_t)strtoul(mode + 1, NULL, 8)) != 0 || listen(fd, BACKLOG) != 0)
         fail("%s: %s", sa.sun_path, strerror(errno));
     umask(022);
     place(fd, spec);
 }
 
-static void
-add_tcp(const char *spec)
+static void add_tcp(const char *spec)
 {
-    struct sockaddr_in sa = { .sin_family = AF_INET };
+    struct sockaddr_in sa = {.sin_family = AF_INET};
     const char *address = strchr(spec, '='), *port = strrchr(spec, ':');
     char text[64] = "";
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
 
-    if (!address || !port || port < address || (size_t) (port - address - 1) >= sizeof(text))
+    if (!address || !port || port < address || (size_t)(port - address - 1) >= sizeof(text))
         fail("expected NAME=ADDRESS:PORT, found %s", spec);
-    memcpy(text, address + 1, (size_t) (port - address - 1));
+    memcpy(text, address + 1, (size_t)(port - address - 1));
     if (inet_pton(AF_INET, text, &sa.sin_addr) != 1)
         fail("not an IPv4 address: %s", text);
-    sa.sin_port = htons((uint16_t) atoi(port + 1));
+    sa.sin_port = htons((uint16_t)atoi(port + 1));
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
-        bind(fd, (struct sockaddr *) &sa, sizeof(sa)) != 0 || listen(fd, BACKLOG) != 0)
+        bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 || listen(fd, BACKLOG) != 0)
         fail("%s: %s", spec, strerror(errno));
     place(fd, spec);
 }
 
-static void
-become(const char *user)
+static void become(const char *user)
 {
     struct passwd *pw = getpwnam(user);
 
@@ -116,8 +112,7 @@ become(const char *user)
         fail("cannot become %s: %s", user, strerror(errno));
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     const char *user = NULL, *log = NULL;
     char number[16];
@@ -154,7 +149,7 @@ main(int argc, char **argv)
     snprintf(number, sizeof(number), "%d", count);
     setenv("LISTEN_FDS", number, 1);
     setenv("LISTEN_FDNAMES", names, 1);
-    snprintf(number, sizeof(number), "%d", (int) getpid());
+    snprintf(number, sizeof(number), "%d", (int)getpid());
     setenv("LISTEN_PID", number, 1);
     execvp(argv[0], argv);
     fail("%s: %s", argv[0], strerror(errno));

@@ -12,11 +12,10 @@
 #include <unistd.h>
 
 #define PAGE 4096
-#define PAGES 8192  /* 32 MiB */
+#define PAGES 8192 /* 32 MiB */
 #define TICK_MS 10
 
-void
-dirty_main(struct shared *sh)
+void dirty_main(struct shared *sh)
 {
     uint64_t *buf = NULL;
     uint64_t round = 0;
@@ -24,19 +23,19 @@ dirty_main(struct shared *sh)
     double due = 0;
 
     for (;;) {
-        struct timespec tick = { 0, TICK_MS * 1000000L };
+        struct timespec tick = {0, TICK_MS * 1000000L};
         uint32_t rate = sh->dirty_mbps;
 
         nanosleep(&tick, NULL);
         if (!rate)
             continue;
         if (!buf) {
-            buf = aligned_alloc(PAGE, (size_t) PAGES * PAGE);
+            buf = aligned_alloc(PAGE, (size_t)PAGES * PAGE);
             if (!buf) {
                 say("GUEST-DIRTY no memory\n");
                 _exit(1);
             }
-            memset(buf, 0, (size_t) PAGES * PAGE);
+            memset(buf, 0, (size_t)PAGES * PAGE);
         }
         due += rate * (1048576.0 / PAGE) * TICK_MS / 1000;
         for (; due >= 1; due--) {
@@ -45,8 +44,8 @@ dirty_main(struct shared *sh)
             if (p[0] != round || p[PAGE / 8 - 1] != round) {
                 sh->dirty_errors++;
                 say("MEM-CORRUPT page %zu: %llu and %llu, expected %llu\n", page,
-                    (unsigned long long) p[0], (unsigned long long) p[PAGE / 8 - 1],
-                    (unsigned long long) round);
+                    (unsigned long long)p[0], (unsigned long long)p[PAGE / 8 - 1],
+                    (unsigned long long)round);
             }
             p[0] = p[PAGE / 8 - 1] = round + 1;
             sh->dirty_pages++;

@@ -18,10 +18,10 @@
 #include <unistd.h>
 
 #define BLOCK 4096
-#define SLOTS 4096    /* 16 MiB of the disk */
-#define FIRST 256     /* slots left alone at the disk's start, 1 MiB */
-#define CHECKS 4      /* old blocks verified for each one written */
-#define SCAN 64       /* blocks a read at start */
+#define SLOTS 4096 /* 16 MiB of the disk */
+#define FIRST 256  /* slots left alone at the disk's start, 1 MiB */
+#define CHECKS 4   /* old blocks verified for each one written */
+#define SCAN 64    /* blocks a read at start */
 #define MAGIC 0x31764b4c42434c4fULL
 
 struct block {
@@ -31,10 +31,9 @@ struct block {
     uint64_t sum; /* FNV-1a, 64 bit words, of all before */
 };
 
-static uint64_t
-checksum(const struct block *b)
+static uint64_t checksum(const struct block *b)
 {
-    const uint64_t *w = (const uint64_t *) b;
+    const uint64_t *w = (const uint64_t *)b;
     uint64_t h = 0xcbf29ce484222325ULL;
 
     for (size_t i = 0; i < BLOCK / 8 - 1; i++)
@@ -42,8 +41,7 @@ checksum(const struct block *b)
     return h;
 }
 
-static void
-fill(struct block *b, uint64_t number)
+static void fill(struct block *b, uint64_t number)
 {
     uint64_t x = number * 0x9e3779b97f4a7c15ULL + 1;
 
@@ -58,24 +56,20 @@ fill(struct block *b, uint64_t number)
     b->sum = checksum(b);
 }
 
-static off_t
-offset_of(uint64_t number)
+static off_t offset_of(uint64_t number)
 {
-    return (off_t) (FIRST + number % SLOTS) * BLOCK;
+    return (off_t)(FIRST + number % SLOTS) * BLOCK;
 }
 
-static void
-corrupt(struct shared *sh, uint64_t number, const struct block *b, const char *what)
+static void corrupt(struct shared *sh, uint64_t number, const struct block *b, const char *what)
 {
     sh->disk_errors++;
-    say("DISK-CORRUPT block %llu: %s (found magic %llx number %llu)\n",
-        (unsigned long long) number, what, (unsigned long long) b->magic,
-        (unsigned long long) b->number);
+    say("DISK-CORRUPT block %llu: %s (found magic %llx number %llu)\n", (unsigned long long)number,
+        what, (unsigned long long)b->magic, (unsigned long long)b->number);
 }
 
 /* Judges one block; returns 0 when it is block `number`, unchanged. */
-static int
-judge(struct shared *sh, uint64_t number, const struct block *b)
+static int judge(struct shared *sh, uint64_t number, const struct block *b)
 {
     if (b->magic != MAGIC || b->number != number)
         corrupt(sh, number, b, "missing");
@@ -89,16 +83,15 @@ judge(struct shared *sh, uint64_t number, const struct block *b)
 }
 
 /* Reads the area; returns the highest number of a right block, 0 when there is none. */
-static uint64_t
-recover(struct shared *sh, int fd, struct block *buf)
+static uint64_t recover(struct shared *sh, int fd, struct block *buf)
 {
-    struct block *all = aligned_alloc(BLOCK, (size_t) SLOTS * BLOCK);
+    struct block *all = aligned_alloc(BLOCK, (size_t)SLOTS * BLOCK);
     uint64_t max = 0;
 
-    (void) buf;
+    (void)buf;
     for (size_t i = 0; i < SLOTS; i += SCAN)
-        if (pread(fd, all + i, (size_t) SCAN * BLOCK, (off_t) (FIRST + i) * BLOCK) !=
-            (ssize_t) SCAN * BLOCK)
+        if (pread(fd, all + i, (size_t)SCAN * BLOCK, (off_t)(FIRST + i) * BLOCK) !=
+            (ssize_t)SCAN * BLOCK)
             say("DISK-CORRUPT cannot read slot %zu: %m\n", i);
     for (size_t i = 0; i < SLOTS; i++)
         if (all[i].magic == MAGIC && all[i].number > max && all[i].number % SLOTS == i &&
@@ -110,8 +103,7 @@ recover(struct shared *sh, int fd, struct block *buf)
     return max;
 }
 
-void
-disk_main(struct shared *sh, const char *device)
+void disk_main(struct shared *sh, const char *device)
 {
     int fd = open(device, O_RDWR | O_DIRECT);
     struct block *b = aligned_alloc(BLOCK, BLOCK);
@@ -124,22 +116,22 @@ disk_main(struct shared *sh, const char *device)
     last = sh->disk_recovered = recover(sh, fd, b);
     sh->disk_durable = last;
     sh->disk_ready = 1;
-    say("GUEST-DISK recovered=%llu errors=%llu\n", (unsigned long long) last,
-        (unsigned long long) sh->disk_errors);
+    say("GUEST-DISK recovered=%llu errors=%llu\n", (unsigned long long)last,
+        (unsigned long long)sh->disk_errors);
 
     for (;;) {
         uint32_t rate = sh->disk_rate;
-        struct timespec pause = { 0, rate ? 1000000000L / rate : 100000000L };
+        struct timespec pause = {0, rate ? 1000000000L / rate : 100000000L};
 
         if (pause.tv_nsec >= 1000000000L)
-            pause = (struct timespec) { 1, 0 };
+            pause = (struct timespec){1, 0};
         nanosleep(&pause, NULL);
         if (!rate)
             continue;
         fill(b, last + 1);
         if (pwrite(fd, b, BLOCK, offset_of(last + 1)) != BLOCK || fdatasync(fd) != 0) {
             sh->disk_errors++;
-            say("DISK-CORRUPT cannot write block %llu: %m\n", (unsigned long long) last + 1);
+            say("DISK-CORRUPT cannot write block %llu: %m\n", (unsigned long long)last + 1);
             continue;
         }
         sh->disk_durable = ++last;

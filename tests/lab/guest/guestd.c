@@ -51,8 +51,7 @@ static struct shared *shared;
 static int epfd;
 static pid_t disk_pid;
 
-void
-say(const char *fmt, ...)
+void say(const char *fmt, ...)
 {
     char buf[512];
     va_list ap;
@@ -60,23 +59,21 @@ say(const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(buf, sizeof(buf), fmt, ap);
     va_end(ap);
-    if (n > 0 && write(STDOUT_FILENO, buf, (size_t) n < sizeof(buf) ? (size_t) n : sizeof(buf)) < 0)
+    if (n > 0 && write(STDOUT_FILENO, buf, (size_t)n < sizeof(buf) ? (size_t)n : sizeof(buf)) < 0)
         return;
 }
 
-static uint64_t
-now_ns(clockid_t clock)
+static uint64_t now_ns(clockid_t clock)
 {
     struct timespec t;
 
     clock_gettime(clock, &t);
-    return (uint64_t) t.tv_sec * 1000000000ULL + (uint64_t) t.tv_nsec;
+    return (uint64_t)t.tv_sec * 1000000000ULL + (uint64_t)t.tv_nsec;
 }
 
 /* 64 bits that differ between two copies of this machine: after a checkpoint both have the same
  * kernel generator, so the processor's counter is mixed in.  Never waits for entropy. */
-static uint64_t
-fresh(void)
+static uint64_t fresh(void)
 {
     uint64_t r = 0;
 
@@ -88,8 +85,7 @@ fresh(void)
     return r ^ (r >> 31);
 }
 
-static void
-power_off(void)
+static void power_off(void)
 {
     say("GUEST-POWEROFF\n");
     if (disk_pid > 0)
@@ -99,26 +95,24 @@ power_off(void)
 }
 
 /* Control port: writes the answer to `line` into out. */
-static int
-control(const char *line, char *out, size_t size)
+static int control(const char *line, char *out, size_t size)
 {
     if (strcmp(line, "disk") == 0)
-        return snprintf(out, size,
-                        "ready=%u recovered=%llu durable=%llu verified=%llu errors=%llu\n",
-                        shared->disk_ready, (unsigned long long) shared->disk_recovered,
-                        (unsigned long long) shared->disk_durable,
-                        (unsigned long long) shared->disk_verified,
-                        (unsigned long long) shared->disk_errors);
+        return snprintf(
+            out, size, "ready=%u recovered=%llu durable=%llu verified=%llu errors=%llu\n",
+            shared->disk_ready, (unsigned long long)shared->disk_recovered,
+            (unsigned long long)shared->disk_durable, (unsigned long long)shared->disk_verified,
+            (unsigned long long)shared->disk_errors);
     if (strcmp(line, "mem") == 0)
         return snprintf(out, size, "mbps=%u pages=%llu errors=%llu\n", shared->dirty_mbps,
-                        (unsigned long long) shared->dirty_pages,
-                        (unsigned long long) shared->dirty_errors);
+                        (unsigned long long)shared->dirty_pages,
+                        (unsigned long long)shared->dirty_errors);
     if (strncmp(line, "dirty ", 6) == 0) {
-        shared->dirty_mbps = (uint32_t) strtoul(line + 6, NULL, 10);
+        shared->dirty_mbps = (uint32_t)strtoul(line + 6, NULL, 10);
         return snprintf(out, size, "ok dirty=%u\n", shared->dirty_mbps);
     }
     if (strncmp(line, "rate ", 5) == 0) {
-        shared->disk_rate = (uint32_t) strtoul(line + 5, NULL, 10);
+        shared->disk_rate = (uint32_t)strtoul(line + 5, NULL, 10);
         return snprintf(out, size, "ok rate=%u\n", shared->disk_rate);
     }
     if (strcmp(line, "poweroff") == 0)
@@ -127,8 +121,7 @@ control(const char *line, char *out, size_t size)
 }
 
 /* Appends the answer to one line (without its newline). */
-static void
-answer(struct conn *c, const char *line)
+static void answer(struct conn *c, const char *line)
 {
     char *out = c->out + c->out_len;
     size_t size = sizeof(c->out) - c->out_len;
@@ -137,43 +130,42 @@ answer(struct conn *c, const char *line)
     c->lines++;
     switch (c->port) {
     case PORT_COUNT:
-        n = snprintf(out, size, "%llu %s\n", (unsigned long long) c->lines, line);
+        n = snprintf(out, size, "%llu %s\n", (unsigned long long)c->lines, line);
         break;
     case PORT_RANDOM: {
         uint64_t a = fresh(), b = fresh();
 
-        n = snprintf(out, size, "%08x-%04x-4%03x-%04x-%012llx\n", (unsigned) (a >> 32),
-                     (unsigned) (a >> 16) & 0xffff, (unsigned) a & 0xfff,
-                     ((unsigned) (b >> 48) & 0x3fff) | 0x8000,
-                     (unsigned long long) (b & 0xffffffffffffULL));
+        n = snprintf(out, size, "%08x-%04x-4%03x-%04x-%012llx\n", (unsigned)(a >> 32),
+                     (unsigned)(a >> 16) & 0xffff, (unsigned)a & 0xfff,
+                     ((unsigned)(b >> 48) & 0x3fff) | 0x8000,
+                     (unsigned long long)(b & 0xffffffffffffULL));
         break;
     }
     case PORT_TIME:
-        n = snprintf(out, size, "%llu %llu\n", (unsigned long long) now_ns(CLOCK_MONOTONIC),
-                     (unsigned long long) now_ns(CLOCK_REALTIME));
+        n = snprintf(out, size, "%llu %llu\n", (unsigned long long)now_ns(CLOCK_MONOTONIC),
+                     (unsigned long long)now_ns(CLOCK_REALTIME));
         break;
     default:
         n = control(line, out, size);
     }
     if (n > 0)
-        c->out_len += (size_t) n < size ? (size_t) n : size - 1;
+        c->out_len += (size_t)n < size ? (size_t)n : size - 1;
 }
 
-static void
-drop(struct conn *c)
+static void drop(struct conn *c)
 {
     close(c->fd);
     free(c);
 }
 
 /* Turns complete lines (echo: all bytes) of c->in into answers.  Returns -1 on a line too long. */
-static int
-consume(struct conn *c)
+static int consume(struct conn *c)
 {
     size_t start = 0;
 
     if (c->port == PORT_ECHO) {
-        size_t n = c->in_len < sizeof(c->out) - c->out_len ? c->in_len : sizeof(c->out) - c->out_len;
+        size_t n =
+            c->in_len < sizeof(c->out) - c->out_len ? c->in_len : sizeof(c->out) - c->out_len;
 
         memcpy(c->out + c->out_len, c->in, n);
         c->out_len += n;
@@ -188,7 +180,7 @@ consume(struct conn *c)
         if (nl > c->in + start && nl[-1] == '\r')
             nl[-1] = '\0';
         answer(c, c->in + start);
-        start = (size_t) (nl + 1 - c->in);
+        start = (size_t)(nl + 1 - c->in);
     }
     memmove(c->in, c->in + start, c->in_len - start);
     c->in_len -= start;
@@ -196,10 +188,9 @@ consume(struct conn *c)
 }
 
 /* Moves bytes both ways as far as they go.  Returns -1 when the connection is over. */
-static int
-serve(struct conn *c)
+static int serve(struct conn *c)
 {
-    struct epoll_event ev = { .data.ptr = c };
+    struct epoll_event ev = {.data.ptr = c};
     int eof = 0;
 
     for (;;) {
@@ -212,7 +203,7 @@ serve(struct conn *c)
             else if (n < 0 && errno != EAGAIN)
                 return -1;
             else if (n > 0)
-                c->in_len += (size_t) n;
+                c->in_len += (size_t)n;
         }
         if (consume(c) < 0)
             return -1;
@@ -222,8 +213,8 @@ serve(struct conn *c)
             if (m < 0 && errno != EAGAIN)
                 return -1;
             if (m > 0) {
-                memmove(c->out, c->out + m, c->out_len - (size_t) m);
-                c->out_len -= (size_t) m;
+                memmove(c->out, c->out + m, c->out_len - (size_t)m);
+                c->out_len -= (size_t)m;
             }
         }
         if (eof && c->out_len == 0)
@@ -235,11 +226,10 @@ serve(struct conn *c)
     return epoll_ctl(epfd, EPOLL_CTL_MOD, c->fd, &ev);
 }
 
-static void
-watch(int kind, int fd, int port)
+static void watch(int kind, int fd, int port)
 {
     struct conn *c = calloc(1, sizeof(*c));
-    struct epoll_event ev = { .events = EPOLLIN, .data.ptr = c };
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
 
     if (!c || fd < 0) {
         free(c);
@@ -253,20 +243,18 @@ watch(int kind, int fd, int port)
     epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &ev);
 }
 
-static void
-listen_on(int port)
+static void listen_on(int port)
 {
-    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons((uint16_t) port) };
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, (struct sockaddr *) &sa, sizeof(sa)) != 0 || listen(fd, 64) != 0)
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 || listen(fd, 64) != 0)
         say("GUEST-FAIL port %d: %m\n", port);
     watch(KIND_LISTENER, fd, port);
 }
 
-static void
-accept_all(struct conn *l)
+static void accept_all(struct conn *l)
 {
     int one = 1, fd;
 
@@ -276,8 +264,7 @@ accept_all(struct conn *l)
     }
 }
 
-static void
-read_input(struct conn *c)
+static void read_input(struct conn *c)
 {
     struct input_event ev;
 
@@ -287,8 +274,7 @@ read_input(struct conn *c)
 }
 
 /* Deterministic bytes for HTTP: the same everywhere, not compressible. */
-static int
-make_bytes(size_t count)
+static int make_bytes(size_t count)
 {
     static uint64_t buf[8192];
     uint64_t x = 88172645463325252ULL;
@@ -302,7 +288,7 @@ make_bytes(size_t count)
             x ^= x << 17;
             buf[i] = x;
         }
-        if (write(STDOUT_FILENO, buf, n) != (ssize_t) n)
+        if (write(STDOUT_FILENO, buf, n) != (ssize_t)n)
             return 1;
         count -= n;
     }
@@ -310,21 +296,19 @@ make_bytes(size_t count)
 }
 
 /* Number after `key` on the kernel's command line, or `otherwise`. */
-static uint32_t
-option(const char *key, uint32_t otherwise)
+static uint32_t option(const char *key, uint32_t otherwise)
 {
     char buf[2048] = " ", *p;
     FILE *f = fopen("/proc/cmdline", "r");
 
     if (f && fgets(buf + 1, sizeof(buf) - 1, f) && (p = strstr(buf, key)))
-        otherwise = (uint32_t) strtoul(p + strlen(key), NULL, 10);
+        otherwise = (uint32_t)strtoul(p + strlen(key), NULL, 10);
     if (f)
         fclose(f);
     return otherwise;
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     struct epoll_event events[64];
     char path[64];
@@ -349,8 +333,7 @@ main(int argc, char **argv)
         snprintf(path, sizeof(path), "/dev/input/event%d", i);
         watch(KIND_INPUT, open(path, O_RDONLY | O_NONBLOCK), 0);
     }
-    say("GUEST-READY uptime_ms=%llu\n",
-        (unsigned long long) (now_ns(CLOCK_MONOTONIC) / 1000000));
+    say("GUEST-READY uptime_ms=%llu\n", (unsigned long long)(now_ns(CLOCK_MONOTONIC) / 1000000));
 
     for (;;) {
         int n = epoll_wait(epfd, events, 64, -1);

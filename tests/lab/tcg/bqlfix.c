@@ -26,28 +26,25 @@
 static int (*real_wait)(pthread_cond_t *, pthread_mutex_t *);
 
 /* Finds glibc's own function; without it QEMU cannot run at all, so stop here. */
-__attribute__((constructor)) static void
-bqlfix_init(void)
+__attribute__((constructor)) static void bqlfix_init(void)
 {
-    real_wait = (int (*)(pthread_cond_t *, pthread_mutex_t *)) dlvsym(
-        RTLD_NEXT, "pthread_cond_wait", "GLIBC_2.3.2");
+    real_wait = (int (*)(pthread_cond_t *, pthread_mutex_t *))dlvsym(RTLD_NEXT, "pthread_cond_wait",
+                                                                     "GLIBC_2.3.2");
     if (!real_wait)
         abort();
 }
 
 /* Is the calling thread the mutex's owner?  Reads glibc's owner field, as gdb does. */
-static int
-owns(const pthread_mutex_t *mutex)
+static int owns(const pthread_mutex_t *mutex)
 {
     static __thread int tid;
 
     if (!tid)
-        tid = (int) syscall(SYS_gettid);
+        tid = (int)syscall(SYS_gettid);
     return mutex->__data.__owner == tid;
 }
 
-int
-pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 {
     struct timespec until;
 
