@@ -70,8 +70,8 @@ static char *domain_xml(Host *host, const char *serial, const char *bridge, gboo
 
 static pid_t qemu_pid(const char *name)
 {
-    g_autofree char *path = g_strdup_printf("%s/%s/run/libvirt/qemu/" NAME ".pid",
-                                            g_getenv("COLO_STEPS_DIR"), name);
+    g_autofree char *path =
+        g_strdup_printf("%s/%s/run/libvirt/qemu/" NAME ".pid", g_getenv("COLO_STEPS_DIR"), name);
     g_autofree char *text = NULL;
 
     g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
@@ -82,8 +82,8 @@ static pid_t qemu_pid(const char *name)
 static void host_start(Host *host, const char *name, gboolean incoming)
 {
     const char *dir = g_getenv("COLO_STEPS_DIR"), *net = g_getenv("COLO_STEPS_NET");
-    g_autofree char *uri = g_strdup_printf("qemu+unix:///system?socket=%s/%s/run/libvirt/libvirt-sock",
-                                           dir, name);
+    g_autofree char *uri =
+        g_strdup_printf("qemu+unix:///system?socket=%s/%s/run/libvirt/libvirt-sock", dir, name);
     g_autofree char *serial = g_strdup_printf("%s/%s/serial.log", dir, name);
     g_autofree char *bridge = g_strdup("br0");
     g_autofree char *xml = NULL;
@@ -97,7 +97,8 @@ static void host_start(Host *host, const char *name, gboolean incoming)
         g_autofree char *command = NULL;
 
         host->copy[i] = g_strdup_printf("%s/%s/disk%d.%s", dir, name, i, format);
-        command = g_strdup_printf("qemu-img create -q -f %s %s %dM", format, host->copy[i], DISK_MIB);
+        command =
+            g_strdup_printf("qemu-img create -q -f %s %s %dM", format, host->copy[i], DISK_MIB);
         g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
     }
     if (incoming) {
@@ -270,6 +271,19 @@ void lab_kill(Host *host, int signal)
     g_assert_cmpint(kill(host->pid, signal), ==, 0);
 }
 
+/* The plain node is found below our chain too. */
+static void assert_probes(Host *host, int index)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *node = NULL;
+    uint64_t size;
+
+    colo_steps_disk_probe(host->dom, alias[index], &node, &size, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(node, ==, host->disk[index].node);
+    g_assert_cmpuint(size, ==, host->disk[index].size);
+}
+
 static void protect_disks(Lab *lab)
 {
     g_autoptr(GError) error = NULL;
@@ -284,6 +298,7 @@ static void protect_disks(Lab *lab)
         g_assert_no_error(error);
         colo_steps_disk_insert(lab->s.dom, &lab->s.disk[i], &error); /* again: the same */
         g_assert_no_error(error);
+        assert_probes(&lab->s, i);
     }
     colo_steps_nbd_start(lab->s.dom, lab->s.disk, DISKS, server, &error);
     g_assert_no_error(error);
@@ -324,7 +339,7 @@ static void protect_net(Lab *lab)
     g_assert_no_error(error);
 }
 
-void lab_protect(Lab *lab, uint64_t delay_ms)
+void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails)
 {
     double start = lab_now_ms();
     g_autoptr(GError) error = NULL;
@@ -348,10 +363,16 @@ void lab_protect(Lab *lab, uint64_t delay_ms)
     g_assert_no_error(error);
     colo_steps_wait_colo(lab->s.dom, 30000, NULL, NULL, NULL, &error);
     g_assert_no_error(error);
+    g_test_message("both in COLO after %.0f ms", lab_now_ms() - start);
+    colo_steps_kick(lab->p.dom, delay_ms, &error);
+    g_assert_no_error(error);
     while (relay_loaded(lab->relay) < 1)
         g_usleep(1000);
     lab->enable_ms = lab_now_ms() - start;
-    g_test_message("enabled after %.0f ms", lab->enable_ms);
+    g_test_message("first checkpoint LOADED after %.0f ms", lab->enable_ms);
+    if (prepare_tails)
+        colo_steps_disk_prepare_tails(lab->s.dom, lab->s.disk, DISKS, &error);
+    g_assert_no_error(error);
 }
 
 void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails)
@@ -359,6 +380,7 @@ void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails)
     double start = lab_now_ms(), t[6];
     g_autoptr(GError) error = NULL;
     g_autofree char *tap = NULL;
+    gboolean running;
 
     tap = colo_steps_net_tap(lab->s.dom, QUARANTINE_ALIAS, &error);
     g_assert_no_error(error);
@@ -369,16 +391,16 @@ void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails)
     colo_steps_disk_takeover(lab->s.dom, lab->s.disk, DISKS, with_tail, tails, &error);
     g_assert_no_error(error);
     t[0] = lab_now_ms();
-    colo_steps_lost_heartbeat(lab->s.dom, &error);
+    colo_steps_net_cut(lab->s.dom, &lab->nic, &error);
     g_assert_no_error(error);
     t[1] = lab_now_ms();
-    colo_steps_net_remove(lab->s.dom, TRUE, &error);
-    g_assert_no_error(error);
-    t[2] = lab_now_ms();
     lab_enter(&lab->s);
     colo_bridge_set_master(tap, "br0", &error);
     g_assert_no_error(error);
     lab_enter(NULL);
+    t[2] = lab_now_ms();
+    colo_steps_lost_heartbeat(lab->s.dom, &error);
+    g_assert_no_error(error);
     t[3] = lab_now_ms();
     colo_steps_announce_self(lab->s.dom, &error);
     g_assert_no_error(error);
@@ -386,10 +408,24 @@ void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails)
     colo_steps_wait_colo_left(lab->s.dom, 10000, &error);
     g_assert_no_error(error);
     t[5] = lab_now_ms();
-    g_test_message("takeover ms: disks %.1f, lost-heartbeat %.1f, filters %.1f, tap %.2f, announce "
-                   "%.1f, running %.1f",
+    colo_steps_net_remove(lab->s.dom, TRUE, &error);
+    g_assert_no_error(error);
+    g_test_message("takeover ms: disks %.1f, redirectors %.1f, tap %.1f, lost-heartbeat %.1f, "
+                   "announce %.1f, running %.1f",
                    t[0] - start, t[1] - start, t[2] - start, t[3] - start, t[4] - start,
                    t[5] - start);
+    /* A restarted virtcolod repeats it: the running guest is not touched. */
+    colo_steps_disk_takeover(lab->s.dom, lab->s.disk, DISKS, with_tail, NULL, &error);
+    g_assert_no_error(error);
+    colo_steps_lost_heartbeat(lab->s.dom, &error);
+    g_assert_no_error(error);
+    colo_steps_net_cut(lab->s.dom, &lab->nic, &error);
+    g_assert_no_error(error);
+    colo_steps_is_running(lab->s.dom, &running, &error);
+    g_assert_no_error(error);
+    g_assert_true(running);
+    for (int i = 0; i < DISKS; i++)
+        assert_probes(&lab->s, i);
 }
 
 static gboolean mark_dead(ColoOverlays which, void *data, GError **error)
@@ -423,9 +459,8 @@ void lab_io(Host *host, int index, const char *command)
 
 void lab_check_file(const char *path, unsigned pattern, unsigned from, unsigned to)
 {
-    g_autofree char *command =
-        g_strdup_printf("read -P %u %uM %uM", pattern, from, to - from);
-    const char *argv[] = {"qemu-io", "-r", "-f", g_str_has_suffix(path, "raw") ? "raw" : "qcow2",
+    g_autofree char *command = g_strdup_printf("read -P %u %uM %uM", pattern, from, to - from);
+    const char *argv[] = {"qemu-io", "-r",    "-f", g_str_has_suffix(path, "raw") ? "raw" : "qcow2",
                           "-c",      command, path, NULL};
     g_autofree char *out = NULL;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Two hosts' libvirtds and a domain on each, for steps-driver.c: what virtcolod's actors would do,
- * in one process. Made by run-steps.sh, which sets COLO_STEPS_DIR, COLO_STEPS_GUEST, COLO_STEPS_NET.
+ * in one process. Made by run-steps.sh, which sets COLO_STEPS_DIR, COLO_STEPS_GUEST,
+ * COLO_STEPS_NET.
  */
 #pragma once
 
@@ -40,12 +41,13 @@ typedef struct {
     double enable_ms; /* of protect() */
 } Lab;
 
-/* Starts the pair: primary running and its guest answering, secondary waiting. @delay_ms: period. */
+/* Starts the pair: primary running and its guest answering, secondary waiting. @delay_ms: period.
+ */
 Lab *lab_start(const char *p_name, const char *s_name);
 void lab_end(Lab *lab);
 
-/* All steps up to COLO on both sides. */
-void lab_protect(Lab *lab, uint64_t delay_ms);
+/* All steps up to the first checkpoint, and the tails opened ahead. */
+void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails);
 
 /* Secondary takes over; with the tap on the real bridge. */
 void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The QMP steps against two real libvirtds and QEMU, with a relay in the comparators' place. Started
- * by run-steps.sh. Figures are printed, none is asserted.
+ * The QMP steps against two real libvirtds and QEMU, with a relay in the comparators' place.
+ * Started by run-steps.sh. Figures are printed, none is asserted.
  */
 #include "fixture.h"
 
@@ -34,18 +34,33 @@ static void assert_saves(Host *host)
     g_clear_pointer(&host->dom, virDomainFree);
 }
 
-static void return_disks(Lab *lab)
+static void return_disks(Lab *lab, gboolean tails)
 {
     g_autoptr(GError) error = NULL;
+    ColoReturnOptions options = *lab_return_options(lab);
+    gint cancelled = 1;
     ColoReturnReport report;
+    gboolean running;
 
-    colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, lab_return_options(lab), &report, &error);
+    if (tails) { /* interrupted in the middle of the commit, then repeated */
+        options.cancelled = &cancelled;
+        g_assert_false(
+            colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, &options, &report, NULL));
+        g_assert_cmpuint(lab->marked, ==, 0);
+        colo_steps_is_running(lab->s.dom, &running, &error);
+        g_assert_no_error(error);
+        g_assert_true(running);
+        g_test_message("first pause ms: %.1f", (double)report.pause_ns / 1e6);
+    }
+    colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, lab_return_options(lab), &report,
+                           &error);
     g_assert_no_error(error);
     g_assert_cmpuint(lab->marked, ==, 1);
     g_test_message("return ms: merge %.1f, tail %.1f, pause %.1f", (double)report.merge_ns / 1e6,
                    (double)report.tail_ns / 1e6, (double)report.pause_ns / 1e6);
     assert_plain(&lab->s);
-    colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, lab_return_options(lab), &report, &error);
+    colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, lab_return_options(lab), &report,
+                           &error);
     g_assert_no_error(error); /* again: nothing left to do */
     assert_plain(&lab->s);
     colo_steps_set_xcolo(lab->s.dom, FALSE, &error);
@@ -93,7 +108,7 @@ static void test_takeover(gconstpointer with_tail)
     double start;
 
     lab_tick(lab, 5000);
-    lab_protect(lab, 300);
+    lab_protect(lab, 300, GPOINTER_TO_INT(with_tail));
     watch_checkpoints(lab);
     lab_disk_good();
     lab_tick(lab, 5000);
@@ -104,7 +119,7 @@ static void test_takeover(gconstpointer with_tail)
     lab_tick(lab, 5000); /* the old connection lives */
     g_test_message("first answer of the survivor %.0f ms after the kill", lab_now_ms() - start);
     lab_disk_good();
-    return_disks(lab);
+    return_disks(lab, tails);
     lab_tick(lab, 5000);
     lab_enter(&lab->s);
     colo_steps_net_set_source(lab->s.dom, QUARANTINE_ALIAS, "br0", NULL, &update_ns, &error);
@@ -150,7 +165,7 @@ static void test_primary_survives(gconstpointer signal)
     g_autoptr(ColoNetInventory) inventory = NULL;
     double start;
 
-    lab_protect(lab, 300);
+    lab_protect(lab, 300, FALSE);
     lab_tick(lab, 5000);
     lab_kill(&lab->s, GPOINTER_TO_INT(signal));
     g_usleep(700000);
@@ -187,17 +202,24 @@ static void test_primary_survives(gconstpointer signal)
 typedef enum { MID_MERGE, MERGED, MID_COMMIT } When;
 
 /*
- * The survivor dies between takeover and the end of the return; the copy is repaired from the files.
- * Primary writes 0x11 to [20,36) MiB after the last checkpoint: must be rolled back. Secondary writes
- * 0x22 to [28,72): must survive. The survivor writes 0x33 to [60,64) after the takeover: must, too.
+ * The survivor dies between takeover and the end of the return; the copy is repaired from the
+ * files. Primary writes 0x11 to [20,36) MiB after the last checkpoint: must be rolled back.
+ * Secondary writes 0x22 to [28,72): must survive. The survivor writes 0x33 to [60,64) after the
+ * takeover and, in the last case, 0x44 to [64,66) while its tail is being committed: must, too.
  */
+static void write_tail(Lab *lab, int disk)
+{
+    lab_io(&lab->s, disk, "write -P 51 60M 4M");
+    lab_io(&lab->s, disk, "flush"); /* or a crash may lose it, as on any disk */
+}
+
 static void test_repair(gconstpointer when)
 {
     Lab *lab = lab_start("p", "s");
     g_autoptr(GError) error = NULL;
     gboolean tails, done = FALSE;
 
-    lab_protect(lab, 300);
+    lab_protect(lab, 300, FALSE);
     lab_tick(lab, 5000);
     colo_steps_kick(lab->p.dom, 600000, &error);
     g_assert_no_error(error);
@@ -216,7 +238,7 @@ static void test_repair(gconstpointer when)
         g_assert_no_error(error);
         g_test_message("merge %s at the kill", done ? "had ENDED" : "was going on");
         for (int i = 0; i < DISKS; i++)
-            lab_io(&lab->s, i, "write -P 51 60M 4M");
+            write_tail(lab, i);
     } else {
         while (!done) {
             colo_steps_merge_done(lab->s.dom, lab->s.disk, DISKS, &done, &error);
@@ -224,7 +246,7 @@ static void test_repair(gconstpointer when)
             g_usleep(5000);
         }
         for (int i = 0; i < DISKS; i++)
-            lab_io(&lab->s, i, "write -P 51 60M 4M");
+            write_tail(lab, i);
     }
     if (GPOINTER_TO_INT(when) == MID_COMMIT) {
         ColoReturnOptions options = *lab_return_options(lab);
@@ -238,6 +260,10 @@ static void test_repair(gconstpointer when)
         g_assert_no_error(error);
         g_assert_cmpint(phase, ==, COLO_DISK_TAIL);
         g_assert_cmpuint(lab->marked, ==, 0);
+        for (int i = 0; i < DISKS; i++) {
+            lab_io(&lab->s, i, "write -P 68 64M 2M");
+            lab_io(&lab->s, i, "flush");
+        }
     }
     lab_kill(&lab->s, SIGKILL);
     g_usleep(500000);
@@ -252,7 +278,8 @@ static void test_repair(gconstpointer when)
         lab_check_file(lab->s.copy[i], 0, 20, 28);
         lab_check_file(lab->s.copy[i], 34, 28, 60);
         lab_check_file(lab->s.copy[i], 51, 60, 64);
-        lab_check_file(lab->s.copy[i], 34, 64, 72);
+        lab_check_file(lab->s.copy[i], GPOINTER_TO_INT(when) == MID_COMMIT ? 68 : 34, 64, 66);
+        lab_check_file(lab->s.copy[i], 34, 66, 72);
     }
     lab_end(lab);
 }
@@ -298,7 +325,7 @@ static void test_kicker(void)
     unsigned before;
     double start;
 
-    lab_protect(lab, 60000);
+    lab_protect(lab, 60000, FALSE);
     g_assert_false(colo_kicker_kick(kicker, UUID)); /* not watched yet */
     colo_kicker_watch(kicker, UUID, 60000, 200, 500, &error);
     g_assert_no_error(error);
@@ -391,7 +418,7 @@ static void test_undo(void)
     colo_steps_set_xcolo(lab->p.dom, FALSE, &error);
     g_assert_no_error(error);
     lab_disk_good();
-    lab_protect(lab, 300); /* and all of it once more, to the end */
+    lab_protect(lab, 300, TRUE); /* and all of it once more, to the end */
     lab_tick(lab, 5000);
     lab_end(lab);
 }
