@@ -464,7 +464,8 @@ static void on_comparator(ColoDomain *d, ColoMail *mail)
         (void)done;
     } else if (strcmp(name, "peer-silent") == 0) {
         d->packets_silent = TRUE;
-        abort_job(d, "the packet stream to the peer is silent");
+        if (d->control_silent)
+            abort_job(d, "the peer is silent");
         consider_suspicion(d);
     } else if (strcmp(name, "peer-heard") == 0) {
         d->packets_silent = FALSE;
@@ -606,7 +607,8 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
         break;
     case COLO_MAIL_CONTROL_SILENT:
         d->control_silent = TRUE;
-        abort_job(d, "the control channel to the peer is silent");
+        if (d->packets_silent)
+            abort_job(d, "the peer is silent");
         consider_suspicion(d);
         colo_domain_publish(d);
         break;
