@@ -88,7 +88,7 @@ static gboolean create_one(const ColoStepDisk *disk, const char *path, const cha
 
 gboolean colo_steps_overlays_create(const ColoStepDisk *disk, gboolean replace_dead, GError **error)
 {
-    g_auto(ColoOverlayPaths) paths;
+    g_auto(ColoOverlayPaths) paths = {0};
     const char *all[3];
 
     colo_overlay_paths_init(&paths, disk->copy);
@@ -117,7 +117,7 @@ gboolean colo_steps_overlays_create(const ColoStepDisk *disk, gboolean replace_d
 
 gboolean colo_steps_overlays_remove(const ColoStepDisk *disk, GError **error)
 {
-    g_auto(ColoOverlayPaths) paths;
+    g_auto(ColoOverlayPaths) paths = {0};
     const char *all[3];
 
     colo_overlay_paths_init(&paths, disk->copy);
@@ -138,7 +138,7 @@ uint64_t colo_steps_overlay_bytes(const ColoStepDisk *disks, size_t n)
     uint64_t bytes = 0;
 
     for (size_t i = 0; i < n; i++) {
-        g_auto(ColoOverlayPaths) paths;
+        g_auto(ColoOverlayPaths) paths = {0};
         struct stat st;
 
         colo_overlay_paths_init(&paths, disks[i].copy);
@@ -171,7 +171,7 @@ gboolean colo_steps_repair_chain(const char *copy, const char *hidden, const cha
 
 gboolean colo_steps_repair(const ColoStepDisk *disk, ColoOverlays dead, GError **error)
 {
-    g_auto(ColoOverlayPaths) paths;
+    g_auto(ColoOverlayPaths) paths = {0};
     g_autoptr(GError) local = NULL;
     gboolean tail;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#define _GNU_SOURCE /* setns() */
 #include "fixture.h"
 
 #include "util/clock.h"
@@ -375,7 +376,7 @@ void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails)
     g_assert_no_error(error);
 }
 
-void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails)
+void lab_takeover(Lab *lab, gboolean with_tail, gboolean whole, gboolean *tails)
 {
     double start = lab_now_ms(), t[6];
     g_autoptr(GError) error = NULL;
@@ -402,6 +403,8 @@ void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails)
     colo_steps_lost_heartbeat(lab->s.dom, &error);
     g_assert_no_error(error);
     t[3] = lab_now_ms();
+    if (!whole)
+        return;
     colo_steps_announce_self(lab->s.dom, &error);
     g_assert_no_error(error);
     t[4] = lab_now_ms();

@@ -49,8 +49,9 @@ void lab_end(Lab *lab);
 /* All steps up to the first checkpoint, and the tails opened ahead. */
 void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails);
 
-/* Secondary takes over; with the tap on the real bridge. */
-void lab_takeover(Lab *lab, gboolean with_tail, gboolean *tails);
+/* Secondary takes over; with the tap on the real bridge. Unless @whole, comes back as soon as QEMU
+ * has been told, while it merges. */
+void lab_takeover(Lab *lab, gboolean with_tail, gboolean whole, gboolean *tails);
 
 /* Runs in the network namespace of @host; the caller goes back with the same and NULL. */
 void lab_enter(Host *host);

@@ -6,6 +6,7 @@
 #include "fixture.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -114,7 +115,7 @@ static void test_takeover(gconstpointer with_tail)
     lab_tick(lab, 5000);
     lab_kill(&lab->p, SIGKILL);
     start = lab_now_ms();
-    lab_takeover(lab, GPOINTER_TO_INT(with_tail), &tails);
+    lab_takeover(lab, GPOINTER_TO_INT(with_tail), TRUE, &tails);
     g_assert_cmpint(tails, ==, GPOINTER_TO_INT(with_tail));
     lab_tick(lab, 5000); /* the old connection lives */
     g_test_message("first answer of the survivor %.0f ms after the kill", lab_now_ms() - start);
@@ -204,7 +205,7 @@ typedef enum { MID_MERGE, MERGED, MID_COMMIT } When;
 /*
  * The survivor dies between takeover and the end of the return; the copy is repaired from the
  * files. Primary writes 0x11 to [20,36) MiB after the last checkpoint: must be rolled back.
- * Secondary writes 0x22 to [28,72): must survive. The survivor writes 0x33 to [60,64) after the
+ * Secondary writes 0x22 to [28,92): must survive. The survivor writes 0x33 to [60,64) after the
  * takeover and, in the last case, 0x44 to [64,66) while its tail is being committed: must, too.
  */
 static void write_tail(Lab *lab, int disk)
@@ -226,19 +227,16 @@ static void test_repair(gconstpointer when)
     g_usleep(500000);
     for (int i = 0; i < DISKS; i++) {
         lab_io(&lab->p, i, "write -P 17 20M 16M");
-        lab_io(&lab->s, i, "write -P 34 28M 44M");
+        lab_io(&lab->s, i, "write -P 34 28M 64M");
     }
     g_test_message("overlays hold %.1f MiB",
                    (double)colo_steps_overlay_bytes(lab->s.disk, DISKS) / 1048576);
     lab_kill(&lab->p, SIGKILL);
-    lab_takeover(lab, TRUE, &tails);
+    lab_takeover(lab, TRUE, GPOINTER_TO_INT(when) != MID_MERGE, &tails);
     g_assert_true(tails);
     if (GPOINTER_TO_INT(when) == MID_MERGE) {
         colo_steps_merge_done(lab->s.dom, lab->s.disk, DISKS, &done, &error);
         g_assert_no_error(error);
-        g_test_message("merge %s at the kill", done ? "had ENDED" : "was going on");
-        for (int i = 0; i < DISKS; i++)
-            write_tail(lab, i);
     } else {
         while (!done) {
             colo_steps_merge_done(lab->s.dom, lab->s.disk, DISKS, &done, &error);
@@ -267,6 +265,11 @@ static void test_repair(gconstpointer when)
     }
     lab_kill(&lab->s, SIGKILL);
     g_usleep(500000);
+    if (GPOINTER_TO_INT(when) == MID_MERGE && done) {
+        g_test_incomplete("the merge ended before QEMU could be killed");
+        lab_end(lab);
+        return;
+    }
     for (int i = 0; i < DISKS; i++) {
         double start = lab_now_ms();
 
@@ -277,9 +280,9 @@ static void test_repair(gconstpointer when)
         g_assert_no_error(error);
         lab_check_file(lab->s.copy[i], 0, 20, 28);
         lab_check_file(lab->s.copy[i], 34, 28, 60);
-        lab_check_file(lab->s.copy[i], 51, 60, 64);
+        lab_check_file(lab->s.copy[i], GPOINTER_TO_INT(when) == MID_MERGE ? 34 : 51, 60, 64);
         lab_check_file(lab->s.copy[i], GPOINTER_TO_INT(when) == MID_COMMIT ? 68 : 34, 64, 66);
-        lab_check_file(lab->s.copy[i], 34, 66, 72);
+        lab_check_file(lab->s.copy[i], 34, 66, 92);
     }
     lab_end(lab);
 }
@@ -425,6 +428,10 @@ static void test_undo(void)
 
 int main(int argc, char **argv)
 {
+    if (!g_getenv("COLO_STEPS_DIR")) {
+        puts("1..0 # SKIP to be started by run-steps.sh");
+        return 0;
+    }
     g_test_init(&argc, &argv, NULL);
     g_test_add_data_func("/steps/takeover-with-tail", GINT_TO_POINTER(TRUE), test_takeover);
     g_test_add_data_func("/steps/takeover-without-tail", GINT_TO_POINTER(FALSE), test_takeover);
