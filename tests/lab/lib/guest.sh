@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
 # lab guest: the test guest "ft" on a host, by stock virsh in that host.
 
 GUEST_WAIT_S=90

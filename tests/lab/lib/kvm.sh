@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
 # Back-end kvm: a host is a machine under TCG with emulated AMD SVM: a real KVM host with Debian's
 # kernel.  Its root is this machine's, read-only over 9p with an overlay in memory; its own disk is
 # an ext4 image in the lab's folder; commands reach it through a network of their own.

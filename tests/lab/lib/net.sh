@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
 # The lab's networks.  One namespace is the switch: it holds a bridge for each network and one
 # port for each plug.  Only namespace names are visible to the machine; they carry the lab's name.
 #

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=bash
 # Back-end netns: a host is a set of namespaces of this machine.
 
 netns_host_start() {
