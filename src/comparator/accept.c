@@ -6,6 +6,7 @@
  */
 #include "comparator/daemon.h"
 #include "comparator/record.h"
+#include "util/clock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,6 +15,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define REST_NS (UINT64_C(100) * COLO_NS_PER_MS)
 
 typedef struct {
     ColoAccept *accept;
@@ -25,6 +28,7 @@ typedef struct {
 struct ColoAccept {
     ColoDaemon *daemon;
     ColoSource listener;
+    ColoTimer rest; /* after an accept() that failed for want of descriptors or memory */
     uint64_t serial;
     Candidate candidates[COLO_ACCEPT_MAX];
 };
@@ -120,6 +124,13 @@ static void name_peer(Candidate *candidate, const struct sockaddr_storage *addre
     g_snprintf(candidate->peer, sizeof(candidate->peer), "%s:%u", text, port);
 }
 
+static void rested(void *opaque)
+{
+    ColoAccept *self = opaque;
+
+    colo_loop_set(self->daemon->loop, &self->listener, EPOLLIN);
+}
+
 static void listener_ready(void *opaque, uint32_t events)
 {
     ColoAccept *self = opaque;
@@ -131,8 +142,14 @@ static void listener_ready(void *opaque, uint32_t events)
     Candidate *candidate;
 
     (void)events;
-    if (fd < 0)
+    if (fd < 0) {
+        /* The connection stays in the backlog and would wake us at once. */
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            colo_loop_set(self->daemon->loop, &self->listener, 0);
+            colo_loop_arm(self->daemon->loop, &self->rest, colo_clock_ns() + REST_NS);
+        }
         return;
+    }
     candidate = take_slot(self);
     candidate->accept = self;
     candidate->serial = self->serial++;
@@ -148,6 +165,7 @@ ColoAccept *colo_accept_new(ColoDaemon *self, int fd)
     ColoAccept *acceptor = g_new0(ColoAccept, 1);
 
     acceptor->daemon = self;
+    acceptor->rest = (ColoTimer){.due = rested, .opaque = acceptor};
     acceptor->listener = (ColoSource){.ready = listener_ready, .opaque = acceptor};
     colo_loop_add(self->loop, &acceptor->listener, fd, EPOLLIN);
     instance = acceptor;
@@ -158,6 +176,7 @@ void colo_accept_free(ColoAccept *self)
 {
     if (!self)
         return;
+    colo_loop_disarm(self->daemon->loop, &self->rest);
     colo_loop_remove(self->daemon->loop, &self->listener);
     for (int i = 0; i < COLO_ACCEPT_MAX; i++)
         colo_stream_free(self->candidates[i].stream);

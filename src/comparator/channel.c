@@ -146,7 +146,7 @@ static bool deliver_frames(ColoChannel *channel)
         memcpy(be, channel->in + at, head);
         len = be32toh(be[0]);
         vnet = be32toh(be[1]);
-        if (len > COLO_RECORD_MAX || vnet > len)
+        if (len > COLO_RECORD_MAX || vnet > len || vnet > COLO_CHANNEL_VNET_MAX)
             return false;
         if (channel->have - at < head + len)
             break;

@@ -19,6 +19,9 @@
 /* Reads of one drain: 64 MiB, far above what a socket pair can hold while the vCPUs stand. */
 #define COLO_CHANNEL_DRAIN 1024
 
+/* The longest virtio-net header is 20 bytes (virtio 1.2, 5.1.6). */
+#define COLO_CHANNEL_VNET_MAX 64u
+
 typedef struct ColoChannel ColoChannel;
 
 typedef struct {

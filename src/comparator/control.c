@@ -15,6 +15,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Requests that may be unanswered at a time. */
+#define PENDING_MAX 64
+
+typedef struct {
+    bool used, blocks; /* blocks: no later request is read before it is answered */
+    uint64_t id;
+} Pending;
+
 struct ColoControl {
     ColoDaemon *daemon;
     ColoSource listener, connection;
@@ -24,14 +32,8 @@ struct ColoControl {
     uint64_t serial; /* of the connection: an answer to an older one is dropped */
     bool blocked;    /* an answer is due before the next request is read */
     ColoDeferred resume;
+    Pending pending[PENDING_MAX]; /* token = serial << 32 | index */
 };
-
-/* Requests put off keep their id here: token = serial << 32 | index. */
-#define PENDING_MAX 64
-static struct {
-    bool used, blocks;
-    uint64_t id;
-} pending[PENDING_MAX];
 
 static void close_connection(ColoControl *control, const char *why)
 {
@@ -49,7 +51,7 @@ static void close_connection(ColoControl *control, const char *why)
     g_clear_pointer(&control->reader, colo_frame_reader_free);
     control->serial++;
     control->blocked = false;
-    memset(pending, 0, sizeof(pending));
+    memset(control->pending, 0, sizeof(control->pending));
 }
 
 static void watch(ColoControl *control)
@@ -133,30 +135,33 @@ static void send_answer(ColoControl *control, bool has_id, uint64_t id, JsonObje
 void colo_control_answer(ColoControl *control, uint64_t token, JsonObject *result, GError *error)
 {
     uint32_t slot = (uint32_t)token;
+    Pending *pending = slot < PENDING_MAX ? &control->pending[slot] : NULL;
 
-    if (token >> 32 != (uint32_t)control->serial || slot >= PENDING_MAX || !pending[slot].used) {
+    if (token >> 32 != (uint32_t)control->serial || !pending || !pending->used) {
         if (result)
             json_object_put(result);
         g_clear_error(&error);
         return;
     }
-    pending[slot].used = false;
-    if (pending[slot].blocks) {
+    pending->used = false;
+    if (pending->blocks) {
         control->blocked = false;
         colo_loop_defer(control->daemon->loop, &control->resume);
     }
-    send_answer(control, true, pending[slot].id, result, error);
+    send_answer(control, true, pending->id, result, error);
     watch(control);
 }
 
 /* A free slot for a request that may be answered later, or -1. */
-static int take_slot(const ColoRequest *request)
+static int take_slot(ColoControl *control, const ColoRequest *request)
 {
     for (int i = 0; i < PENDING_MAX; i++) {
-        if (!pending[i].used) {
-            pending[i].used = true;
-            pending[i].id = request->id;
-            pending[i].blocks = request->kind != COLO_REQUEST_TAKEOVER_PREPARE;
+        if (!control->pending[i].used) {
+            control->pending[i] = (Pending){
+                .used = true,
+                .blocks = request->kind != COLO_REQUEST_TAKEOVER_PREPARE,
+                .id = request->id,
+            };
             return i;
         }
     }
@@ -191,7 +196,7 @@ static void execute(ColoControl *control, const char *text, size_t len)
         send_answer(control, request.has_id, request.id, NULL, error);
         return;
     }
-    slot = take_slot(&request);
+    slot = take_slot(control, &request);
     if (slot < 0) {
         send_answer(control, true, request.id, NULL,
                     g_error_new(COLO_ERROR, COLO_ERROR_RESOURCE, "%d requests are unanswered",
@@ -203,11 +208,11 @@ static void execute(ColoControl *control, const char *text, size_t len)
     token = (uint64_t)(uint32_t)control->serial << 32 | (uint32_t)slot;
     if (colo_daemon_execute(control->daemon, &request, fd, token, &result, &error) && !result) {
         /* Put off. It may have been answered already, by a session that was destroyed. */
-        control->blocked = pending[slot].used && pending[slot].blocks;
+        control->blocked = control->pending[slot].used && control->pending[slot].blocks;
         explicit_bzero(&request, sizeof(request));
         return;
     }
-    pending[slot].used = false;
+    control->pending[slot].used = false;
     id = request.id;
     explicit_bzero(&request, sizeof(request)); /* it may hold a key */
     send_answer(control, true, id, result, error);

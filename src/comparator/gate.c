@@ -78,6 +78,8 @@ static void drop_release(ColoSession *session)
 
 static void set_primary(ColoSession *session, ColoGate mode)
 {
+    if (session->gate == mode)
+        return;
     session->gate = mode;
     session->comparing = false;
     switch (mode) {
@@ -145,6 +147,9 @@ gboolean colo_gate_set(ColoSession *session, ColoGate mode, uint64_t token, Json
                        GError **error)
 {
     *result = NULL;
+    /* An answer that is still due belongs to a controller that has gone. */
+    session->gate_pending = false;
+    colo_loop_disarm(session->host->loop, &session->gate_timer);
     colo_session_log(session, LOG_INFO, "gate %s -> %s", colo_gate_name(session->gate),
                      colo_gate_name(mode));
     if (!session->config.primary) {

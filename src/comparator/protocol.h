@@ -16,17 +16,22 @@
  *     -> {"version": 1, "pid": u}
  * "inventory" {}
  *     -> {"sessions": [SESSION...]}   the shape of "stats", one for each session
+ * An alias has 1 to 31 letters, digits, '-', '_' and '.'.
  * "session-create" {"uuid", "generation": u, "role": "primary"|"secondary", "psk": 64 hex digits,
  *                   "vnet-hdr": b, "heartbeat-ms": u, "heartbeat-missed": u, "nics": [ALIAS...],
  *                   "disks": [ALIAS...]}
- *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary
+ *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary; there is one
+ *             session a uuid, an existing one is refused (operation-invalid)
  * "session-destroy" {"uuid"} -> {}
  *     closes every FD of the session. The caller has taken QEMU's filters away before.
  * "peer-attach" {"uuid", "stream": "packets"|"checkpoint"|"disk:ALIAS"} + FD (primary only)
  *     -> {}   FD: TCP connected to the peer's data port; the TLS handshake goes on in the
- *             background and ends in the event "stream-up" or "stream-down"
+ *             background and ends in the event "stream-up" or "stream-down". A stream that is
+ *             down can be attached anew; the secondary takes the newer connection.
  * "local-attach" {"uuid", "channel": CHANNEL} + FD -> {}
- *     FD: our end of a socket pair whose other end QEMU holds. CHANNEL:
+ *     FD: our end of a socket pair whose other end QEMU holds; a channel that is down can be
+ *     attached anew. When a disk's stream ends its "nbd" is closed, and the other way round.
+ *     CHANNEL:
  *       primary    "mirror:ALIAS"  QEMU writes what the guest receives (filter-mirror)
  *                  "out:ALIAS"     QEMU writes what the guest sends (filter-redirector outdev)
  *                  "release:ALIAS" QEMU reads what may leave (filter-redirector indev)
@@ -36,36 +41,50 @@
  *                  "nbd:ALIAS"     primary: QEMU's NBD client; secondary: to QEMU's NBD server
  *     Framing on the packet channels: be32 length, be32 vnet header length when "vnet-hdr", frame.
  * "gate" {"uuid", "mode": MODE} -> {"held-frames": u, "held-bytes": u}
- *     Answered once the mode is in force and no older decision can still act.
- *       primary    "alone"   everything leaves at once, what was held too: I1 (c)
+ *     Answered once the mode is in force and no older decision can still act. For "hold" and
+ *     "closed" that includes released frames which QEMU has not read yet: error "timeout" after
+ *     200 ms (the mode is in force all the same; ask again).
+ *       primary    "alone"   everything leaves at once, what was held too: I1 (c). After
+ *                            "paired" it gives the peer up: "disk:*" and "nbd:*" are closed
+ *                            (rule 8), so it comes before x-colo-lost-heartbeat
  *                  "paired"  held until the next commit, compared from then on: I1 (a), (b)
  *                  "hold"    nothing leaves; bounded (I4)
  *                  "closed"  nothing leaves, frames are dropped and counted: quiesced
  *       secondary  "paired"  confirmations (output, RECEIVED, LOADED, heartbeats) go to the peer
- *                  "closed"  none goes any more: sent before a CAS is begun (I3)
+ *                  "closed"  none goes any more, disk replies included: sent before a CAS is
+ *                            begun (I3). For good: "paired" is refused afterwards, the peer sees
+ *                            the streams end. (Before the first "paired" the secondary withholds
+ *                            output only, so that a migration and a disk's first copy can run.)
  * "takeover-prepare" {"uuid"} (secondary; gate must be "closed")
  *     -> {"epoch": u}   once QEMU may be told x-colo-lost-heartbeat: a checkpoint that was wholly
  *                       fed is LOADED, a partial one is cut off by closing "migration";
- *                       disk channels are closed
+ *                       disk channels are closed. Refused (operation-invalid) before
+ *                       "colo-ready" and when the checkpoint stream is unknown. May be asked
+ *                       again, also by a later controller: the newest asker is answered
  * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
  * "stats" {"uuid"} -> SESSION
- *     {"uuid", "generation", "role", "gate", "epoch": u, "committed": u, "loaded": u,
+ *     {"uuid", "generation", "role", "gate", "ready": b, "epoch": u, "committed": u, "loaded": u,
  *      "peer-silent-ms": u, "streams": {STREAM: "up"|"connecting"|"down"},
  *      "channels": [CHANNEL...], "counters": {NAME: u...}, "pause-ns": {"min","median","p95","max"},
  *      "held-frames": u, "held-bytes": u, "limits": {NAME: u...}}
  *
  * Events:
  *   "stream-up"    {"stream"}
- *   "stream-down"  {"stream", "reason"}
+ *   "stream-down"  {"stream", "reason"}        reason "unknown checkpoint stream": it still flows,
+ *                                              but no commit is read from it any more
  *   "channel-down" {"channel", "reason"}       QEMU closed its end
- *   "colo-ready"   {}                          CHECKPOINT_READY went back to the primary's QEMU
- *   "committed"    {"epoch": u, "pause-ns": u} primary: checkpoint "epoch" is RECEIVED
- *   "loaded"       {"epoch": u}                both
+ *   "colo-ready"   {}                          both: CHECKPOINT_READY goes back to the primary
+ *   "committed"    {"epoch": u, "pause-ns": u} primary: checkpoint "epoch" is RECEIVED, so long
+ *                                              after its REPLY (the vCPUs stop right after REPLY)
+ *   "loaded"       {"epoch": u, "pause-ns": u} both: and LOADED, from REPLY on: the whole pause
  *   "checkpoint-wanted" {"reason": "diverged"|"unanswered"|"queue"|"paired"}
- *                                              repeated until "kick-done" and again when it got lost
+ *                                              repeated every 10 ms until "kick-done", again when
+ *                                              no REQUEST came 200 ms after it, and not while a
+ *                                              checkpoint runs
  *   "peer-silent"  {"silent-ms": u}            packet stream silent over the heartbeat limit
  *   "peer-heard"   {}                          and heard again
- *   "overflow"     {"queue", "limit": u}       a bound was reached (I8)
+ *   "overflow"     {"queue", "limit": u}       a bound was reached (I8); at most 10 a second.
+ *                                              "held" in mode "hold": stop the vCPUs
  *
  * Data port (listener inherited as FDNAME "data"): TLS 1.3, ECDHE-PSK, identity
  * "UUID/GENERATION/STREAM". The first record after the handshake, from the connecting side, is the

@@ -126,6 +126,8 @@ void colo_session_free(ColoSession *session)
     if (!session)
         return;
     answer_pending(session);
+    if (!session->shut)
+        colo_packets_tell(session, COLO_RECORD_BYE);
     colo_loop_disarm(session->host->loop, &session->beat);
     colo_loop_disarm(session->host->loop, &session->wanted_timer);
     colo_loop_disarm(session->host->loop, &session->gate_timer);

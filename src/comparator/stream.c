@@ -103,31 +103,6 @@ void colo_stream_close(ColoStream *stream, const char *reason)
     leave(stream);
 }
 
-void colo_stream_finish(ColoStream *stream, const char *reason)
-{
-    if (colo_ring_used(&stream->out) == 0 || stream->state != COLO_STREAM_UP) {
-        colo_stream_close(stream, reason);
-        return;
-    }
-    stream->finish = reason;
-    colo_loop_defer(stream->loop, &stream->flush);
-}
-
-void colo_stream_free(ColoStream *stream)
-{
-    if (!stream)
-        return;
-    if (stream->state != COLO_STREAM_DOWN) {
-        if (stream->handshaken && !stream->mute && stream->retry == 0)
-            (void)gnutls_bye(stream->tls, GNUTLS_SHUT_WR);
-        stream->state = COLO_STREAM_DOWN;
-        release_connection(stream);
-    }
-    stream->doomed = true;
-    if (stream->busy == 0)
-        really_free(stream);
-}
-
 /* Sends from the ring until it is empty or the socket is full. */
 static void flush(void *opaque)
 {
@@ -168,6 +143,45 @@ static void flush(void *opaque)
     if (stream->finish && stream->state == COLO_STREAM_UP && colo_ring_used(&stream->out) == 0)
         colo_stream_close(stream, stream->finish);
     leave(stream);
+}
+
+void colo_stream_finish(ColoStream *stream, const char *reason)
+{
+    if (colo_ring_used(&stream->out) == 0 || stream->state != COLO_STREAM_UP) {
+        colo_stream_close(stream, reason);
+        return;
+    }
+    stream->finish = reason;
+    colo_loop_defer(stream->loop, &stream->flush);
+}
+
+static void nothing(void *owner, ColoStream *stream, const char *reason)
+{
+    (void)owner;
+    (void)stream;
+    (void)reason;
+}
+
+/* While a stream is being freed its owner hears nothing of it. */
+static const ColoStreamOps no_ops = {.down = nothing};
+
+void colo_stream_free(ColoStream *stream)
+{
+    if (!stream)
+        return;
+    if (stream->state == COLO_STREAM_UP) {
+        stream->ops = &no_ops;
+        flush(stream);
+    }
+    if (stream->state != COLO_STREAM_DOWN) {
+        if (stream->handshaken && !stream->mute && stream->retry == 0)
+            (void)gnutls_bye(stream->tls, GNUTLS_SHUT_WR);
+        stream->state = COLO_STREAM_DOWN;
+        release_connection(stream);
+    }
+    stream->doomed = true;
+    if (stream->busy == 0)
+        really_free(stream);
 }
 
 static void come_up(ColoStream *stream)

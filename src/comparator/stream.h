@@ -47,6 +47,7 @@ ColoStream *colo_stream_connect(ColoLoop *loop, int fd, const char *uuid, uint64
 /* The accepting side; the TLS key function sees the stream as its opaque. */
 ColoStream *colo_stream_accept(ColoLoop *loop, int fd, const ColoStreamOps *ops, void *owner,
                                GError **error);
+/* Sends what the socket takes at once, says goodbye and closes, all without a callback. */
 void colo_stream_free(ColoStream *stream);
 
 /* Accepting side: what the TLS identity said, to be set by the key function, and checked against

@@ -35,7 +35,6 @@ gboolean colo_takeover_prepare(ColoSession *session, uint64_t token, JsonObject 
                       : !session->shut        ? "its gate is not closed"
                       : !session->ready       ? "no state of the primary is complete here"
                       : session->unknown      ? "its checkpoint stream is unknown"
-                      : session->taking_over  ? "a takeover is being prepared already"
                                               : NULL;
 
     *result = NULL;
@@ -44,6 +43,7 @@ gboolean colo_takeover_prepare(ColoSession *session, uint64_t token, JsonObject 
                     "session %s cannot prepare a takeover: %s", session->config.uuid, why);
         return FALSE;
     }
+    /* Asked again, the newest asker gets the answer: the one before may have died (I5). */
     if (session->running && session->sent && session->channels[COLO_CHANNEL_MIGRATION][0]) {
         session->taking_over = true;
         session->takeover_token = token;

@@ -11,7 +11,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int connect_tcp(int port)
@@ -504,8 +506,15 @@ static void test_destroy_closes_all(void)
     g_assert_cmpint(recv(lab.p_mirror, &byte, 1, 0), ==, 0);
     g_assert_cmpint(recv(lab.p_release, &byte, 1, 0), ==, 0);
     g_assert_cmpint(recv(lab.p_migration, &byte, 1, 0), ==, 0);
-    for (int i = 0; i < 3; i++)
-        json_object_put(lab_event(&lab.s, "stream-down"));
+    for (int i = 0; i < 3; i++) {
+        g_autoptr(JsonObject) down = lab_event(&lab.s, "stream-down");
+        const char *stream = colo_json_peek_string(down, "stream", "");
+
+        /* An orderly end, no cut. */
+        g_assert_cmpstr(colo_json_peek_string(down, "reason", ""), ==,
+                        g_str_equal(stream, "packets") ? "the peer has destroyed its session"
+                                                       : "closed by the peer");
+    }
     inventory = lab_request(&lab.p, "inventory", NULL, -1);
     g_assert_cmpuint(json_object_array_length(colo_json_peek(inventory, "sessions")), ==, 0);
     /* And the same session can be made again. */
@@ -513,6 +522,64 @@ static void test_destroy_closes_all(void)
     lab_connect_peer(&lab, "packets");
     json_object_put(lab_event(&lab.p, "stream-up"));
     lab_down(&lab);
+}
+
+/* Only root, and who the command line names, may control. */
+static void test_other_users_are_refused(void)
+{
+    LabHelper helper;
+    int pair[2];
+    char verdict = '?';
+    pid_t child;
+
+    if (getuid() != 0) {
+        g_test_skip("needs root to become somebody else");
+        return;
+    }
+    lab_helper_start(&helper);
+    g_assert_cmpint(chmod(helper.dir, 0755), ==, 0);
+    g_assert_cmpint(chmod(helper.socket, 0666), ==, 0);
+    g_assert_cmpint(pipe(pair), ==, 0);
+    child = fork();
+    if (child == 0) {
+        int ok = setgid(65534) == 0 && setuid(65534) == 0;
+        int fd = connect_unix(helper.socket);
+
+        verdict = ok && is_closed(fd, LAB_WAIT_MS) ? 'c' : 'o';
+        _exit(write(pair[1], &verdict, 1) == 1 ? 0 : 1);
+    }
+    g_assert_cmpint(read(pair[0], &verdict, 1), ==, 1);
+    g_assert_cmpint(waitpid(child, NULL, 0), ==, child);
+    g_assert_cmpint(verdict, ==, 'c');
+    g_assert_true(lab_helper_logged(&helper, "refused: user 65534"));
+    /* And it has not taken the controller's place. */
+    json_object_put(lab_request(&helper, "inventory", NULL, -1));
+    close(pair[0]);
+    close(pair[1]);
+    lab_helper_stop(&helper);
+}
+
+static void test_sessions_are_bounded(void)
+{
+    LabHelper helper;
+    g_autofree char *code = NULL;
+
+    lab_helper_start(&helper);
+    for (unsigned i = 0; i <= 64; i++) {
+        g_autofree char *uuid = g_strdup_printf("00000000-0000-4000-8000-0000000000%02x", i);
+        JsonObject *arguments = colo_json_build(
+            "uuid", "s", uuid, "generation", "i", 1, "role", "s", i % 2 ? "primary" : "secondary",
+            "psk", "s", LAB_PSK, "vnet-hdr", "b", FALSE, "heartbeat-ms", "i", 100,
+            "heartbeat-missed", "i", 5, "nics", "o", json_object_new_array(), "disks", "o",
+            json_object_new_array(), NULL);
+
+        if (i < 64)
+            json_object_put(lab_request(&helper, "session-create", arguments, -1));
+        else
+            code = lab_refused(&helper, "session-create", arguments, -1);
+    }
+    g_assert_cmpstr(code, ==, "resource");
+    lab_helper_stop(&helper);
 }
 
 int main(int argc, char **argv)
@@ -532,6 +599,8 @@ int main(int argc, char **argv)
     g_test_add_func("/comparator/garbage/qemu", test_bad_framing_from_qemu);
     g_test_add_func("/comparator/key/wrong", test_wrong_key_is_refused);
     g_test_add_func("/comparator/key/unknown-session", test_unknown_session_is_refused);
+    g_test_add_func("/comparator/other-users", test_other_users_are_refused);
+    g_test_add_func("/comparator/sessions-bounded", test_sessions_are_bounded);
     g_test_add_func("/comparator/refusals", test_refusals_name_their_code);
     g_test_add_func("/comparator/destroy", test_destroy_closes_all);
     return g_test_run();

@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+gboolean lab_vnet;
+
 static int unix_listener(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -309,7 +311,7 @@ void lab_create(LabHelper *helper, const char *role, const char *psk)
     json_object_put(lab_request(
         helper, "session-create",
         colo_json_build("uuid", "s", LAB_UUID, "generation", "u", UINT64_C(7), "role", "s", role,
-                        "psk", "s", psk, "vnet-hdr", "b", FALSE, "heartbeat-ms", "i", 20,
+                        "psk", "s", psk, "vnet-hdr", "b", lab_vnet, "heartbeat-ms", "i", 20,
                         "heartbeat-missed", "i", 5, "nics", "o", nics, "disks", "o", disks, NULL),
         -1));
 }
@@ -531,9 +533,15 @@ size_t lab_udp(uint8_t *frame, unsigned port, const char *payload)
 
 void lab_write_frame(int fd, const uint8_t *frame, size_t len)
 {
-    uint32_t be = htonl((uint32_t)len);
+    static const uint8_t vnet[LAB_VNET] = {1, 2, 3, 4};
+    uint32_t be = htonl((uint32_t)(len + (lab_vnet ? LAB_VNET : 0)));
 
     lab_write(fd, &be, sizeof(be));
+    if (lab_vnet) {
+        be = htonl(LAB_VNET);
+        lab_write(fd, &be, sizeof(be));
+        lab_write(fd, vnet, sizeof(vnet));
+    }
     lab_write(fd, frame, len);
 }
 
@@ -541,13 +549,24 @@ ssize_t lab_read_frame(int fd, uint8_t *frame, size_t size, int ms)
 {
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     uint32_t be;
+    size_t len;
 
     if (poll(&wait, 1, ms) <= 0)
         return -1;
     lab_read(fd, &be, sizeof(be));
-    g_assert_cmpuint(ntohl(be), <=, size);
-    lab_read(fd, frame, ntohl(be));
-    return (ssize_t)ntohl(be);
+    len = ntohl(be);
+    if (lab_vnet) {
+        uint8_t vnet[LAB_VNET];
+
+        lab_read(fd, &be, sizeof(be));
+        g_assert_cmpuint(ntohl(be), ==, LAB_VNET);
+        lab_read(fd, vnet, sizeof(vnet));
+        g_assert_cmpmem(vnet, 4, "\1\2\3\4", 4);
+        len -= LAB_VNET;
+    }
+    g_assert_cmpuint(len, <=, size);
+    lab_read(fd, frame, len);
+    return (ssize_t)len;
 }
 
 void lab_say(int fd, const char *payload)

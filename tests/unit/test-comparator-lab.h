@@ -15,6 +15,10 @@
 
 #define LAB_UUID "6c1d9a52-1a4e-4f0e-9a3e-0d7f7c1b5a10"
 #define LAB_PSK "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+/* TRUE: frames carry a vnet header of 12 bytes before them, and its length. */
+extern gboolean lab_vnet;
+#define LAB_VNET 12
+
 #define LAB_WAIT_MS 5000  /* for what must come */
 #define LAB_QUIET_MS 150  /* for what must not come */
 
@@ -84,7 +88,8 @@ void lab_word_there(Lab *lab, uint32_t word);
 void lab_pages(Lab *lab);        /* RAM and device state: the rest of the forward part */
 void lab_checkpoint(Lab *lab);   /* all of it */
 
-/* Frames. */
+/* Frames. With lab_vnet the functions below add a vnet header to what they are given and expect
+ * and remove one. */
 size_t lab_udp(uint8_t *frame, unsigned port, const char *payload);
 void lab_write_frame(int fd, const uint8_t *frame, size_t len);
 /* Length of the next frame, -1 when none comes within @ms. */

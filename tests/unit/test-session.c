@@ -96,6 +96,27 @@ static void test_i1_boundary_is_vmstate_send(void)
     lab_down(&lab);
 }
 
+static void test_vnet_header_travels(void)
+{
+    Lab lab;
+
+    lab_vnet = TRUE;
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_mirror, "in");
+    lab_hear(lab.s_in, "in");
+    lab_say(lab.p_out, "out");
+    lab_say(lab.s_out, "out");
+    lab_hear(lab.p_release, "out");
+    lab_say(lab.p_out, "differs");
+    lab_say(lab.s_out, "differ!");
+    lab_silent(lab.p_release);
+    lab_checkpoint(&lab);
+    lab_hear(lab.p_release, "differs");
+    lab_down(&lab);
+    lab_vnet = FALSE;
+}
+
 static void test_paired_holds_until_commit(void)
 {
     Lab lab;
@@ -402,6 +423,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/I1/equal", test_i1_equal_leaves_without_checkpoint);
     g_test_add_func("/session/I1/different", test_i1_different_leaves_after_received_only);
     g_test_add_func("/session/I1/boundary", test_i1_boundary_is_vmstate_send);
+    g_test_add_func("/session/vnet", test_vnet_header_travels);
     g_test_add_func("/session/I1/paired-holds", test_paired_holds_until_commit);
     g_test_add_func("/session/input/order-and-epoch", test_input_keeps_order_and_epoch);
     g_test_add_func("/session/gate/hold-alone", test_gate_hold_then_alone);
