@@ -16,10 +16,11 @@
  *     and when and how often something is acknowledged.
  *
  * tcp-ack.c: may its acknowledgement leave? (I1: never beyond the secondary's own.)
- *   - A segment with payload or FIN that may leave otherwise has its ACK clamped to the secondary's,
- *     or less than one unit of the window's scale below it, and the window grown by as many units:
- *     so its right edge stays the very one that the primary offered and never shrinks. Where that
- *     cannot be had the segment waits. SACK blocks that the secondary has not got are taken out.
+ *   - A segment with payload or FIN that may leave otherwise has its ACK clamped to the
+ * secondary's, or less than one unit of the window's scale below it, and the window grown by as
+ * many units: so its right edge stays the very one that the primary offered and never shrinks.
+ * Where that cannot be had the segment waits. SACK blocks that the secondary has not got are taken
+ * out.
  *   - A pure ACK waits. Clamped, it would be a duplicate ACK, and three of them make the peer
  *     retransmit (RFC 5681 3.2); and the secondary's own ACK, which frees it, is on its way.
  *   - After a clamped ACK the full one is owed: a pure ACK is made and held like one of the
