@@ -46,6 +46,23 @@ GBytes *colo_rpc_message_build(const ColoRpcHeader *header, xdrproc_t proc, void
     return g_bytes_new_take(g_steal_pointer(&data), COLO_RPC_HEADER_BYTES + len);
 }
 
+/*
+ * Whether @body, decoded from @frame, has just that form: RFC 4506 allows one for each value. A
+ * string with a NUL inside, of which C sees the first part only, has another.
+ */
+static gboolean is_canonical(const ColoRpcFrame *frame, xdrproc_t proc, void *body)
+{
+    g_autoptr(GBytes) again = colo_rpc_message_build(&frame->header, proc, body, NULL);
+    const uint8_t *data;
+    size_t size;
+
+    if (!again)
+        return FALSE;
+    data = g_bytes_get_data(again, &size);
+    return size == COLO_RPC_HEADER_BYTES + frame->len &&
+           memcmp(data + COLO_RPC_HEADER_BYTES, frame->body, frame->len) == 0;
+}
+
 gboolean colo_rpc_message_decode(const ColoRpcFrame *frame, xdrproc_t proc, void *body, size_t size,
                                  GError **error)
 {
@@ -58,7 +75,7 @@ gboolean colo_rpc_message_decode(const ColoRpcFrame *frame, xdrproc_t proc, void
     done = proc(&xdr, body) ? TRUE : FALSE;
     used = xdr_getpos(&xdr);
     xdr_destroy(&xdr);
-    if (!done || used != frame->len) {
+    if (!done || used != frame->len || !is_canonical(frame, proc, body)) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_PEER,
                     "RPC body of procedure %u (%zu bytes) is not valid at byte %zu",
                     frame->header.procedure, frame->len, used);

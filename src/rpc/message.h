@@ -26,7 +26,7 @@ GBytes *colo_rpc_message_build(const ColoRpcHeader *header, xdrproc_t proc, void
 /*
  * Reads the body of @frame to @body, which is zeroed (@size bytes) first and released with
  * xdr_free(@proc, @body) also after a failure. FALSE with @error (COLO_ERROR_PEER): it is not of
- * that form, or bytes are left over.
+ * that form, bytes are left over, or it is not the one form XDR has for these values.
  */
 gboolean colo_rpc_message_decode(const ColoRpcFrame *frame, xdrproc_t proc, void *body, size_t size,
                                  GError **error);

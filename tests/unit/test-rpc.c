@@ -151,6 +151,25 @@ static void test_body_that_is_short_or_long_is_refused(void)
     }
 }
 
+static void test_string_with_a_nul_inside_is_refused(void)
+{
+    static const uint8_t bytes[] = "\0\0\0\x0b" "colo-list\0x" "\0" "\0\0\0";
+    g_autofree ColoRpcFrame *frame = g_malloc0(sizeof(*frame) + 20);
+    struct colo_rpc_command_args body;
+
+    frame->header = call;
+    frame->len = 20;
+    memcpy(frame->body, bytes, 19);
+    g_assert_false(colo_rpc_message_decode(frame, (xdrproc_t)xdr_colo_rpc_command_args, &body,
+                                           sizeof(body), NULL));
+    xdr_free((xdrproc_t)xdr_colo_rpc_command_args, (char *)&body);
+    frame->body[13] = '-'; /* the same bytes without it are fine */
+    g_assert_true(colo_rpc_message_decode(frame, (xdrproc_t)xdr_colo_rpc_command_args, &body,
+                                          sizeof(body), NULL));
+    g_assert_cmpstr(body.name, ==, "colo-list-x");
+    xdr_free((xdrproc_t)xdr_colo_rpc_command_args, (char *)&body);
+}
+
 static void test_members_over_their_limit_are_not_sent(void)
 {
     g_autofree char *name = g_strnfill(COLO_RPC_NAME_MAX + 1, 'x');
@@ -340,6 +359,7 @@ int main(int argc, char **argv)
     g_test_add_func("/rpc/lengths-out-of-bounds", test_lengths_out_of_bounds_are_refused);
     g_test_add_func("/rpc/largest-foreign-frame", test_largest_frame_of_another_program_waits);
     g_test_add_func("/rpc/body-short-or-long", test_body_that_is_short_or_long_is_refused);
+    g_test_add_func("/rpc/nul-inside", test_string_with_a_nul_inside_is_refused);
     g_test_add_func("/rpc/member-limits", test_members_over_their_limit_are_not_sent);
     g_test_add_func("/rpc/error-round-trip", test_error_keeps_its_code_and_text);
     g_test_add_func("/rpc/error-text-cut",
