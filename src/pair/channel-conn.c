@@ -25,19 +25,12 @@ typedef enum {
     STATE_CLOSED,
 } State;
 
-/* A GSource, so that the watched conditions can change and bytes buffered in GnuTLS count. */
-typedef struct {
-    GSource source;
-    ColoConn *conn;
-    gpointer tag;
-} ConnSource;
-
 struct ColoConn {
     gint refs;
     State state;
     ColoPkiSide side;
     GSocket *socket;
-    ConnSource *source;
+    ColoIoWatch *watch;
     ColoIoTimer *deadline;
     ColoPki *pki;
     ColoPkiCreds *creds;
@@ -50,7 +43,6 @@ struct ColoConn {
     const ColoConnEvents *events;
     void *opaque;
     ColoFrameReader *reader;
-    bool more;      /* the last turn ended before the bytes did */
     bool lingering; /* holds a reference on itself until gone */
     bool bye_sent;
     GQueue out;    /* GBytes, sent in order */
@@ -75,7 +67,7 @@ static void conn_gone(ColoConn *conn)
         return;
     conn->state = STATE_CLOSED;
     colo_io_timer_free(g_steal_pointer(&conn->deadline));
-    g_source_destroy(&conn->source->source);
+    colo_io_watch_free(g_steal_pointer(&conn->watch));
     gnutls_deinit(conn->session);
     conn->session = NULL;
     colo_pki_creds_unref(g_steal_pointer(&conn->creds));
@@ -123,7 +115,7 @@ static void conn_lostf(ColoConn *conn, ColoErrorCode code, const char *format, .
     g_error_free(reason);
 }
 
-static void watch(ColoConn *conn)
+static void watch_socket(ColoConn *conn)
 {
     GIOCondition condition = G_IO_IN | G_IO_HUP | G_IO_ERR;
     bool blocked_on_write = conn->state == STATE_HANDSHAKE
@@ -132,7 +124,7 @@ static void watch(ColoConn *conn)
 
     if (blocked_on_write)
         condition |= G_IO_OUT;
-    g_source_modify_unix_fd(&conn->source->source, conn->source->tag, condition);
+    colo_io_watch_set(conn->watch, condition);
 }
 
 /* Writes what the socket takes. False when the connection was lost by it. */
@@ -166,7 +158,7 @@ static bool flush(ColoConn *conn)
         conn->bye_sent = true;
         gnutls_bye(conn->session, GNUTLS_SHUT_WR);
     }
-    watch(conn);
+    watch_socket(conn);
     return true;
 }
 
@@ -327,7 +319,7 @@ static void read_turn(ColoConn *conn)
 {
     size_t total = 0;
 
-    conn->more = false;
+    colo_io_watch_set_more(conn->watch, false);
     while (conn->state != STATE_CLOSED) {
         char buffer[16384]; /* a TLS record */
         ssize_t n = gnutls_record_recv(conn->session, buffer, sizeof(buffer));
@@ -355,7 +347,7 @@ static void read_turn(ColoConn *conn)
             take_bytes(conn, buffer, (size_t)n);
         total += (size_t)n;
         if (total >= READ_TURN) {
-            conn->more = true;
+            colo_io_watch_set_more(conn->watch, true);
             return;
         }
     }
@@ -392,7 +384,7 @@ static void handshake(ColoConn *conn)
     if (rc == 0) {
         handshake_done(conn);
     } else if (rc == GNUTLS_E_AGAIN) {
-        watch(conn);
+        watch_socket(conn);
     } else if (rc == GNUTLS_E_FATAL_ALERT_RECEIVED) {
         conn_lostf(conn, COLO_ERROR_AUTH, "TLS handshake with %s: it sent the alert '%s'",
                    conn->address, gnutls_alert_get_name(gnutls_alert_get(conn->session)));
@@ -406,39 +398,16 @@ static void handshake(ColoConn *conn)
     }
 }
 
-static gboolean source_prepare(GSource *source, gint *timeout)
+static void socket_ready(void *opaque)
 {
-    *timeout = -1;
-    return ((ConnSource *)source)->conn->more;
-}
+    ColoConn *conn = colo_conn_ref(opaque);
 
-static gboolean source_check(GSource *source)
-{
-    ConnSource *self = (ConnSource *)source;
-
-    return self->conn->more || g_source_query_unix_fd(source, self->tag) != 0;
-}
-
-static gboolean source_dispatch(GSource *source, GSourceFunc callback, gpointer data)
-{
-    ColoConn *conn = colo_conn_ref(((ConnSource *)source)->conn);
-
-    (void)callback;
-    (void)data;
-    if (conn->state == STATE_HANDSHAKE) {
+    if (conn->state == STATE_HANDSHAKE)
         handshake(conn);
-    } else if (conn->state != STATE_CLOSED && flush(conn)) {
+    else if (conn->state != STATE_CLOSED && flush(conn))
         read_turn(conn);
-    }
     colo_conn_unref(conn);
-    return G_SOURCE_CONTINUE;
 }
-
-static GSourceFuncs source_funcs = {
-    .prepare = source_prepare,
-    .check = source_check,
-    .dispatch = source_dispatch,
-};
 
 static void deadline_over(void *opaque)
 {
@@ -495,12 +464,9 @@ ColoConn *colo_conn_new(GSocket *socket, ColoPki *pki, ColoPkiSide side, const c
 
     conn->deadline = colo_io_timer_new(deadline_over, conn);
     colo_io_timer_arm(conn->deadline, conn->heard_ns + COLO_CHANNEL_HANDSHAKE_MS * COLO_NS_PER_MS);
-    conn->source = (ConnSource *)g_source_new(&source_funcs, sizeof(ConnSource));
-    conn->source->conn = conn;
-    conn->source->tag =
-        g_source_add_unix_fd(&conn->source->source, g_socket_get_fd(socket),
-                             side == COLO_PKI_LISTENER ? G_IO_IN : G_IO_IN | G_IO_OUT);
-    g_source_attach(&conn->source->source, colo_io_context());
+    conn->watch = colo_io_watch_new(g_socket_get_fd(socket),
+                                    side == COLO_PKI_LISTENER ? G_IO_IN : G_IO_IN | G_IO_OUT,
+                                    socket_ready, conn);
     return conn;
 }
 
@@ -515,7 +481,6 @@ void colo_conn_unref(ColoConn *conn)
     if (!g_atomic_int_dec_and_test(&conn->refs))
         return;
     conn_gone(conn);
-    g_source_unref(&conn->source->source);
     g_queue_clear_full(&conn->out, (GDestroyNotify)g_bytes_unref);
     colo_frame_reader_free(conn->reader);
     colo_peer_info_free(conn->peer);

@@ -143,3 +143,70 @@ void colo_io_timer_free(ColoIoTimer *timer)
     g_source_destroy(&timer->source);
     g_source_unref(&timer->source);
 }
+
+struct ColoIoWatch {
+    GSource source;
+    gpointer tag;
+    bool more;
+    ColoIoFunc func;
+    void *opaque;
+};
+
+static gboolean watch_prepare(GSource *source, gint *timeout)
+{
+    *timeout = -1;
+    return ((ColoIoWatch *)source)->more;
+}
+
+static gboolean watch_check(GSource *source)
+{
+    ColoIoWatch *watch = (ColoIoWatch *)source;
+
+    return watch->more || g_source_query_unix_fd(source, watch->tag) != 0;
+}
+
+static gboolean watch_dispatch(GSource *source, GSourceFunc callback, gpointer data)
+{
+    ColoIoWatch *watch = (ColoIoWatch *)source;
+
+    (void)callback;
+    (void)data;
+    watch->func(watch->opaque);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs watch_funcs = {
+    .prepare = watch_prepare,
+    .check = watch_check,
+    .dispatch = watch_dispatch,
+};
+
+ColoIoWatch *colo_io_watch_new(int fd, GIOCondition condition, ColoIoFunc func, void *opaque)
+{
+    GSource *source = g_source_new(&watch_funcs, sizeof(ColoIoWatch));
+    ColoIoWatch *watch = (ColoIoWatch *)source;
+
+    watch->func = func;
+    watch->opaque = opaque;
+    watch->tag = g_source_add_unix_fd(source, fd, condition);
+    g_source_attach(source, colo_io_context());
+    return watch;
+}
+
+void colo_io_watch_set(ColoIoWatch *watch, GIOCondition condition)
+{
+    g_source_modify_unix_fd(&watch->source, watch->tag, condition);
+}
+
+void colo_io_watch_set_more(ColoIoWatch *watch, bool more)
+{
+    watch->more = more;
+}
+
+void colo_io_watch_free(ColoIoWatch *watch)
+{
+    if (!watch)
+        return;
+    g_source_destroy(&watch->source);
+    g_source_unref(&watch->source);
+}

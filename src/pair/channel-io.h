@@ -24,3 +24,13 @@ typedef struct ColoIoTimer ColoIoTimer;
 ColoIoTimer *colo_io_timer_new(ColoIoFunc func, void *opaque);
 void colo_io_timer_arm(ColoIoTimer *timer, uint64_t due_ns); /* of colo_clock_ns() */
 void colo_io_timer_free(ColoIoTimer *timer);
+
+/*
+ * A watch of @fd: @func runs in the I/O thread whenever a condition holds that is watched, and
+ * again while "more" is set. Used in that thread only.
+ */
+typedef struct ColoIoWatch ColoIoWatch;
+ColoIoWatch *colo_io_watch_new(int fd, GIOCondition condition, ColoIoFunc func, void *opaque);
+void colo_io_watch_set(ColoIoWatch *watch, GIOCondition condition);
+void colo_io_watch_set_more(ColoIoWatch *watch, bool more);
+void colo_io_watch_free(ColoIoWatch *watch); /* stops it; from @func too */

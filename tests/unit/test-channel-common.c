@@ -328,6 +328,49 @@ char *wait_for_error(ColoChannel *channel, const char *text, unsigned ms)
     }
 }
 
+void server_start(Server *server)
+{
+    ColoPeerInfo self = host_info("beta");
+    g_autoptr(GError) error = NULL;
+    int fd;
+
+    server->port = 0;
+    fd = listen_loopback(&server->port);
+    server->server = colo_channel_server_new(&server->tls, &self, fd, test_handler, NULL, &error);
+    g_assert_no_error(error);
+}
+
+void server_end(Server *server)
+{
+    colo_channel_server_free(server->server);
+    colo_tls_config_clear(&server->tls);
+}
+
+void assert_serves(Server *server)
+{
+    Events events;
+    ColoChannel *channel;
+    g_autoptr(GError) error = NULL;
+
+    events_init(&events);
+    channel = dial_local("alpha", "alpha-client", "localhost", server->port, &events);
+    g_assert_true(events_wait(&events, &events.up, 1, 3000));
+    g_autoptr(JsonObject) echo = colo_channel_call(channel, "echo", NULL, 3000, &error);
+    g_assert_no_error(error);
+    colo_channel_free(channel);
+    events_clear(&events);
+}
+
+int connect_to(uint16_t port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    return fd;
+}
+
 void log_capture(void)
 {
     int fd;

@@ -63,6 +63,21 @@ ColoChannel *dial_local(const char *host_name, const char *client, const char *t
 /* Waits until the last error of @channel holds @text; what it was, for g_free(). */
 char *wait_for_error(ColoChannel *channel, const char *text, unsigned ms);
 
+/* beta's server on loopback; tls is set by the caller before server_start(). */
+typedef struct {
+    ColoTlsConfig tls;
+    ColoChannelServer *server;
+    uint16_t port;
+} Server;
+void server_start(Server *server);
+void server_end(Server *server);
+
+/* A good client gets through to it. */
+void assert_serves(Server *server);
+
+/* A plain TCP connection to loopback. */
+int connect_to(uint16_t port);
+
 /* Standard error goes to a file from now on; log_wait() looks for a line with both texts. */
 void log_capture(void);
 gboolean log_wait(const char *text, const char *text2, unsigned ms);
