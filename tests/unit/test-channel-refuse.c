@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The control channel against peers that are refused, hostile or broken; I6: no plaintext. */
-#define _GNU_SOURCE /* memmem */
 #include "test-channel-common.h"
 
 #include "util/error.h"
