@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # lab guest: the test guest "ft" on a host, by stock virsh in that host.
 
-GUEST_WAIT_S=90
+GUEST_WAIT_S=240
 GUEST_DISK_MIB=64
 
 cmd_guest() {
