@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define LEFT_TIMEOUT_MS 10000u
 #define MERGE_POLL_US 10000u
 #define TAIL_POLL_US 5000u
 /* A guest that writes faster than the commit is stopped after this, so that it ends. */
@@ -19,6 +20,10 @@
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ColoOverlayPaths, colo_overlay_paths_clear)
 
+/* Nodes of ours, in the order in which they can be deleted. */
+static const char *const node_order[] = {COLO_NODE_NULL,   COLO_NODE_TAIL,   COLO_NODE_TAIL_FILE,
+                                         COLO_NODE_CHILDS, COLO_NODE_ACTIVE, COLO_NODE_HIDDEN};
+
 /* What a return works with; the disks with a tail are told by @tail. */
 typedef struct {
     virDomainPtr dom;
@@ -27,16 +32,38 @@ typedef struct {
     gboolean *tail;
     const ColoReturnOptions *options;
     ColoReturnReport *report;
-    gboolean was_running;
-    gboolean stopped; /* by us */
-    gboolean begun;   /* a disk may have left its chain: the guest must not go on before the end */
+    gboolean was_running; /* at entry, or before an earlier call that was interrupted */
+    gboolean marker;      /* MARKER is there */
+    gboolean nothing;     /* no node of ours is there: returned before */
+    gboolean stopped;     /* by us */
+    gboolean begun; /* a disk may have left its chain: the guest must not go on before the end */
     uint64_t stopped_at;
 } Return;
+
+/*
+ * A node of this name in QEMU says that we have stopped a guest that ran: it lives as long as the
+ * stop and tells a restarted virtcolod to continue the guest, which the user may also have stopped.
+ */
+#define MARKER "colo-stopped-by-us"
+
+/* Takes the marker away. */
+static void clear_marker(Return *r)
+{
+    colo_qmp_run(r->dom, "blockdev-del", colo_json_build("node-name", "s", MARKER, NULL), NULL);
+    r->marker = FALSE;
+}
 
 static gboolean stop_guest(Return *r, GError **error)
 {
     if (r->stopped)
         return TRUE;
+    if (r->was_running && !r->marker &&
+        !colo_qmp_run(r->dom, "blockdev-add",
+                      colo_json_build("driver", "s", "null-co", "node-name", "s", MARKER,
+                                      "read-zeroes", "b", TRUE, NULL),
+                      error))
+        return FALSE;
+    r->marker |= r->was_running;
     r->stopped_at = colo_clock_ns();
     if (!colo_steps_stop(r->dom, error))
         return FALSE;
@@ -52,6 +79,8 @@ static gboolean cont_guest(Return *r, GError **error)
         return FALSE;
     r->stopped = FALSE;
     r->report->pause_ns += colo_clock_ns() - r->stopped_at;
+    if (r->marker)
+        clear_marker(r);
     return TRUE;
 }
 
@@ -163,7 +192,7 @@ static gboolean move_tails(Return *r, GError **error)
         if (!stop_guest(r, error) || !move_tail(r, &r->disks[i], error))
             return FALSE;
     }
-    return tail_bytes(r) <= COMMIT_STOPPED_MAX || cont_guest(r, error);
+    return r->begun || tail_bytes(r) <= COMMIT_STOPPED_MAX || cont_guest(r, error);
 }
 
 /* Starts the commit of the tail of @disk into COPY unless it runs. */
@@ -261,12 +290,9 @@ static gboolean commit_tails(Return *r, GError **error)
 
 static gboolean delete_nodes(Return *r, GError **error)
 {
-    static const char *const order[] = {COLO_NODE_NULL,   COLO_NODE_TAIL,   COLO_NODE_TAIL_FILE,
-                                        COLO_NODE_CHILDS, COLO_NODE_ACTIVE, COLO_NODE_HIDDEN};
-
     for (size_t i = 0; i < r->n; i++) {
-        for (size_t k = 0; k < G_N_ELEMENTS(order); k++) {
-            if (!colo_disk_delete_node(r->dom, order[k], r->disks[i].alias, error))
+        for (size_t k = 0; k < G_N_ELEMENTS(node_order); k++) {
+            if (!colo_disk_delete_node(r->dom, node_order[k], r->disks[i].alias, error))
                 return FALSE;
         }
     }
@@ -299,24 +325,48 @@ static gboolean finish_stopped(Return *r, GError **error)
     return cont_guest(r, error);
 }
 
-/* Finds which disks are on a tail, and whether the guest runs. */
+/* TRUE when any node of ours for @disk is in @nodes. */
+static gboolean has_ours(GHashTable *nodes, const ColoStepDisk *disk)
+{
+    for (size_t k = 0; k < G_N_ELEMENTS(node_order); k++) {
+        g_autofree char *name = colo_disk_node(node_order[k], disk->alias);
+
+        if (g_hash_table_contains(nodes, name))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Finds where the disks are, from QEMU alone, and whether the guest runs or ran before an earlier
+ * call stopped it. */
 static gboolean look(Return *r, gboolean *any_tail, gboolean *any_without, GError **error)
 {
+    g_autoptr(GHashTable) nodes = colo_disk_nodes(r->dom, error);
+
+    if (!nodes || !colo_steps_is_running(r->dom, &r->was_running, error))
+        return FALSE;
+    r->nothing = TRUE;
     for (size_t i = 0; i < r->n; i++) {
         g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, r->disks[i].alias);
+        g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, r->disks[i].alias);
         g_autofree char *null_node = colo_disk_node(COLO_NODE_NULL, r->disks[i].alias);
         g_autofree char *top = colo_disk_top(r->dom, r->disks[i].alias, NULL, error);
-        g_autoptr(GHashTable) nodes = top ? colo_disk_nodes(r->dom, error) : NULL;
 
-        if (!nodes)
+        if (!top)
             return FALSE;
         /* On the null node with a tail there: interrupted in move_tail(). */
         r->tail[i] = strcmp(top, tail) == 0 ||
                      (strcmp(top, null_node) == 0 && g_hash_table_contains(nodes, tail));
         *any_tail |= r->tail[i];
         *any_without |= !r->tail[i];
+        if (has_ours(nodes, &r->disks[i])) {
+            r->nothing = FALSE;
+            r->begun |= strcmp(top, tail) != 0 && strcmp(top, childs) != 0;
+        }
     }
-    return colo_steps_is_running(r->dom, &r->was_running, error);
+    r->marker = g_hash_table_contains(nodes, MARKER);
+    r->was_running |= r->marker;
+    return TRUE;
 }
 
 gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
@@ -325,14 +375,22 @@ gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, siz
 {
     g_autofree gboolean *tail = g_new0(gboolean, n + 1);
     ColoReturnReport unused;
-    Return r = {dom, disks, n, tail, options, report ? report : &unused, FALSE, FALSE, FALSE, 0};
+    Return r = {.dom = dom,
+                .disks = disks,
+                .n = n,
+                .tail = tail,
+                .options = options,
+                .report = report ? report : &unused};
     gboolean any_tail = FALSE, any_without = FALSE;
 
     memset(r.report, 0, sizeof(*r.report));
     if (n == 0)
         return TRUE;
-    if (!look(&r, &any_tail, &any_without, error))
+    if (!colo_steps_wait_colo_left(dom, LEFT_TIMEOUT_MS, error) ||
+        !look(&r, &any_tail, &any_without, error))
         return FALSE;
+    if (r.nothing)
+        return TRUE;
     if (any_without && colo_steps_overlay_bytes(disks, n) <= COLO_STEPS_MERGE_STOPPED_MAX &&
         !stop_guest(&r, error))
         return FALSE;

@@ -186,14 +186,14 @@ typedef struct {
      * Makes durable (fsync) that the overlays of all the disks are dead: @which is both flags.
      * Called once, in the calling thread, with the guest stopped, so it should take ms; a repeated
      * return calls it again. After FALSE the guest stays stopped when tails are in (it would write
-     * to COPY under overlays that count as alive): repeat the return with force_cont.
+     * to COPY under overlays that count as alive): repeat the return.
      */
     gboolean (*mark_dead)(ColoOverlays which, void *data, GError **error);
     void *data;
     unsigned merge_timeout_ms; /* 0: for ever. The merge shows no progress that could be watched */
-    gboolean force_cont;       /* continue the guest at the end though it was stopped at entry: an
-                                  interrupted return (COLO_DISK_BETWEEN) left it so */
-    const gint *cancelled;     /* may be NULL; looked at while waiting, before the last pause */
+    gboolean force_cont;   /* continue the guest at the end though it was stopped at entry and not
+                              by an interrupted return, which is seen from QEMU itself */
+    const gint *cancelled; /* may be NULL; looked at while waiting, before the last pause */
 } ColoReturnOptions;
 
 typedef struct {
@@ -203,9 +203,10 @@ typedef struct {
 } ColoReturnReport;
 
 /*
- * Second half, after the failover: waits for the merge's end, marks, commits the tails, returns
- * every disk to the plain graph in one pause, and removes all nodes of ours. Overlay files stay:
- * colo_steps_overlays_remove(). Then colo_steps_set_xcolo(FALSE). Can be repeated from any phase.
+ * Second half, after the failover: waits until QEMU has left COLO (10 s at most) and for the
+ * merge's end, marks, commits the tails, returns every disk to the plain graph in one pause, and
+ * removes all nodes of ours. Overlay files stay: colo_steps_overlays_remove(). Then
+ * colo_steps_set_xcolo(FALSE). Can be repeated from any phase.
  */
 gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
                                 const ColoReturnOptions *options, ColoReturnReport *report,

@@ -8,7 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define POLL_MS 50u     /* of waits: a query costs about 1 ms */
+#define POLL_MS 50u /* of waits: a query costs about 1 ms */
+/* QEMU says "none" up to some 100 ms before it lets the guest run (migration/colo.c,
+ * secondary_vm_do_failover()); a guest that is stopped for longer was stopped by somebody. */
+#define STOPPED_NS (2 * COLO_NS_PER_SEC)
 #define POLL_LEFT_MS 2u /* of the wait for QEMU to leave COLO, which is on the takeover's path */
 
 gboolean colo_steps_set_xcolo(virDomainPtr dom, gboolean on, GError **error)
@@ -188,6 +191,7 @@ gboolean colo_steps_lost_heartbeat(virDomainPtr dom, GError **error)
 gboolean colo_steps_wait_colo_left(virDomainPtr dom, unsigned timeout_ms, GError **error)
 {
     uint64_t end = colo_clock_ns() + timeout_ms * COLO_NS_PER_MS;
+    uint64_t left = 0;
 
     for (;;) {
         ColoMigrateState state;
@@ -196,7 +200,9 @@ gboolean colo_steps_wait_colo_left(virDomainPtr dom, unsigned timeout_ms, GError
         if (!colo_steps_migrate_state(dom, &state, error) ||
             !colo_steps_is_running(dom, &running, error))
             return FALSE;
-        if (!in_colo(&state) && running)
+        if (!in_colo(&state) && left == 0)
+            left = colo_clock_ns();
+        if (left && (running || colo_clock_ns() - left > STOPPED_NS))
             return TRUE;
         if (colo_clock_ns() >= end) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,

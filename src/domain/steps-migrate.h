@@ -85,7 +85,8 @@ gboolean colo_steps_kick(virDomainPtr dom, uint64_t delay_ms, GError **error);
  */
 gboolean colo_steps_lost_heartbeat(virDomainPtr dom, GError **error);
 
-/* Waits until query-colo-status says none and the guest's run state is "running". */
+/* Waits until query-colo-status says none and the guest runs, or has been stopped for 2 s after
+ * that (by the user, or by an interrupted return of the disks). */
 gboolean colo_steps_wait_colo_left(virDomainPtr dom, unsigned timeout_ms, GError **error);
 
 /* Primary before COLO: cancels the migration and waits up to @timeout_ms for its end. Nothing to do

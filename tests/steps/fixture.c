@@ -3,6 +3,7 @@
 #include "fixture.h"
 
 #include "util/clock.h"
+#include "util/error.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -435,7 +436,10 @@ static gboolean mark_dead(ColoOverlays which, void *data, GError **error)
 {
     Lab *lab = data;
 
-    (void)error;
+    if (lab->refuse_mark) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "the store refuses");
+        return FALSE;
+    }
     g_assert_cmpint(which, ==, COLO_OVERLAY_CHAIN | COLO_OVERLAY_TAIL);
     lab->marked++;
     return TRUE;

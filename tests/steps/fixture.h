@@ -35,9 +35,10 @@ typedef struct {
     Host p, s;
     Relay *relay;
     ColoStepNic nic;
-    int tick;         /* TCP connection to the guest's counting service, -1: none */
-    unsigned ticks;   /* lines answered */
-    unsigned marked;  /* calls of mark_dead */
+    int tick;        /* TCP connection to the guest's counting service, -1: none */
+    unsigned ticks;  /* lines answered */
+    unsigned marked; /* calls of mark_dead that succeeded */
+    gboolean refuse_mark;
     double enable_ms; /* of protect() */
 } Lab;
 

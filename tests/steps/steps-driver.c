@@ -53,6 +53,16 @@ static void return_disks(Lab *lab, gboolean tails)
         g_assert_true(running);
         g_test_message("first pause ms: %.1f", (double)report.pause_ns / 1e6);
     }
+    /* The mark cannot be made: on the copies alone the guest may not go on, above the chain it may.
+     */
+    lab->refuse_mark = TRUE;
+    options.cancelled = NULL;
+    g_assert_false(colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, &options, &report, NULL));
+    g_assert_false(colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, &options, &report, NULL));
+    colo_steps_is_running(lab->s.dom, &running, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(running, ==, !tails);
+    lab->refuse_mark = FALSE;
     colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, lab_return_options(lab), &report,
                            &error);
     g_assert_no_error(error);
@@ -60,9 +70,13 @@ static void return_disks(Lab *lab, gboolean tails)
     g_test_message("return ms: merge %.1f, tail %.1f, pause %.1f", (double)report.merge_ns / 1e6,
                    (double)report.tail_ns / 1e6, (double)report.pause_ns / 1e6);
     assert_plain(&lab->s);
+    colo_steps_is_running(lab->s.dom, &running, &error);
+    g_assert_no_error(error);
+    g_assert_true(running);
     colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, lab_return_options(lab), &report,
                            &error);
     g_assert_no_error(error); /* again: nothing left to do */
+    g_assert_cmpuint(lab->marked, ==, 1);
     assert_plain(&lab->s);
     colo_steps_set_xcolo(lab->s.dom, FALSE, &error);
     g_assert_no_error(error);
