@@ -380,6 +380,7 @@ JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObje
     gint64 end_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     ColoCall call = {0};
     uint64_t id = colo_calls_begin(channel->calls, &call, error);
+    JsonObject *result;
     GBytes *frame;
     Post *post;
 
@@ -400,9 +401,11 @@ JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObje
     post->channel = channel;
     post->frame = frame;
     post->id = id;
-    g_atomic_int_inc(&channel->refs);
+    g_atomic_int_add(&channel->refs, 2); /* the post's, and ours: it may be freed while we wait */
     colo_io_post(send_call, post);
-    return colo_calls_wait(channel->calls, &call, id, method, end_us, error);
+    result = colo_calls_wait(channel->calls, &call, id, method, end_us, error);
+    channel_unref(channel);
+    return result;
 }
 
 bool colo_channel_is_up(ColoChannel *channel)

@@ -225,8 +225,9 @@ static void test_full_queue_refuses_and_heartbeats_go_on(void)
     crowd.channel = pair.channel;
     for (int i = 0; i < N; i++)
         threads[i] = g_thread_new("caller", call_block, &crowd);
-    while (g_atomic_int_get(&crowd.refused) < EXTRA)
+    for (int i = 0; g_atomic_int_get(&crowd.refused) < EXTRA && i < 5000; i++)
         g_usleep(1000);
+    g_assert_cmpint(g_atomic_int_get(&crowd.refused), ==, EXTRA);
     g_usleep(800 * 1000);
     g_assert_cmpuint(pair.events.silent, ==, 0);
     unblock_all();
@@ -236,6 +237,26 @@ static void test_full_queue_refuses_and_heartbeats_go_on(void)
     g_assert_cmpint(crowd.refused, ==, EXTRA);
     g_assert_cmpint(crowd.other, ==, 0);
     pair_end(&pair);
+}
+
+/* A call that waits while its channel is freed fails; nothing is touched afterwards. */
+static void test_free_fails_waiting_calls(void)
+{
+    Crowd crowd = {0};
+    GThread *thread;
+    Pair pair;
+
+    pair_up(&pair);
+    block_again();
+    crowd.channel = pair.channel;
+    thread = g_thread_new("caller", call_block, &crowd);
+    g_usleep(100 * 1000);
+    colo_channel_free(pair.channel);
+    g_thread_join(thread);
+    g_assert_cmpint(crowd.other, ==, 1);
+    unblock_all();
+    colo_channel_server_free(pair.server);
+    events_clear(&pair.events);
 }
 
 static void test_call_without_connection_fails_at_once(void)
@@ -395,6 +416,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pair/channel/1-mib", test_one_mib_is_the_limit);
     g_test_add_func("/pair/channel/timeout", test_late_answer_is_a_timeout);
     g_test_add_func("/pair/channel/full-queue", test_full_queue_refuses_and_heartbeats_go_on);
+    g_test_add_func("/pair/channel/free", test_free_fails_waiting_calls);
     g_test_add_func("/pair/channel/not-connected", test_call_without_connection_fails_at_once);
     g_test_add_func("/pair/channel/silence", test_stopped_peer_is_silent_and_heard_again);
     g_test_add_func("/pair/channel/reconnect", test_killed_peer_is_down_and_comes_back);
