@@ -81,7 +81,7 @@ void cli_help_command(const ColoCommand *command)
             left = g_strdup_printf("[--%s] %s", arg->name, word);
         else
             left = g_strdup_printf("--%s %s", arg->name, word);
-        printf("    %s%*s %s\n", left, MAX(0, 22 - cli_display_width(left)), "", _(arg->help));
+        printf("    %s%*s %s\n", left, MAX(0, 26 - cli_display_width(left)), "", _(arg->help));
     }
     printf("\n");
 }

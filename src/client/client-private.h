@@ -3,9 +3,13 @@
 #pragma once
 
 #include <glib.h>
+#include <libintl.h>
 
 #include "libvirt-colo/libvirt-colo.h"
 #include "rpc/message.h"
+
+/* Our own messages only; the daemon's come in its language. */
+#define _(text) dgettext(GETTEXT_PACKAGE, text)
 
 /* Events kept while no one dispatches; older ones are dropped and counted. */
 #define COLO_CLIENT_MAX_EVENTS 1024

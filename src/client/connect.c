@@ -32,7 +32,7 @@ static char *socket_of_uri(const char *uri, GError **error)
             (g_uri_get_host(parsed) && *g_uri_get_host(parsed)) ||
             strcmp(g_uri_get_path(parsed), "/system") != 0) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                        "URI '%s' is not colo:///system or colo:///system?socket=PATH", uri);
+                        _("URI '%s' is not colo:///system or colo:///system?socket=PATH"), uri);
             return NULL;
         }
         if (g_uri_get_query(parsed))
@@ -44,7 +44,7 @@ static char *socket_of_uri(const char *uri, GError **error)
     if (!path || !*path)
         path = DEFAULT_SOCKET;
     if (strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "socket path '%s' is too long",
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, _("socket path '%s' is too long"),
                     path);
         return NULL;
     }
@@ -60,7 +60,7 @@ static int connect_socket(const char *path, GError **error)
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
         return fd;
     g_set_error(error, COLO_ERROR, errno == EACCES ? COLO_ERROR_AUTH : COLO_ERROR_PEER,
-                "Failed to connect socket to '%s': %s", path, g_strerror(errno));
+                _("Failed to connect socket to '%s': %s"), path, g_strerror(errno));
     if (fd >= 0)
         close(fd);
     return -1;
@@ -78,7 +78,7 @@ static gboolean write_all(ColoConnect *conn, GBytes *frame, GError **error)
             continue;
         if (n < 0) {
             conn->broken = TRUE;
-            g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "Cannot write to virtcolod: %s",
+            g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, _("Cannot write to virtcolod: %s"),
                         g_strerror(errno));
             return FALSE;
         }
@@ -118,8 +118,8 @@ ColoRpcFrame *colo_client_read_frame(ColoConnect *conn, int timeout_ms, GError *
             continue;
         if (n <= 0) {
             conn->broken = TRUE;
-            g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "virtcolod closed the connection%s%s",
-                        n < 0 ? ": " : "", n < 0 ? g_strerror(errno) : "");
+            g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, _("virtcolod closed the connection: %s"),
+                        n < 0 ? g_strerror(errno) : _("end of stream"));
             return NULL;
         }
         colo_rpc_reader_feed(conn->reader, buffer, (size_t)n);
@@ -136,7 +136,7 @@ static gboolean check_reply(ColoConnect *conn, const ColoRpcHeader *call, const 
         header->type != COLO_RPC_REPLY || header->serial != call->serial) {
         conn->broken = TRUE;
         g_set_error(error, COLO_ERROR, COLO_ERROR_PEER,
-                    "virtcolod answered out of order: program 0x%x, procedure %u, serial %u",
+                    _("virtcolod answered out of order: program 0x%x, procedure %u, serial %u"),
                     header->program, header->procedure, header->serial);
         return FALSE;
     }
@@ -146,7 +146,7 @@ static gboolean check_reply(ColoConnect *conn, const ColoRpcHeader *call, const 
         colo_rpc_error_decode(frame, error);
     else
         g_set_error_literal(error, COLO_ERROR, COLO_ERROR_PEER,
-                            "this daemon speaks another version of the protocol");
+                            _("this daemon speaks another version of the protocol"));
     return FALSE;
 }
 
@@ -165,7 +165,7 @@ ColoRpcFrame *colo_client_call(ColoConnect *conn, uint32_t procedure, xdrproc_t 
 
     if (conn->broken) {
         g_set_error_literal(error, COLO_ERROR, COLO_ERROR_PEER,
-                            "the connection to virtcolod is lost: open another");
+                            _("the connection to virtcolod is lost: open another"));
         return NULL;
     }
     request = colo_rpc_message_build(&call, proc, args, error);
@@ -210,6 +210,7 @@ ColoConnect *colo_connect_open(const char *uri, ColoError *error)
     ColoConnect *conn;
     int fd = -1;
 
+    bindtextdomain(GETTEXT_PACKAGE, LOCALEDIR);
     path = socket_of_uri(uri, &failure);
     if (path)
         fd = connect_socket(path, &failure);
@@ -222,13 +223,13 @@ ColoConnect *colo_connect_open(const char *uri, ColoError *error)
     conn->reader = colo_rpc_reader_new(colo_rpc_own_frame_limit);
     g_queue_init(&conn->events);
     if (!say_hello(conn, &failure)) {
+        /* The server closes what may not connect, without an answer. */
         if (conn->broken && failure->code == COLO_ERROR_PEER) {
-            failure->code = COLO_ERROR_AUTH;
-            g_prefix_error(&failure, "virtcolod at '%s' refused: be root or in its group (",
-                           path);
-            char *whole = g_strconcat(failure->message, ")", NULL);
-            g_free(failure->message);
-            failure->message = whole;
+            g_autoptr(GError) closed = g_steal_pointer(&failure);
+
+            failure = g_error_new(COLO_ERROR, COLO_ERROR_AUTH,
+                                  _("virtcolod at '%s' refused: be root or in its group (%s)"),
+                                  path, closed->message);
         }
         colo_client_set_error(error, failure);
         colo_connect_close(conn);

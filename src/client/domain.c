@@ -5,6 +5,7 @@
 #include "util/error.h"
 #include "util/json.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #define POLL_MS 100
@@ -157,9 +158,9 @@ static gboolean job_done(const ColoDomainStatus *status, unsigned polls, gboolea
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED, "%s",
                     *status->error    ? status->error
                     : *status->reason ? status->reason
-                                      : "protection ended without a reason");
+                                      : _("protection ended without a reason"));
         if (!*status->error)
-            g_prefix_error(error, "domain '%s' is %s: ", status->name,
+            g_prefix_error(error, _("domain '%s' is %s: "), status->name,
                            colo_domain_state_to_string(status->state));
         return FALSE;
     }
@@ -185,8 +186,8 @@ int colo_domain_protect_wait(ColoConnect *conn, const char *domain, uint64_t tim
             break;
         if (timeout_ms && colo_clock_ns() >= end) {
             failure = g_error_new(COLO_ERROR, COLO_ERROR_TIMEOUT,
-                                  "domain '%s' is %s after %" G_GUINT64_FORMAT
-                                  " ms: protection goes on, see colo-status",
+                                  _("domain '%s' is %s after %" PRIu64
+                                    " ms: protection goes on, see colo-status"),
                                   domain, colo_domain_state_to_string(status->state), timeout_ms);
             break;
         }

@@ -66,7 +66,7 @@ int colo_connect_event_dispatch(ColoConnect *conn, int timeout_ms, ColoError *er
     if (delivered == 0 && conn->broken) {
         if (!failure)
             failure = g_error_new_literal(COLO_ERROR, COLO_ERROR_PEER,
-                                          "the connection to virtcolod is lost: open another");
+                                          _("the connection to virtcolod is lost: open another"));
         colo_client_set_error(error, failure);
         return -1;
     }

@@ -86,8 +86,8 @@ if command -v xgettext >/dev/null && command -v msgcmp >/dev/null; then
         { msgfmt -c -o /dev/null "$catalogue" && msgcmp "$catalogue" "$dir/pot"; } >"$dir/out" 2>&1
         result "$(basename "$catalogue") translates every message" $?
     done
-    (cd "$src" && grep -lE '[^N]_\("' tools/*.c) | sort >"$dir/users"
-    grep tools/ "$dir/files" | sort | comm -23 "$dir/users" - >"$dir/out"
+    (cd "$src" && grep -lE '[^N]_\("' tools/*.c src/client/*.c src/rpc/*.c) | sort >"$dir/users"
+    sort "$dir/files" | comm -23 "$dir/users" - >"$dir/out"
     [ ! -s "$dir/out" ]
     result 'every source with messages is in POTFILES.in' $?
 else
