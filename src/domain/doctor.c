@@ -435,6 +435,3 @@ JsonObject *colo_doctor_local(ColoManager *m)
         virConnectClose(d.conn);
     return colo_json_build("findings", "o", d.findings.array, NULL);
 }
-
-/* Until Makemodule.am lists doctor-probe.c: then drop this line. */
-#include "domain/doctor-probe.c" /* NOLINT(bugprone-suspicious-include) */

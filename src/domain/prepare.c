@@ -356,6 +356,3 @@ JsonObject *colo_prepare(ColoManager *m, const char *domain, const char *pair, g
     json_object_put(p.actions);
     return NULL;
 }
-
-/* Until Makemodule.am lists prepare-copy.c: then drop this line. */
-#include "domain/prepare-copy.c" /* NOLINT(bugprone-suspicious-include) */
