@@ -19,7 +19,7 @@ bool colo_store_init(ColoStore *store, size_t arena_bytes, uint32_t frames, uint
     store->bucket_mask = buckets - 1;
     store->slots = calloc(frames, sizeof(*store->slots));
     store->flows = calloc(flows, sizeof(*store->flows));
-    store->buckets = calloc(buckets, sizeof(*store->buckets));
+    store->buckets = calloc(buckets, sizeof(ColoFlow *)); /* NOLINT(bugprone-sizeof-expression) */
     if (!store->slots || !store->flows || !store->buckets ||
         !colo_arena_init(&store->arena, arena_bytes)) {
         colo_store_clear(store);

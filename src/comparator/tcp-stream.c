@@ -152,7 +152,7 @@ static bool history_agrees(const ColoFlow *flow, const ColoSlot *slot, uint32_t 
         if (colo_seq_before(to, end))
             end = to;
         if (memcmp(old->data + old->info.payload_at + (start - old->info.seq),
-                   slot->data + slot->info.payload_at + (start - slot->info.seq), end - start))
+                   slot->data + slot->info.payload_at + (start - slot->info.seq), end - start) != 0)
             return false;
     }
     return true;
@@ -203,7 +203,7 @@ static ColoTcpAnswer check_payload(ColoFlow *flow, ColoSlot *slot, bool *by_posi
             if (colo_seq_before(colo_tcp_end(&cover->info), stop))
                 stop = colo_tcp_end(&cover->info);
             if (memcmp(cover->data + cover->info.payload_at + (cursor - cover->info.seq),
-                       slot->data + info->payload_at + (cursor - info->seq), stop - cursor))
+                       slot->data + info->payload_at + (cursor - info->seq), stop - cursor) != 0)
                 return COLO_TCP_DIVERGED_PAYLOAD;
         }
         cursor = stop;

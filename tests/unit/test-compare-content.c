@@ -88,6 +88,17 @@ static void test_i1_each_twin_counts_once(Sink *sink, gconstpointer data G_GNUC_
     g_assert_cmpint(udp(sink, true, 53, "one"), ==, COLO_VERDICT_HELD);
 }
 
+static void test_i1_udp_epochs_are_not_mixed(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    udp(sink, true, 53, "one");
+    sink->epoch = 1;
+    udp(sink, false, 53, "one");
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    g_assert_false(colo_compare_diverged(sink->compare));
+    colo_compare_commit(sink->compare, 1);
+    g_assert_cmpint(udp(sink, true, 53, "one"), ==, COLO_VERDICT_RELEASED);
+}
+
 static void test_udp_checksum_and_id_are_ignored(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     uint8_t frame[200];
@@ -284,12 +295,15 @@ static void test_refused_frame_leaves_no_trace(void)
     Sink sink;
 
     sink_init(&sink, &(ColoCompareLimits){.frames = 1});
+    S(&sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
+    P(&sink, .seq = 1, .ack = 9, .flags = ACK, TEXT("abc"));
     udp(&sink, true, 53, "one");
-    g_assert_cmpint(P(&sink, .seq = 1, .ack = 99, .flags = ACK, TEXT("abc")), ==,
+    g_assert_cmpint(P(&sink, .seq = 4, .ack = 99, .flags = ACK, TEXT("def")), ==,
                     COLO_VERDICT_FULL);
     colo_compare_commit(sink.compare, ++sink.epoch);
     /* The commit does not cover it, so neither does it cover its acknowledgement. */
-    g_assert_cmpint(P(&sink, .seq = 1, .ack = 99, .flags = ACK), ==, COLO_VERDICT_HELD);
+    g_assert_cmpint(P(&sink, .seq = 4, .ack = 9, .flags = ACK), ==, COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(&sink, .seq = 4, .ack = 99, .flags = ACK), ==, COLO_VERDICT_HELD);
     sink_clear(&sink);
 }
 
@@ -367,6 +381,7 @@ int main(int argc, char **argv)
     ADD("I1/udp-of-another-length", test_i1_udp_of_another_length);
     ADD("udp/another-order", test_udp_in_another_order);
     ADD("I1/each-twin-counts-once", test_i1_each_twin_counts_once);
+    ADD("I1/udp-epochs-are-not-mixed", test_i1_udp_epochs_are_not_mixed);
     ADD("udp/checksum-and-id-are-ignored", test_udp_checksum_and_id_are_ignored);
     ADD("I1/udp-segment-size-counts", test_i1_udp_segment_size_counts);
     ADD("content/icmp", test_icmp);

@@ -218,6 +218,16 @@ static void test_i1_headers_with_meaning(Sink *sink, gconstpointer data G_GNUC_U
     g_assert_cmpuint(sink->left->len, ==, 0);
 }
 
+static void test_i1_reserved_bits_are_compared(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    uint8_t frame[2000];
+    size_t len = put_tcp(frame, &(Segment){.seq = 1, .ack = 9, .flags = ACK, TEXT("abc")});
+
+    feed(sink, false, frame, len);
+    frame[TCP_AT + 12] |= 2;
+    g_assert_cmpint(feed(sink, true, frame, len), ==, COLO_VERDICT_HELD);
+}
+
 static void test_pure_ack_leaves_up_to_the_secondarys(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     handshake(sink);
@@ -492,6 +502,32 @@ static void test_new_connection_on_the_same_ports(Sink *sink, gconstpointer data
                     COLO_VERDICT_HELD);
 }
 
+/* Numbers of the connection before allow nothing in the new one: neither what left of it, nor what
+ * a commit covered, nor what the secondary is ahead with. */
+static void test_i1_new_connection_starts_afresh(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 5001, .flags = ACK, .window = 9);
+    P(sink, .seq = 101, .ack = 5001, .flags = ACK, .window = 9);
+    S(sink, .seq = 60, .ack = 2001, .flags = SYN | ACK, .window = 9);
+    P(sink, .seq = 60, .ack = 2001, .flags = SYN | ACK, .window = 9);
+    g_assert_cmpuint(sink->left->len, ==, 3);
+    g_assert_cmpint(P(sink, .seq = 61, .ack = 3001, .flags = ACK, .window = 9), ==,
+                    COLO_VERDICT_HELD);
+    colo_compare_commit(sink->compare, ++sink->epoch);
+    g_assert_cmpuint(sink->left->len, ==, 4);
+    S(sink, .seq = 70, .ack = 1001, .flags = SYN | ACK, .window = 9);
+    P(sink, .seq = 70, .ack = 1001, .flags = SYN | ACK, .window = 9);
+    g_assert_cmpuint(sink->left->len, ==, 5);
+    g_assert_cmpint(P(sink, .seq = 71, .ack = 2501, .flags = ACK, .window = 9), ==,
+                    COLO_VERDICT_HELD);
+    S(sink, .seq = 71, .ack = 2501, .flags = ACK, .window = 9);
+    S(sink, .seq = 80, .ack = 1001, .flags = SYN | ACK, .window = 9);
+    S(sink, .seq = 81, .ack = 1001, .flags = ACK, .window = 9, TEXT("next"));
+    g_assert_cmpint(P(sink, .seq = 81, .ack = 1001, .flags = ACK, .window = 9, TEXT("next")), ==,
+                    COLO_VERDICT_HELD);
+}
+
 static void test_urgent_data_wants_the_same_segment(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     uint8_t frame[2000];
@@ -624,6 +660,8 @@ int main(int argc, char **argv)
     ADD("I1/different-bytes-wait-for-commit", test_i1_different_bytes_wait_for_commit);
     ADD("I1/changed-retransmission-diverges", test_i1_changed_retransmission_diverges);
     ADD("I1/headers-with-meaning", test_i1_headers_with_meaning);
+    ADD("I1/reserved-bits", test_i1_reserved_bits_are_compared);
+    ADD("I1/new-connection-starts-afresh", test_i1_new_connection_starts_afresh);
     ADD("I1/bytes-behind-the-packet", test_i1_bytes_behind_the_packet_are_compared);
     ADD("ack/pure-up-to-the-secondarys", test_pure_ack_leaves_up_to_the_secondarys);
     ADD("ack/unknown-place-waits", test_pure_ack_at_an_unknown_place_waits);
