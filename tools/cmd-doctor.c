@@ -53,8 +53,7 @@ static void show_findings(const Cli *cli, JsonObject *result)
             printf(_("To fix '%s' on %s: %s\n"), colo_json_peek_string(finding, "check", ""),
                    colo_json_peek_string(finding, "host", ""), fix);
     }
-    cli_extra(cli, _("%u errors, %u warnings\n"), count(result, "error"),
-              count(result, "warning"));
+    cli_extra(cli, _("%u errors, %u warnings\n"), count(result, "error"), count(result, "warning"));
 }
 
 /* Fails when there is an error to fix, so that a script needs not read the findings. */

@@ -23,8 +23,7 @@ int cmd_pair_list_show(Cli *cli, const CliCall *call G_GNUC_UNUSED, JsonObject *
 
     for (size_t i = 0; i < n; i++) {
         JsonObject *pair = cli_array_at(result, "pairs", i);
-        g_autofree char *port =
-            g_strdup_printf("%" PRIu64, colo_json_peek_uint(pair, "port", 0));
+        g_autofree char *port = g_strdup_printf("%" PRIu64, colo_json_peek_uint(pair, "port", 0));
 
         cli_table_add(table, colo_json_peek_string(pair, "name", ""),
                       colo_json_peek_string(pair, "peer", ""), port,

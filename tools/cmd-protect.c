@@ -30,8 +30,7 @@ static void show_progress(Progress *progress, const char *label, uint64_t done, 
 static int on_status(const ColoDomainStatus *status, void *opaque)
 {
     Progress *progress = opaque;
-    gboolean copying =
-        status->state == COLO_STATE_PREPARING || status->state == COLO_STATE_SYNCING;
+    gboolean copying = status->state == COLO_STATE_PREPARING || status->state == COLO_STATE_SYNCING;
 
     if (progress->cli->quiet || !copying)
         return 0;

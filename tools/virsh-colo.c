@@ -152,9 +152,8 @@ static int exec_virsh(const Cli *cli, int argc, char **argv)
 
     g_ptr_array_add(words, (char *)STOCK_VIRSH);
     g_ptr_array_add(words, (char *)"-c");
-    g_ptr_array_add(words, cli->uri && !g_str_has_prefix(cli->uri, "colo:")
-                               ? (char *)cli->uri
-                               : (char *)STOCK_URI);
+    g_ptr_array_add(words, cli->uri && !g_str_has_prefix(cli->uri, "colo:") ? (char *)cli->uri
+                                                                            : (char *)STOCK_URI);
     if (cli->quiet)
         g_ptr_array_add(words, (char *)"-q");
     for (int i = 0; i < argc; i++)
@@ -204,8 +203,10 @@ static int dispatch(Cli *cli, int argc, char **argv)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"connect", required_argument, NULL, 'c'}, {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'v'},
+        {"connect", required_argument, NULL, 'c'},
+        {"quiet", no_argument, NULL, 'q'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     Cli cli = {.uri = NULL};

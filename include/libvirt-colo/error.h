@@ -18,11 +18,11 @@ typedef enum {
     COLO_ERR_UNSUPPORTED = 6,       /* the domain's configuration cannot be protected */
     COLO_ERR_OPERATION_FAILED = 7,
     COLO_ERR_TIMEOUT = 8,
-    COLO_ERR_PEER = 9,     /* the peer host, or the daemon itself, cannot be reached */
-    COLO_ERR_AUTH = 10,    /* certificate, name or caller refused */
-    COLO_ERR_RESOURCE = 11,/* no space, no memory, or a limit was reached */
-    COLO_ERR_ARBITER = 12, /* the arbiter gave no clear answer */
-    COLO_ERR_SYSTEM = 13,  /* a system call failed */
+    COLO_ERR_PEER = 9,      /* the peer host, or the daemon itself, cannot be reached */
+    COLO_ERR_AUTH = 10,     /* certificate, name or caller refused */
+    COLO_ERR_RESOURCE = 11, /* no space, no memory, or a limit was reached */
+    COLO_ERR_ARBITER = 12,  /* the arbiter gave no clear answer */
+    COLO_ERR_SYSTEM = 13,   /* a system call failed */
 } ColoErrorNumber;
 
 /* Initialize with COLO_ERROR_INIT; a call that fails fills it, releasing what it held. */
@@ -32,7 +32,10 @@ typedef struct {
     char *message;    /* names the object, what was found and what to do; owned by the struct */
 } ColoError;
 
-#define COLO_ERROR_INIT {COLO_ERR_OK, 0, (char *)0}
+#define COLO_ERROR_INIT           \
+    {                             \
+        COLO_ERR_OK, 0, (char *)0 \
+    }
 
 /* Releases the message and sets COLO_ERR_OK. NULL is allowed. */
 void colo_error_reset(ColoError *error);

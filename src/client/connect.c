@@ -36,8 +36,7 @@ static char *socket_of_uri(const char *uri, GError **error)
             return NULL;
         }
         if (g_uri_get_query(parsed))
-            params =
-                g_uri_parse_params(g_uri_get_query(parsed), -1, "&", G_URI_PARAMS_NONE, NULL);
+            params = g_uri_parse_params(g_uri_get_query(parsed), -1, "&", G_URI_PARAMS_NONE, NULL);
         if (params && g_hash_table_contains(params, "socket"))
             path = g_hash_table_lookup(params, "socket");
     }
@@ -118,7 +117,8 @@ ColoRpcFrame *colo_client_read_frame(ColoConnect *conn, int timeout_ms, GError *
             continue;
         if (n <= 0) {
             conn->broken = TRUE;
-            g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, _("virtcolod closed the connection: %s"),
+            g_set_error(error, COLO_ERROR, COLO_ERROR_PEER,
+                        _("virtcolod closed the connection: %s"),
                         n < 0 ? g_strerror(errno) : _("end of stream"));
             return NULL;
         }
@@ -193,8 +193,8 @@ static gboolean say_hello(ColoConnect *conn, GError **error)
                              error);
     if (!frame)
         return FALSE;
-    ok = colo_rpc_message_decode(frame, (xdrproc_t)xdr_colo_rpc_hello_ret, &ret, sizeof(ret),
-                                 error);
+    ok =
+        colo_rpc_message_decode(frame, (xdrproc_t)xdr_colo_rpc_hello_ret, &ret, sizeof(ret), error);
     if (ok) {
         conn->server = g_strdup(ret.server);
         conn->features = ret.features;

@@ -13,16 +13,11 @@
 #define POLLS_TO_START 10
 
 static const char *const state_names[] = {
-    [COLO_STATE_UNKNOWN] = "unknown",
-    [COLO_STATE_UNPROTECTED] = "unprotected",
-    [COLO_STATE_PREPARING] = "preparing",
-    [COLO_STATE_SYNCING] = "syncing",
-    [COLO_STATE_PROTECTED] = "protected",
-    [COLO_STATE_CHECKPOINTING] = "checkpointing",
-    [COLO_STATE_DEGRADED] = "degraded",
-    [COLO_STATE_FAILING_OVER] = "failing-over",
-    [COLO_STATE_COMMITTING] = "committing",
-    [COLO_STATE_ALONE] = "alone",
+    [COLO_STATE_UNKNOWN] = "unknown",       [COLO_STATE_UNPROTECTED] = "unprotected",
+    [COLO_STATE_PREPARING] = "preparing",   [COLO_STATE_SYNCING] = "syncing",
+    [COLO_STATE_PROTECTED] = "protected",   [COLO_STATE_CHECKPOINTING] = "checkpointing",
+    [COLO_STATE_DEGRADED] = "degraded",     [COLO_STATE_FAILING_OVER] = "failing-over",
+    [COLO_STATE_COMMITTING] = "committing", [COLO_STATE_ALONE] = "alone",
 };
 
 const char *colo_domain_state_to_string(ColoDomainState state)
@@ -125,8 +120,7 @@ static int run(ColoConnect *conn, const char *command, JsonObject *args, ColoErr
 
 int colo_domain_protect(ColoConnect *conn, const char *domain, const char *pair, ColoError *error)
 {
-    g_autoptr(JsonObject) args =
-        colo_json_build("domain", "s", domain, "pair", "s", pair, NULL);
+    g_autoptr(JsonObject) args = colo_json_build("domain", "s", domain, "pair", "s", pair, NULL);
 
     return run(conn, "colo-protect", args, error);
 }
@@ -185,10 +179,10 @@ int colo_domain_protect_wait(ColoConnect *conn, const char *domain, uint64_t tim
         if (failure)
             break;
         if (timeout_ms && colo_clock_ns() >= end) {
-            failure = g_error_new(COLO_ERROR, COLO_ERROR_TIMEOUT,
-                                  _("domain '%s' is %s after %" PRIu64
-                                    " ms: protection goes on, see colo-status"),
-                                  domain, colo_domain_state_to_string(status->state), timeout_ms);
+            failure = g_error_new(
+                COLO_ERROR, COLO_ERROR_TIMEOUT,
+                _("domain '%s' is %s after %" PRIu64 " ms: protection goes on, see colo-status"),
+                domain, colo_domain_state_to_string(status->state), timeout_ms);
             break;
         }
         g_usleep(POLL_MS * 1000);

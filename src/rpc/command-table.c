@@ -319,8 +319,8 @@ gboolean colo_command_validate(const char *name, JsonObject *args, GError **erro
     }
     for (arg = command->args; arg->name; arg++) {
         if (arg->required && !colo_json_peek(args, arg->name)) {
-            g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                        "%s: argument '%s' is missing", name, arg->name);
+            g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "%s: argument '%s' is missing",
+                        name, arg->name);
             return FALSE;
         }
     }

@@ -24,7 +24,7 @@ typedef enum {
 } ColoArgType;
 
 typedef struct {
-    const char *name;    /* member of the JSON arguments, and --name on the command line */
+    const char *name; /* member of the JSON arguments, and --name on the command line */
     ColoArgType type;
     unsigned required : 1;
     unsigned positional : 1; /* may stand without its --name */
@@ -41,7 +41,7 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    const char *group;              /* as virsh groups its help: "pair", "protection", "monitor" */
+    const char *group; /* as virsh groups its help: "pair", "protection", "monitor" */
     const char *summary;
     const ColoArg *args;            /* ends with a NULL name */
     const ColoResultField *results; /* ends with a NULL name */

@@ -84,8 +84,8 @@ static gboolean flush(ColoRpcClient *client)
     while ((head = g_queue_peek_head(&client->output))) {
         size_t size;
         const uint8_t *data = g_bytes_get_data(head, &size);
-        ssize_t n = send(client->fd, data + client->sent, size - client->sent,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n =
+            send(client->fd, data + client->sent, size - client->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
 
         if (n < 0 && errno == EINTR)
             continue;

@@ -20,9 +20,9 @@ struct ColoRpcServer {
     GThread *thread;
     GThreadPool *workers;
     GSource *accept_source;
-    GPtrArray *clients; /* ColoRpcClient, a reference each */
-    gint stopping;      /* atomic: jobs that have not begun return at once */
-    gint64 group;       /* under @lock: gid that may connect, or -1 */
+    GPtrArray *clients;       /* ColoRpcClient, a reference each */
+    gint stopping;            /* atomic: jobs that have not begun return at once */
+    gint64 group;             /* under @lock: gid that may connect, or -1 */
     ColoRpcServerStats stats; /* under @lock */
     GMutex lock;
 };

@@ -223,8 +223,8 @@ void colo_rpc_server_emit(ColoRpcServer *server, JsonObject *event)
         .status = COLO_RPC_OK,
     };
     g_autofree char *text = colo_json_to_string(event);
-    struct colo_rpc_event_msg body = {.event = {.event_len = (u_int)strlen(text),
-                                                .event_val = text}};
+    struct colo_rpc_event_msg body = {
+        .event = {.event_len = (u_int)strlen(text), .event_val = text}};
     g_autoptr(GError) error = NULL;
     GBytes *frame;
     Emission *emission;

@@ -48,14 +48,14 @@ typedef JsonObject *(*ColoRpcDispatch)(const ColoRpcCaller *caller, const char *
 
 /* What the server has counted since its start. */
 typedef struct {
-    uint64_t clients;        /* now connected */
-    uint64_t accepted;       /* ever */
-    uint64_t refused_auth;   /* closed: not allowed to connect */
-    uint64_t refused_limit;  /* closed: COLO_RPC_MAX_CLIENTS */
-    uint64_t malformed;      /* closed: broken framing or header */
-    uint64_t slow;           /* closed: COLO_RPC_MAX_OUTPUT */
-    uint64_t commands;       /* dispatched */
-    uint64_t unknown_program;/* frames answered with 'unknown program' */
+    uint64_t clients;         /* now connected */
+    uint64_t accepted;        /* ever */
+    uint64_t refused_auth;    /* closed: not allowed to connect */
+    uint64_t refused_limit;   /* closed: COLO_RPC_MAX_CLIENTS */
+    uint64_t malformed;       /* closed: broken framing or header */
+    uint64_t slow;            /* closed: COLO_RPC_MAX_OUTPUT */
+    uint64_t commands;        /* dispatched */
+    uint64_t unknown_program; /* frames answered with 'unknown program' */
 } ColoRpcServerStats;
 
 /*

@@ -6,8 +6,8 @@
  * Sources: src/rpc/{frame,message,command-table}.c, the colo-protocol.c that rpcgen makes, and
  * src/util/{json,error}.c, with clang -fsanitize=fuzzer,address,undefined.
  *
- * Besides memory: frames do not depend on how the bytes were cut; what is refused has an error; what
- * decodes encodes to the same bytes again; an accepted command has only declared arguments.
+ * Besides memory: frames do not depend on how the bytes were cut; what is refused has an error;
+ * what decodes encodes to the same bytes again; an accepted command has only declared arguments.
  */
 #include "rpc/command-table.h"
 #include "rpc/message.h"

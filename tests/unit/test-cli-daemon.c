@@ -86,7 +86,9 @@ static JsonObject *do_status(const char *domain)
     static const struct {
         const char *state;
         int copied, remaining;
-    } steps[] = {{"preparing", 0, 1000}, {"syncing", 524288, 1000}, {"syncing", 1048576, 500},
+    } steps[] = {{"preparing", 0, 1000},
+                 {"syncing", 524288, 1000},
+                 {"syncing", 1048576, 500},
                  {"protected", 1048576, 0}};
     int n = protect_polls < 0 ? 3 : MIN(protect_polls, 3);
     JsonObject *disks;
@@ -134,10 +136,10 @@ static JsonObject *do_doctor(gboolean good)
                                                     "check", "s", "certificate", "found", "s",
                                                     "expires 2027-01-01", "fix", "s", "", NULL));
     if (!good) {
-        json_object_array_add(
-            findings, colo_json_build("host", "s", "beta", "severity", "s", "warning", "check", "s",
-                                      "clock", "found", "s", "900 ms off", "fix", "s",
-                                      "run chronyd", NULL));
+        json_object_array_add(findings,
+                              colo_json_build("host", "s", "beta", "severity", "s", "warning",
+                                              "check", "s", "clock", "found", "s", "900 ms off",
+                                              "fix", "s", "run chronyd", NULL));
         json_object_array_add(
             findings, colo_json_build("host", "s", "beta", "severity", "s", "error", "check", "s",
                                       "bridge br0", "found", "s", "forward delay 15 s", "fix", "s",
@@ -179,21 +181,18 @@ static JsonObject *do_domain(const char *command, JsonObject *args, GError **err
                         "no arbiter is configured: make sure, then say --i-am-sure");
             return NULL;
         }
-        return colo_json_build("name", "s", domain, "state", "s", "alone", "generation", "i", 4,
-                               "lost", "s",
-                               colo_json_peek_bool(args, "discard", FALSE) ? "41 s of disk writes"
-                                                                           : NULL,
-                               NULL);
+        return colo_json_build(
+            "name", "s", domain, "state", "s", "alone", "generation", "i", 4, "lost", "s",
+            colo_json_peek_bool(args, "discard", FALSE) ? "41 s of disk writes" : NULL, NULL);
     }
     /* colo-prepare: all done with --fix, else one thing open. */
     list = json_object_new_array();
+    json_object_array_add(list, colo_json_build("host", "s", "beta", "object", "s", "vda", "action",
+                                                "s", "create a copy", "done", "b", TRUE, NULL));
     json_object_array_add(list,
-                          colo_json_build("host", "s", "beta", "object", "s", "vda", "action", "s",
-                                          "create a copy", "done", "b", TRUE, NULL));
-    json_object_array_add(
-        list, colo_json_build("host", "s", "alpha", "object", "s", "net0", "action", "s",
-                              "driver qemu instead of vhost", "done", "b",
-                              colo_json_peek_bool(args, "fix", FALSE), NULL));
+                          colo_json_build("host", "s", "alpha", "object", "s", "net0", "action",
+                                          "s", "driver qemu instead of vhost", "done", "b",
+                                          colo_json_peek_bool(args, "fix", FALSE), NULL));
     return colo_json_build("actions", "o", list, NULL);
 }
 

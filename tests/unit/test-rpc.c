@@ -34,8 +34,8 @@ static void feed_bytes(ColoRpcReader *reader, GBytes *bytes)
 static void test_header_is_libvirts(void)
 {
     /* libvirt's virnetmessagetest.c: header of this shape, 28 bytes, big endian. */
-    static const uint8_t expect[] = {0, 0, 0, 0x1c, 0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0,
-                                     6, 0x66, 0, 0, 0, 0, 0, 0, 0, 0x99, 0, 0, 0, 0};
+    static const uint8_t expect[] = {0, 0,    0, 0x1c, 0x11, 0x22, 0x33, 0x44, 0, 0,    0, 1, 0, 0,
+                                     6, 0x66, 0, 0,    0,    0,    0,    0,    0, 0x99, 0, 0, 0, 0};
     ColoRpcHeader header = {
         .program = 0x11223344, .version = 1, .procedure = 0x666, .serial = 0x99};
     uint8_t out[COLO_RPC_HEADER_BYTES];
@@ -153,7 +153,10 @@ static void test_body_that_is_short_or_long_is_refused(void)
 
 static void test_string_with_a_nul_inside_is_refused(void)
 {
-    static const uint8_t bytes[] = "\0\0\0\x0b" "colo-list\0x" "\0" "\0\0\0";
+    static const uint8_t bytes[] = "\0\0\0\x0b"
+                                   "colo-list\0x"
+                                   "\0"
+                                   "\0\0\0";
     g_autofree ColoRpcFrame *frame = g_malloc0(sizeof(*frame) + 20);
     struct colo_rpc_command_args body;
 
@@ -176,8 +179,8 @@ static void test_members_over_their_limit_are_not_sent(void)
     struct colo_rpc_command_args body = {.name = name};
     g_autoptr(GError) error = NULL;
 
-    g_assert_null(colo_rpc_message_build(&call, (xdrproc_t)xdr_colo_rpc_command_args, &body,
-                                         &error));
+    g_assert_null(
+        colo_rpc_message_build(&call, (xdrproc_t)xdr_colo_rpc_command_args, &body, &error));
     g_assert_error(error, COLO_ERROR, COLO_ERROR_RESOURCE);
 }
 
