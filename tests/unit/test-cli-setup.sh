@@ -9,6 +9,10 @@ trap 'rm -rf "$dir"' EXIT
 count=0
 failed=0
 
+# Where this build has its files.
+etc=$(sed -n 's/^CONF=//p' "$setup")
+state=$(sed -n 's/^STATE=//p' "$setup")
+
 if ! command -v certtool >/dev/null || ! command -v systemctl >/dev/null; then
     echo '1..0 # SKIP needs certtool and systemctl'
     exit 0
@@ -33,8 +37,10 @@ run() {
 
 # A host's root with the example configuration and the units, as installed.
 new_root() {
-    mkdir -p "$1/etc/systemd/system" "$1/etc/libvirt-colo" "$1/usr/lib/systemd/system" "$1/var/lib"
-    cp "$src"/src/pair/virtcolod.conf "$1/etc/libvirt-colo/"
+    mkdir -p "$1/etc/systemd/system" "$1$(dirname "$etc")" "$1/usr/lib/systemd/system" \
+        "$1$(dirname "$state")"
+    cp "$src"/src/pair/virtcolod.conf "$1$etc"
+    chmod 0644 "$1$etc"
     cp "$src"/src/comparator/*.socket "$src"/src/driver/*.socket "$1/usr/lib/systemd/system/"
 }
 
@@ -71,7 +77,7 @@ result 'the client certificate is for clients' $?
     [ "$(find "$a" -name '*key.pem' | wc -l)" = 3 ] &&
     [ "$(stat -c %a "$a/etc/pki/libvirt/private" "$a/etc/pki/CA/private" | sort -u)" = 700 ]
 result 'keys are for root alone' $?
-conf=$a/etc/libvirt-colo/virtcolod.conf
+conf=$a$etc
 grep -qx 'host_name = "alpha"' "$conf" && grep -qx 'arbiter = "etcd"' "$conf" &&
     grep -qx 'etcd_endpoints = \[ "https://w1:2379", "https://w2:2379" \]' "$conf" &&
     grep -qx 'etcd_ca = "/etc/ca.pem"' "$conf" && grep -qx '#heartbeat_missed = 5' "$conf"
@@ -84,7 +90,11 @@ result 'ports are named' $?
 grep -q '^Nothing to do' "$dir/out"
 result 'a second time there is nothing to do' $?
 
-tar=$a/var/lib/libvirt-colo/beta-colo-pki.tar
+"$setup" --root "$a" >"$dir/out" 2>&1
+grep -q '^Nothing to do' "$dir/out"
+result 'the configured host name stays without --host' $?
+
+tar=$a$state/beta-colo-pki.tar
 [ "$(stat -c %a "$tar")" = 600 ]
 result 'the file for the peer is for root alone' $?
 run "$b" --host gamma --import "$tar" --yes
@@ -118,19 +128,19 @@ run "$a" --undo --yes
 [ $code = 0 ] && grep -q '^Nothing to undo' "$dir/out"
 result 'undo twice' $?
 
-echo '# mine' >>"$b/etc/libvirt-colo/virtcolod.conf"
+echo '# mine' >>"$b$etc"
 run "$b" --undo --yes
-[ $code = 1 ] && grep -q 'keep /etc/libvirt-colo/virtcolod.conf: it was changed since' "$dir/out" &&
-    grep -qx '# mine' "$b/etc/libvirt-colo/virtcolod.conf" && [ ! -e "$b/etc/pki" ]
+[ $code = 1 ] && grep -q "keep $etc: it was changed since" "$dir/out" &&
+    grep -qx '# mine' "$b$etc" && [ ! -e "$b/etc/pki" ]
 result 'undo keeps a file that someone has changed since, and goes on with the rest' $?
-sed -i '$d' "$b/etc/libvirt-colo/virtcolod.conf"
+sed -i '$d' "$b$etc"
 run "$b" --undo --yes
 [ $code = 0 ] && snapshot "$b" >"$dir/b.after" && diff "$dir/b.before" "$dir/b.after" >>"$dir/out"
 result 'and can be completed later' $?
 
 # A change that was announced in the journal and never made, as after a crash.
 run "$a" --host alpha --make-ca --yes
-printf '2026-01-01T00:00:00Z\tfile\t/etc/never\t0\n' >>"$a/var/lib/libvirt-colo/setup.journal"
+printf '2026-01-01T00:00:00Z\tfile\t/etc/never\t0\n' >>"$a$state/setup.journal"
 run "$a" --undo --yes
 [ $code = 0 ] && snapshot "$a" | diff "$dir/a.before" - >>"$dir/out"
 result 'undo after a crash between journal and change' $?
