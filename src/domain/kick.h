@@ -19,7 +19,8 @@ typedef struct ColoKicker ColoKicker;
 
 typedef enum {
     COLO_KICK_DONE,       /* QEMU has taken a kick: tell the comparator "kick-done" */
-    COLO_KICK_SUSPECT,    /* a kick or probe is unanswered for the limit; once until answered */
+    COLO_KICK_SUSPECT,    /* a kick or probe is unanswered for the limit, or libvirt gave it up (as
+                             when QEMU dies in it); once until answered */
     COLO_KICK_ALIVE,      /* answered after SUSPECT or NO_LIBVIRT */
     COLO_KICK_GONE,       /* libvirt says that the domain does not run */
     COLO_KICK_NO_LIBVIRT, /* the connection to libvirt is down: nothing is known; once */
