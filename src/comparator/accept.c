@@ -136,8 +136,8 @@ static void listener_ready(void *opaque, uint32_t events)
     ColoAccept *self = opaque;
     struct sockaddr_storage address = {0};
     socklen_t len = sizeof(address);
-    int fd = accept4(self->listener.fd, (struct sockaddr *)&address, &len,
-                     SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd =
+        accept4(self->listener.fd, (struct sockaddr *)&address, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
     g_autoptr(GError) error = NULL;
     Candidate *candidate;
 

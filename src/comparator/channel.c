@@ -25,30 +25,20 @@ struct ColoChannel {
     void *owner;
     unsigned kind, index;
     bool packets, vnet, paused, held, want_out;
-    int busy;
-    bool doomed;
+    ColoDeferred reap; /* frees the memory when no code of ours is on the stack */
     ColoRing out;
     uint64_t boundary; /* packets: offset in @out where the next unfinished frame begins */
     uint8_t *in;       /* packets: INPUT_SIZE bytes */
     size_t have;
 };
 
-static void really_free(ColoChannel *channel)
+static void really_free(void *opaque)
 {
+    ColoChannel *channel = opaque;
+
     colo_ring_clear(&channel->out);
     free(channel->in);
     free(channel);
-}
-
-static void enter(ColoChannel *channel)
-{
-    channel->busy++;
-}
-
-static void leave(ColoChannel *channel)
-{
-    if (--channel->busy == 0 && channel->doomed)
-        really_free(channel);
 }
 
 static void watch(ColoChannel *channel)
@@ -84,9 +74,7 @@ void colo_channel_free(ColoChannel *channel)
     if (!channel)
         return;
     colo_channel_shut(channel);
-    channel->doomed = true;
-    if (channel->busy == 0)
-        really_free(channel);
+    colo_loop_defer(channel->loop, &channel->reap);
 }
 
 /* Moves the frame boundary over the frames whose bytes have begun to leave. Called right after
@@ -106,7 +94,6 @@ static void flush(void *opaque)
     ColoChannel *channel = opaque;
     bool sent = false;
 
-    enter(channel);
     channel->want_out = false;
     while (colo_channel_is_up(channel) && !channel->held && colo_ring_used(&channel->out) > 0) {
         size_t len;
@@ -131,7 +118,6 @@ static void flush(void *opaque)
     watch(channel);
     if (sent && colo_channel_is_up(channel) && channel->ops->space)
         channel->ops->space(channel->owner, channel);
-    leave(channel);
 }
 
 /* Hands out the whole frames in the input buffer. False when it is no frame stream. */
@@ -188,12 +174,10 @@ static bool read_once(ColoChannel *channel)
 
 static void read_some(ColoChannel *channel, int budget)
 {
-    enter(channel);
     for (int i = 0; i < budget && colo_channel_is_up(channel) && !channel->paused; i++) {
         if (!read_once(channel))
             break;
     }
-    leave(channel);
 }
 
 void colo_channel_drain(ColoChannel *channel)
@@ -205,13 +189,11 @@ static void ready(void *opaque, uint32_t events)
 {
     ColoChannel *channel = opaque;
 
-    enter(channel);
     if (events & EPOLLOUT)
         flush(channel);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         read_some(channel, COLO_CHANNEL_BUDGET);
     watch(channel);
-    leave(channel);
 }
 
 ColoChannel *colo_channel_new(ColoLoop *loop, int fd, unsigned kind, unsigned index, bool packets,
@@ -238,6 +220,7 @@ ColoChannel *colo_channel_new(ColoLoop *loop, int fd, unsigned kind, unsigned in
     channel->vnet = vnet;
     channel->source = (ColoSource){.ready = ready, .opaque = channel};
     channel->flush = (ColoDeferred){.run = flush, .opaque = channel};
+    channel->reap = (ColoDeferred){.run = really_free, .opaque = channel};
     /* Not O_NONBLOCK on the description: the peer end is QEMU's own, but a caller that passes
      * one description twice must not be surprised; each call asks for MSG_DONTWAIT. */
     colo_loop_add(loop, &channel->source, fd, EPOLLIN);

@@ -51,11 +51,11 @@ enum {
 
 /* Bytes of the fixed field that a state gathers; 0: the state skips. */
 static const uint8_t field_size[] = {
-    [ST_REQUEST] = 4,   [ST_SEND] = 4,         [ST_SECTION] = 1,      [ST_SECTION_ID] = 4,
-    [ST_RECORD] = 8,    [ST_NAME_LEN] = 1,     [ST_NAME] = 0,         [ST_ZERO] = 1,
-    [ST_XBZRLE] = 3,    [ST_COMPRESS] = 4,     [ST_BODY] = 0,         [ST_AFTER_EOS] = 1,
-    [ST_FOOTER_ID] = 4, [ST_SIZE] = 4,         [ST_SIZE_VALUE] = 8,   [ST_DEVICE_FIRST] = 1,
-    [ST_DEVICE] = 0,    [ST_DEVICE_LAST] = 1,  [ST_UNKNOWN] = 0,
+    [ST_REQUEST] = 4,   [ST_SEND] = 4,        [ST_SECTION] = 1,    [ST_SECTION_ID] = 4,
+    [ST_RECORD] = 8,    [ST_NAME_LEN] = 1,    [ST_NAME] = 0,       [ST_ZERO] = 1,
+    [ST_XBZRLE] = 3,    [ST_COMPRESS] = 4,    [ST_BODY] = 0,       [ST_AFTER_EOS] = 1,
+    [ST_FOOTER_ID] = 4, [ST_SIZE] = 4,        [ST_SIZE_VALUE] = 8, [ST_DEVICE_FIRST] = 1,
+    [ST_DEVICE] = 0,    [ST_DEVICE_LAST] = 1, [ST_UNKNOWN] = 0,
 };
 
 static uint32_t be32(const uint8_t *p)
@@ -211,8 +211,7 @@ size_t colo_forward_feed(ColoForwardParser *parser, const uint8_t *data, size_t 
             parser->state = field_done(parser, parser->part, event);
         }
         /* An empty body (a device state of two bytes) ends where it begins. */
-        while (field_size[parser->state] == 0 && parser->skip == 0 &&
-               parser->state != ST_UNKNOWN)
+        while (field_size[parser->state] == 0 && parser->skip == 0 && parser->state != ST_UNKNOWN)
             parser->state = skip_done(parser);
         if (parser->state != ST_UNKNOWN && *event != COLO_FORWARD_NOTHING)
             return at;

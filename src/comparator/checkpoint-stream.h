@@ -32,7 +32,8 @@ enum {
     COLO_MSG_VMSTATE_LOADED = 6,
 };
 
-/* Device state is some 100 KB to a few MB; QEMU's buffer starts at 4 MiB. More is no COLO stream. */
+/* Device state is some 100 KB to a few MB; QEMU's buffer starts at 4 MiB. More is no COLO stream.
+ */
 #define COLO_FORWARD_DEVICE_MAX (UINT64_C(256) << 20)
 /* Records of the ram section: x86 page size (TARGET_PAGE_BITS 12). */
 #define COLO_FORWARD_PAGE 4096u
@@ -47,12 +48,12 @@ typedef enum {
 } ColoForwardEvent;
 
 typedef struct {
-    int state;         /* of the state machine in checkpoint-stream.c */
-    uint8_t part[16];  /* bytes of a fixed-size field that is not whole yet */
-    uint32_t have;     /* bytes in it */
-    uint64_t skip;     /* bytes of a body still to pass over */
-    uint32_t flags;    /* of the record in work */
-    uint32_t section;  /* id of the section in work */
+    int state;        /* of the state machine in checkpoint-stream.c */
+    uint8_t part[16]; /* bytes of a fixed-size field that is not whole yet */
+    uint32_t have;    /* bytes in it */
+    uint64_t skip;    /* bytes of a body still to pass over */
+    uint32_t flags;   /* of the record in work */
+    uint32_t section; /* id of the section in work */
     uint64_t pages, zero_pages, device_bytes, checkpoints; /* counters */
 } ColoForwardParser;
 

@@ -121,8 +121,8 @@ static void send_answer(ColoControl *control, bool has_id, uint64_t id, JsonObje
     if (!error) {
         colo_json_add(answer, "return", "o", result, NULL);
     } else {
-        ColoErrorCode code = error->domain == COLO_ERROR ? (ColoErrorCode)error->code
-                                                         : COLO_ERROR_INTERNAL;
+        ColoErrorCode code =
+            error->domain == COLO_ERROR ? (ColoErrorCode)error->code : COLO_ERROR_INTERNAL;
 
         colo_json_add(answer, "error", "o",
                       colo_json_build("code", "s", colo_error_code_name(code), "message", "s",

@@ -139,8 +139,8 @@ static void poll_unread(void *opaque)
                     "gate '%s' of session %s is in force, but QEMU has not read %zu bytes that "
                     "were released before",
                     colo_gate_name(session->gate), session->config.uuid, left);
-    session->host->answer(session->host->opaque, session->gate_token,
-                          error ? NULL : held(session), error);
+    session->host->answer(session->host->opaque, session->gate_token, error ? NULL : held(session),
+                          error);
 }
 
 gboolean colo_gate_set(ColoSession *session, ColoGate mode, uint64_t token, JsonObject **result,

@@ -34,14 +34,6 @@ ColoLoop *colo_loop_new(void)
     return loop;
 }
 
-void colo_loop_free(ColoLoop *loop)
-{
-    if (!loop)
-        return;
-    close(loop->epoll);
-    free(loop);
-}
-
 void colo_loop_quit(ColoLoop *loop)
 {
     loop->quit = true;
@@ -150,6 +142,15 @@ static void run_deferred(ColoLoop *loop)
         first->queued = false;
         first->run(first->opaque);
     }
+}
+
+void colo_loop_free(ColoLoop *loop)
+{
+    if (!loop)
+        return;
+    run_deferred(loop);
+    close(loop->epoll);
+    free(loop);
 }
 
 static void run_timers(ColoLoop *loop)

@@ -38,6 +38,7 @@ typedef struct ColoDeferred {
 } ColoDeferred;
 
 ColoLoop *colo_loop_new(void); /* NULL with errno */
+/* Runs what is still deferred: it frees memory. */
 void colo_loop_free(ColoLoop *loop);
 void colo_loop_run(ColoLoop *loop); /* until colo_loop_quit() */
 void colo_loop_quit(ColoLoop *loop);

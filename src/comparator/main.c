@@ -31,8 +31,8 @@ typedef struct {
 static gboolean parse_options(int *argc, char ***argv, Options *options)
 {
     const GOptionEntry entries[] = {
-        {"user", 'u', 0, G_OPTION_ARG_STRING, &options->user,
-         "Give up root and run as this user", "NAME"},
+        {"user", 'u', 0, G_OPTION_ARG_STRING, &options->user, "Give up root and run as this user",
+         "NAME"},
         {"allow-uid", 0, 0, G_OPTION_ARG_INT64, &options->allow_uid,
          "Let this user control too, beside root (tests)", "UID"},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &options->verbose, "Log debug messages", NULL},

@@ -141,8 +141,7 @@ static void feed_input(ColoSession *session, const ColoRecord *record)
 {
     ColoChannel *channel = session->channels[COLO_CHANNEL_IN][record->nic];
 
-    if (channel &&
-        colo_channel_put_frame(channel, record->payload, record->length, record->vnet)) {
+    if (channel && colo_channel_put_frame(channel, record->payload, record->length, record->vnet)) {
         session->stats[COLO_STAT_INPUT_FRAMES]++;
         return;
     }
@@ -209,9 +208,8 @@ static void take_output(ColoSession *session, const ColoRecord *record)
         session->stats[COLO_STAT_CONFIRM_DROPPED]++;
         return;
     }
-    verdict = colo_compare_secondary(session->compare, record->nic, record->payload,
-                                     record->length, record->vnet, record->epoch,
-                                     colo_clock_ns());
+    verdict = colo_compare_secondary(session->compare, record->nic, record->payload, record->length,
+                                     record->vnet, record->epoch, colo_clock_ns());
     if (verdict == COLO_VERDICT_FULL) {
         session->queue_pressed = true;
         colo_session_overflow(session, "held", COLO_SESSION_HELD_BYTES);
@@ -239,7 +237,7 @@ static bool handle_record(ColoSession *session, const ColoRecord *record)
     case COLO_RECORD_HEARTBEAT:
         session->stats[COLO_STAT_HEARTBEATS_HEARD]++;
         return true;
-    case COLO_RECORD_EPOCH: /* for early acknowledgement: transparent mode takes it from the */
+    case COLO_RECORD_EPOCH:  /* for early acknowledgement: transparent mode takes it from the */
     case COLO_RECORD_LOADED: /* checkpoint stream's own words */
         return true;
     case COLO_RECORD_BYE:

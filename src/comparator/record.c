@@ -108,8 +108,7 @@ bool colo_preface_matches(const ColoDataPreface *preface, const char *uuid, uint
     return memcmp(&expected, preface, sizeof(expected)) == 0;
 }
 
-bool colo_identity_parse(const char *identity, char uuid[40], uint64_t *generation,
-                         char stream[40])
+bool colo_identity_parse(const char *identity, char uuid[40], uint64_t *generation, char stream[40])
 {
     const char *first = strchr(identity, '/');
     const char *second = first ? strchr(first + 1, '/') : NULL;
@@ -125,6 +124,7 @@ bool colo_identity_parse(const char *identity, char uuid[40], uint64_t *generati
         return false;
     memset(uuid, 0, 40);
     memcpy(uuid, identity, 36);
-    strcpy(stream, second + 1);
+    memset(stream, 0, 40);
+    memcpy(stream, second + 1, strlen(second + 1));
     return true;
 }

@@ -100,9 +100,8 @@ static gboolean get_aliases(JsonObject *arguments, const char *key, unsigned max
         return invalid(error, "%zu %s, at most %u are possible", len, key, max);
     for (size_t i = 0; i < len; i++) {
         JsonObject *item = json_object_array_get_idx(array, i);
-        const char *alias = json_object_is_type(item, json_type_string)
-                                ? json_object_get_string(item)
-                                : "";
+        const char *alias =
+            json_object_is_type(item, json_type_string) ? json_object_get_string(item) : "";
 
         if (!alias_is_legal(alias))
             return invalid(error, "%s[%zu] is no alias: 1 to %d letters, digits, '-', '_', '.'",
@@ -124,8 +123,7 @@ static gboolean get_psk(JsonObject *arguments, uint8_t psk[COLO_CMP_PSK_BYTES], 
     if (!colo_json_get_string(arguments, "psk", &text, error))
         return FALSE;
     if (strlen(text) != 2 * COLO_CMP_PSK_BYTES)
-        return invalid(error, "member 'psk' must be %d hexadecimal digits",
-                       2 * COLO_CMP_PSK_BYTES);
+        return invalid(error, "member 'psk' must be %d hexadecimal digits", 2 * COLO_CMP_PSK_BYTES);
     for (int i = 0; i < COLO_CMP_PSK_BYTES; i++) {
         int high = g_ascii_xdigit_value(text[2 * i]);
         int low = g_ascii_xdigit_value(text[2 * i + 1]);
@@ -241,7 +239,7 @@ gboolean colo_request_parse(const char *text, size_t len, ColoRequest *request, 
     request->kind = (ColoRequestKind)kind;
     arguments = colo_json_peek(object, "arguments");
     if (!arguments)
-        arguments = none = json_object_new_object();
+        none = arguments = json_object_new_object();
     if (!json_object_is_type(arguments, json_type_object))
         return invalid(error, "member 'arguments' must be an object");
     return get_arguments(request, arguments, error);

@@ -94,8 +94,7 @@ ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConf
     }
     session->host = host;
     session->config = *config;
-    session->log = (ColoLogContext){.uuid = session->config.uuid,
-                                    .generation = config->generation};
+    session->log = (ColoLogContext){.uuid = session->config.uuid, .generation = config->generation};
     colo_forward_init(&session->forward);
     colo_return_init(&session->back);
     colo_record_init(&session->records);

@@ -70,8 +70,8 @@ typedef enum {
     COLO_STAT_OUTPUT_PASSED,         /* alone: left at once */
     COLO_STAT_OUTPUT_DROPPED_CLOSED, /* gate closed */
     COLO_STAT_OUTPUT_DROPPED_FULL,   /* core or ring full */
-    COLO_STAT_CONFIRM_DROPPED,       /* secondary output that the peer was not or need not be told */
-    COLO_STAT_RELEASED,              /* put before QEMU to leave */
+    COLO_STAT_CONFIRM_DROPPED, /* secondary output that the peer was not or need not be told */
+    COLO_STAT_RELEASED,        /* put before QEMU to leave */
     COLO_STAT_CHECKPOINT_BYTES,
     COLO_STAT_DISK_BYTES_TO_PEER,
     COLO_STAT_DISK_BYTES_FROM_PEER,
@@ -164,7 +164,8 @@ struct ColoSession {
 ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConfig *config,
                               GError **error);
 void colo_session_free(ColoSession *session);
-/* Sends the event NAME with uuid, generation and (key, "s" or "u", value) triples up to a NULL key. */
+/* Sends the event NAME with uuid, generation and (key, "s" or "u", value) triples up to a NULL key.
+ */
 void colo_session_event(ColoSession *session, const char *name, const char *key, ...);
 /* Counts and tells that the bound @limit of @queue was reached (I8); told at most 10 times a
  * second. */
@@ -200,8 +201,7 @@ void colo_session_drop_channel(ColoSession *session, ColoChannelKind kind, unsig
 void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_t *frame,
                         size_t len, size_t vnet);
 void colo_packets_stream(ColoSession *session, const uint8_t *data, size_t len);
-void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len,
-                          size_t vnet);
+void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet);
 /* Reads what QEMU wrote on every packet channel until they are empty. */
 void colo_packets_drain(ColoSession *session);
 /* Secondary: feeds the input whose epoch is loaded now, forgets what is older. */

@@ -90,8 +90,8 @@ static int by_size(const void *a, const void *b)
 static JsonObject *pauses(const ColoSession *session)
 {
     uint64_t sorted[COLO_SESSION_PAUSES] = {0};
-    size_t n = session->n_pauses < COLO_SESSION_PAUSES ? (size_t)session->n_pauses
-                                                       : COLO_SESSION_PAUSES;
+    size_t n =
+        session->n_pauses < COLO_SESSION_PAUSES ? (size_t)session->n_pauses : COLO_SESSION_PAUSES;
 
     memcpy(sorted, session->pauses, n * sizeof(sorted[0]));
     qsort(sorted, n, sizeof(sorted[0]), by_size);

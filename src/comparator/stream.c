@@ -19,8 +19,8 @@
 struct ColoStream {
     ColoLoop *loop;
     ColoSource source;
-    ColoTimer limit;     /* of handshake and preface */
-    ColoDeferred flush;  /* sends what was put in this round */
+    ColoTimer limit;    /* of handshake and preface */
+    ColoDeferred flush; /* sends what was put in this round */
     const ColoStreamOps *ops;
     void *owner;
 
@@ -29,8 +29,7 @@ struct ColoStream {
     bool server, handshaken, paused, mute, want_out;
     const char *finish; /* reason of a close that waits for the ring to drain, or NULL */
     ColoStreamState state;
-    int busy; /* depth of our own frames on the stack */
-    bool doomed;
+    ColoDeferred reap; /* frees the memory when no code of ours is on the stack */
 
     ColoRing out;
     size_t retry; /* length of the gnutls_record_send() to be repeated, or 0 */
@@ -40,21 +39,12 @@ struct ColoStream {
     uint64_t generation;
 };
 
-static void really_free(ColoStream *stream)
+static void really_free(void *opaque)
 {
+    ColoStream *stream = opaque;
+
     colo_ring_clear(&stream->out);
     free(stream);
-}
-
-static void enter(ColoStream *stream)
-{
-    stream->busy++;
-}
-
-static void leave(ColoStream *stream)
-{
-    if (--stream->busy == 0 && stream->doomed)
-        really_free(stream);
 }
 
 /* What epoll should watch for in the present state. */
@@ -92,7 +82,6 @@ void colo_stream_close(ColoStream *stream, const char *reason)
 {
     if (stream->state == COLO_STREAM_DOWN)
         return;
-    enter(stream);
     /* close_notify tells the peer that this is an end and no cut; if it does not fit into the
      * socket's buffer the peer sees a cut, which it must bear anyway. */
     if (stream->handshaken && !stream->mute && stream->retry == 0)
@@ -100,7 +89,6 @@ void colo_stream_close(ColoStream *stream, const char *reason)
     stream->state = COLO_STREAM_DOWN;
     release_connection(stream);
     stream->ops->down(stream->owner, stream, reason);
-    leave(stream);
 }
 
 /* Sends from the ring until it is empty or the socket is full. */
@@ -111,7 +99,6 @@ static void flush(void *opaque)
 
     if (stream->state != COLO_STREAM_UP)
         return;
-    enter(stream);
     stream->want_out = false;
     while (stream->state == COLO_STREAM_UP && colo_ring_used(&stream->out) > 0) {
         size_t len;
@@ -121,8 +108,7 @@ static void flush(void *opaque)
         if (len > COLO_STREAM_CHUNK)
             len = COLO_STREAM_CHUNK;
         /* After GNUTLS_E_AGAIN the record lies in GnuTLS and is sent on with (NULL, 0). */
-        n = gnutls_record_send(stream->tls, stream->retry ? NULL : data,
-                               stream->retry ? 0 : len);
+        n = gnutls_record_send(stream->tls, stream->retry ? NULL : data, stream->retry ? 0 : len);
         if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
             if (!stream->retry)
                 stream->retry = len;
@@ -142,7 +128,6 @@ static void flush(void *opaque)
         stream->ops->space(stream->owner, stream);
     if (stream->finish && stream->state == COLO_STREAM_UP && colo_ring_used(&stream->out) == 0)
         colo_stream_close(stream, stream->finish);
-    leave(stream);
 }
 
 void colo_stream_finish(ColoStream *stream, const char *reason)
@@ -179,9 +164,7 @@ void colo_stream_free(ColoStream *stream)
         stream->state = COLO_STREAM_DOWN;
         release_connection(stream);
     }
-    stream->doomed = true;
-    if (stream->busy == 0)
-        really_free(stream);
+    colo_loop_defer(stream->loop, &stream->reap);
 }
 
 static void come_up(ColoStream *stream)
@@ -266,7 +249,6 @@ static void ready(void *opaque, uint32_t events)
 {
     ColoStream *stream = opaque;
 
-    enter(stream);
     if (!stream->handshaken)
         handshake(stream);
     if (stream->handshaken && (events & EPOLLOUT))
@@ -274,7 +256,6 @@ static void ready(void *opaque, uint32_t events)
     if (stream->handshaken && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         receive(stream);
     watch(stream);
-    leave(stream);
 }
 
 static void too_slow(void *opaque)
@@ -295,6 +276,7 @@ static ColoStream *new_stream(ColoLoop *loop, int fd, const ColoStreamOps *ops, 
     stream->source = (ColoSource){.fd = fd, .ready = ready, .opaque = stream};
     stream->limit = (ColoTimer){.due = too_slow, .opaque = stream};
     stream->flush = (ColoDeferred){.run = flush, .opaque = stream};
+    stream->reap = (ColoDeferred){.run = really_free, .opaque = stream};
     (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     /* A checkpoint is a dialogue of small words: Nagle makes 40 ms out of 2. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -312,8 +294,7 @@ static ColoStream *start(ColoStream *stream, int fd, int code, GError **error)
             really_free(stream);
         return NULL;
     }
-    colo_loop_add(stream->loop, &stream->source, fd,
-                  stream->server ? EPOLLIN : EPOLLIN | EPOLLOUT);
+    colo_loop_add(stream->loop, &stream->source, fd, stream->server ? EPOLLIN : EPOLLIN | EPOLLOUT);
     colo_loop_arm(stream->loop, &stream->limit, colo_clock_ns() + COLO_STREAM_HANDSHAKE_NS);
     return stream;
 }
@@ -322,8 +303,8 @@ ColoStream *colo_stream_connect(ColoLoop *loop, int fd, const char *uuid, uint64
                                 const char *name, const uint8_t key[COLO_CMP_PSK_BYTES],
                                 size_t ring, const ColoStreamOps *ops, void *owner, GError **error)
 {
-    g_autofree char *identity = g_strdup_printf("%s/%" G_GUINT64_FORMAT "/%s", uuid, generation,
-                                                name);
+    g_autofree char *identity =
+        g_strdup_printf("%s/%" G_GUINT64_FORMAT "/%s", uuid, generation, name);
     ColoStream *stream = new_stream(loop, fd, ops, owner);
     ColoTlsClient client;
     int code = GNUTLS_E_MEMORY_ERROR;

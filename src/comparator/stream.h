@@ -5,7 +5,7 @@
  * its end, so that small records share a TLS record. One thread.
  *
  * A stream goes CONNECTING -> UP -> DOWN and never back. Callbacks may close the stream, and free
- * it: the memory goes when the stream's own code is left.
+ * it: the memory goes at the end of the round.
  */
 #pragma once
 

@@ -82,8 +82,7 @@ static gnutls_session_t new_session(int fd, unsigned flags, void *credentials, i
 
 gnutls_session_t colo_tls_server(int fd, void *opaque, int *code)
 {
-    gnutls_session_t session =
-        new_session(fd, GNUTLS_SERVER, server_credentials, code);
+    gnutls_session_t session = new_session(fd, GNUTLS_SERVER, server_credentials, code);
 
     if (session)
         gnutls_session_set_ptr(session, opaque);
@@ -102,8 +101,7 @@ bool colo_tls_client(ColoTlsClient *client, int fd, const char *identity,
     *code = gnutls_psk_set_client_credentials(client->credentials, identity, &datum,
                                               GNUTLS_PSK_KEY_RAW);
     if (*code >= 0)
-        client->session =
-            new_session(fd, GNUTLS_CLIENT, client->credentials, code);
+        client->session = new_session(fd, GNUTLS_CLIENT, client->credentials, code);
     if (!client->session) {
         gnutls_psk_free_client_credentials(client->credentials);
         client->credentials = NULL;

@@ -197,8 +197,8 @@ static void test_i5_controller_dies(void)
     g_assert_cmpuint(colo_json_peek_uint(session, "generation", 0), ==, 7);
     g_assert_cmpuint(colo_json_peek_uint(session, "committed", 0), ==, 2);
     g_assert_cmpuint(json_object_array_length(colo_json_peek(session, "channels")), ==, 5);
-    g_assert_cmpstr(
-        colo_json_peek_string(colo_json_peek(session, "streams"), "disk:vda", ""), ==, "up");
+    g_assert_cmpstr(colo_json_peek_string(colo_json_peek(session, "streams"), "disk:vda", ""), ==,
+                    "up");
     lab_down(&lab);
 }
 
@@ -274,8 +274,7 @@ static gpointer proxy_run(gpointer data)
 
 static void proxy_start(Proxy *proxy, int target)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
 
     proxy->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -469,23 +468,22 @@ static void test_refusals_name_their_code(void)
     g_autofree char *wrong_gate = NULL;
 
     lab_up(&lab);
-    no_session = lab_refused(
-        &lab.p, "stats",
-        colo_json_build("uuid", "s", "00000000-0000-0000-0000-000000000001", NULL), -1);
+    no_session =
+        lab_refused(&lab.p, "stats",
+                    colo_json_build("uuid", "s", "00000000-0000-0000-0000-000000000001", NULL), -1);
     g_assert_cmpstr(no_session, ==, "no-domain");
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
     twice = lab_refused(&lab.p, "local-attach",
                         colo_json_build("uuid", "s", LAB_UUID, "channel", "s", "out:net0", NULL),
                         pair[0]);
     g_assert_cmpstr(twice, ==, "operation-invalid");
-    no_channel = lab_refused(&lab.p, "local-attach",
-                             colo_json_build("uuid", "s", LAB_UUID, "channel", "s", "in:net0",
-                                             NULL),
-                             pair[1]);
+    no_channel = lab_refused(
+        &lab.p, "local-attach",
+        colo_json_build("uuid", "s", LAB_UUID, "channel", "s", "in:net0", NULL), pair[1]);
     g_assert_cmpstr(no_channel, ==, "invalid-arg");
-    no_fd = lab_refused(&lab.p, "local-attach",
-                        colo_json_build("uuid", "s", LAB_UUID, "channel", "s", "out:net0", NULL),
-                        -1);
+    no_fd =
+        lab_refused(&lab.p, "local-attach",
+                    colo_json_build("uuid", "s", LAB_UUID, "channel", "s", "out:net0", NULL), -1);
     g_assert_cmpstr(no_fd, ==, "invalid-arg");
     version = lab_refused(&lab.p, "hello", colo_json_build("version", "i", 99, NULL), -1);
     g_assert_cmpstr(version, ==, "peer");

@@ -35,8 +35,7 @@ static int unix_listener(const char *path)
 
 static int tcp_listener(int *port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -106,8 +105,8 @@ void lab_helper_connect(LabHelper *helper)
     helper->control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_strlcpy(address.sun_path, helper->socket, sizeof(address.sun_path));
     g_assert_cmpint(connect(helper->control, (struct sockaddr *)&address, sizeof(address)), ==, 0);
-    hello = lab_request(helper, "hello",
-                        colo_json_build("version", "i", COLO_CMP_VERSION, NULL), -1);
+    hello =
+        lab_request(helper, "hello", colo_json_build("version", "i", COLO_CMP_VERSION, NULL), -1);
     g_assert_cmpuint(colo_json_peek_uint(hello, "pid", 0), ==, (uint64_t)helper->pid);
 }
 
@@ -179,8 +178,8 @@ static JsonObject *next_message(LabHelper *helper, uint64_t end_ns)
 uint64_t lab_send(LabHelper *helper, const char *name, JsonObject *arguments, int fd)
 {
     uint64_t id = ++helper->next_id;
-    g_autoptr(JsonObject) request = colo_json_build("id", "u", id, "execute", "s", name,
-                                                    "arguments", "o", arguments, NULL);
+    g_autoptr(JsonObject) request =
+        colo_json_build("id", "u", id, "execute", "s", name, "arguments", "o", arguments, NULL);
     g_autofree char *text = colo_json_to_string(request);
 
     g_assert_true(colo_fdpass_send(helper->control, text, strlen(text), &fd, fd >= 0, NULL));
@@ -321,10 +320,9 @@ int lab_attach(LabHelper *helper, const char *channel)
     int pair[2];
 
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-    json_object_put(
-        lab_request(helper, "local-attach",
-                    colo_json_build("uuid", "s", LAB_UUID, "channel", "s", channel, NULL),
-                    pair[1]));
+    json_object_put(lab_request(
+        helper, "local-attach",
+        colo_json_build("uuid", "s", LAB_UUID, "channel", "s", channel, NULL), pair[1]));
     return pair[0];
 }
 
@@ -337,9 +335,9 @@ void lab_connect_peer(Lab *lab, const char *stream)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
-    json_object_put(
-        lab_request(&lab->p, "peer-attach",
-                    colo_json_build("uuid", "s", LAB_UUID, "stream", "s", stream, NULL), fd));
+    json_object_put(lab_request(&lab->p, "peer-attach",
+                                colo_json_build("uuid", "s", LAB_UUID, "stream", "s", stream, NULL),
+                                fd));
 }
 
 void lab_start(Lab *lab)
@@ -451,11 +449,12 @@ void lab_pages(Lab *lab)
 {
     /* Section 2 of "ram": one page with its block's name, one zero page with CONTINUE. */
     static const uint8_t head[] = {3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0x10, 0x08, 2, 'r', '0'};
-    static const uint8_t tail[] = {0, 0, 0, 0, 0, 0, 0x20, 0x22, 0,    /* zero page */
-                                   0, 0, 0, 0, 0, 0, 0, 0x10,          /* EOS */
-                                   0x7e, 0, 0, 0, 2, 0,                /* footer, VM_EOF */
-                                   0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 5, /* SIZE, 5 bytes */
-                                   4, 'd', 'e', 'v', 0};
+    static const uint8_t tail[] = {0,    0,   0,   0,   0, 0, 0x20, 0x22, 0, /* zero page */
+                                   0,    0,   0,   0,   0, 0, 0,    0x10,    /* EOS */
+                                   0x7e, 0,   0,   0,   2, 0,                /* footer, VM_EOF */
+                                   0,    0,   0,   4,   0, 0, 0,    0,    0,
+                                   0,    0,   5, /* SIZE, 5 bytes */
+                                   4,    'd', 'e', 'v', 0};
     uint8_t page[4096], all[sizeof(head) + sizeof(page) + sizeof(tail)], got[sizeof(all)];
 
     memset(page, 0x5a, sizeof(page));

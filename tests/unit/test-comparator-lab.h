@@ -19,8 +19,8 @@
 extern gboolean lab_vnet;
 #define LAB_VNET 12
 
-#define LAB_WAIT_MS 5000  /* for what must come */
-#define LAB_QUIET_MS 150  /* for what must not come */
+#define LAB_WAIT_MS 5000 /* for what must come */
+#define LAB_QUIET_MS 150 /* for what must not come */
 
 /* One process and its control connection. */
 typedef struct {
@@ -82,11 +82,11 @@ JsonObject *lab_gate(LabHelper *helper, const char *mode);
 void lab_protect(Lab *lab);
 
 /* A checkpoint in steps. */
-void lab_request_checkpoint(Lab *lab); /* REQUEST until it is at the secondary's QEMU */
-void lab_word_back(Lab *lab, uint32_t word);   /* from one QEMU to the other */
+void lab_request_checkpoint(Lab *lab);       /* REQUEST until it is at the secondary's QEMU */
+void lab_word_back(Lab *lab, uint32_t word); /* from one QEMU to the other */
 void lab_word_there(Lab *lab, uint32_t word);
-void lab_pages(Lab *lab);        /* RAM and device state: the rest of the forward part */
-void lab_checkpoint(Lab *lab);   /* all of it */
+void lab_pages(Lab *lab);      /* RAM and device state: the rest of the forward part */
+void lab_checkpoint(Lab *lab); /* all of it */
 
 /* Frames. With lab_vnet the functions below add a vnet header to what they are given and expect
  * and remove one. */
