@@ -87,8 +87,8 @@
  *                                              "held" in mode "hold": stop the vCPUs
  *
  * Data port (listener inherited as FDNAME "data"): TLS 1.3, ECDHE-PSK, identity
- * "UUID/GENERATION/STREAM". The first record after the handshake, from the connecting side, is the
- * preface; streams "checkpoint" and "disk:*" are raw bytes after it. "packets" is a sequence of
+ * "UUID/GENERATION/STREAM". The first TLS record after the handshake, from the connecting side, is
+ * the preface and nothing else; streams "checkpoint" and "disk:*" are raw bytes after it. "packets" is a sequence of
  * records (struct below) in both directions.
  */
 #pragma once

@@ -221,7 +221,7 @@ static gboolean get_arguments(ColoRequest *request, JsonObject *arguments, GErro
 gboolean colo_request_parse(const char *text, size_t len, ColoRequest *request, GError **error)
 {
     g_autoptr(JsonObject) object = colo_json_parse(text, len, error);
-    g_autoptr(JsonObject) none = NULL;
+    g_autoptr(JsonObject) none = json_object_new_object();
     JsonObject *arguments;
     const char *name;
     int kind;
@@ -239,7 +239,7 @@ gboolean colo_request_parse(const char *text, size_t len, ColoRequest *request, 
     request->kind = (ColoRequestKind)kind;
     arguments = colo_json_peek(object, "arguments");
     if (!arguments)
-        none = arguments = json_object_new_object();
+        arguments = none;
     if (!json_object_is_type(arguments, json_type_object))
         return invalid(error, "member 'arguments' must be an object");
     return get_arguments(request, arguments, error);

@@ -22,8 +22,13 @@ void colo_session_log(ColoSession *session, int priority, const char *format, ..
     colo_log_full(&session->log, priority, __func__, "%s", text);
 }
 
-static void add_pairs(JsonObject *event, const char *key, va_list args)
+void colo_session_event(ColoSession *session, const char *name, const char *key, ...)
 {
+    JsonObject *event = colo_json_build("event", "s", name, "uuid", "s", session->config.uuid,
+                                        "generation", "u", session->config.generation, NULL);
+    va_list args;
+
+    va_start(args, key);
     for (; key; key = va_arg(args, const char *)) {
         const char *format = va_arg(args, const char *);
 
@@ -32,16 +37,6 @@ static void add_pairs(JsonObject *event, const char *key, va_list args)
         else
             colo_json_add(event, key, "u", va_arg(args, uint64_t), NULL);
     }
-}
-
-void colo_session_event(ColoSession *session, const char *name, const char *key, ...)
-{
-    JsonObject *event = colo_json_build("event", "s", name, "uuid", "s", session->config.uuid,
-                                        "generation", "u", session->config.generation, NULL);
-    va_list args;
-
-    va_start(args, key);
-    add_pairs(event, key, args);
     va_end(args);
     session->host->event(session->host->opaque, event);
 }

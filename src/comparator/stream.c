@@ -34,7 +34,6 @@ struct ColoStream {
     ColoRing out;
     size_t retry; /* length of the gnutls_record_send() to be repeated, or 0 */
     ColoDataPreface preface;
-    size_t preface_have;
     char uuid[40], name[40];
     uint64_t generation;
 };
@@ -174,27 +173,26 @@ static void come_up(ColoStream *stream)
     if (!stream->server) {
         colo_preface_build(&stream->preface, stream->uuid, stream->generation, stream->name);
         colo_stream_put(stream, &stream->preface, sizeof(stream->preface));
+        /* A TLS record of its own: its receiver may not be ready for more yet. */
+        flush(stream);
     }
-    stream->ops->up(stream->owner, stream);
+    if (stream->state == COLO_STREAM_UP)
+        stream->ops->up(stream->owner, stream);
 }
 
-/* Accepting side: gathers the preface; returns the bytes of @data that belong to it. */
-static size_t take_preface(ColoStream *stream, const uint8_t *data, size_t len)
+/* Accepting side: the first record is the preface, and nothing else. */
+static void take_preface(ColoStream *stream, const uint8_t *data, size_t len)
 {
-    size_t n = sizeof(stream->preface) - stream->preface_have;
-
-    if (n > len)
-        n = len;
-    memcpy((uint8_t *)&stream->preface + stream->preface_have, data, n);
-    stream->preface_have += n;
-    if (stream->preface_have < sizeof(stream->preface))
-        return n;
+    if (len != sizeof(stream->preface)) {
+        colo_stream_close(stream, "the first record is no preface");
+        return;
+    }
+    memcpy(&stream->preface, data, len);
     if (colo_preface_matches(&stream->preface, stream->uuid, stream->generation, stream->name))
         come_up(stream);
     else
         colo_stream_close(stream, "the preface differs from the TLS identity, or its version "
                                   "is not ours");
-    return n;
 }
 
 static void receive(ColoStream *stream)
@@ -203,7 +201,6 @@ static void receive(ColoStream *stream)
 
     for (int i = 0; i < COLO_STREAM_BUDGET; i++) {
         ssize_t n;
-        size_t at = 0;
 
         if (stream->state == COLO_STREAM_DOWN || stream->paused)
             return;
@@ -217,9 +214,9 @@ static void receive(ColoStream *stream)
             return;
         }
         if (stream->state == COLO_STREAM_CONNECTING)
-            at = take_preface(stream, buffer, (size_t)n);
-        if (stream->state == COLO_STREAM_UP && at < (size_t)n)
-            stream->ops->data(stream->owner, stream, buffer + at, (size_t)n - at);
+            take_preface(stream, buffer, (size_t)n);
+        else
+            stream->ops->data(stream->owner, stream, buffer, (size_t)n);
     }
 }
 

@@ -402,6 +402,35 @@ static void test_disk_bytes_both_ways(void)
     lab_down(&lab);
 }
 
+/* Bytes that come before the other side's channel is there wait for it. */
+static void test_early_bytes_wait(void)
+{
+    Lab lab;
+    char got[5];
+
+    lab_start(&lab);
+    lab_create(&lab.p, "primary", LAB_PSK);
+    lab_create(&lab.s, "secondary", LAB_PSK);
+    lab.p_migration = lab_attach(&lab.p, "migration");
+    lab.p_nbd = lab_attach(&lab.p, "nbd:vda");
+    lab_write(lab.p_migration, "QEVM", 5);
+    lab_write(lab.p_nbd, "disk", 5);
+    lab_connect_peer(&lab, "checkpoint");
+    lab_connect_peer(&lab, "disk:vda");
+    for (int i = 0; i < 2; i++) {
+        json_object_put(lab_event(&lab.p, "stream-up"));
+        json_object_put(lab_event(&lab.s, "stream-up"));
+    }
+    g_usleep(LAB_QUIET_MS * 1000);
+    lab.s_migration = lab_attach(&lab.s, "migration");
+    lab_read(lab.s_migration, got, 5);
+    g_assert_cmpstr(got, ==, "QEVM");
+    lab.s_nbd = lab_attach(&lab.s, "nbd:vda");
+    lab_read(lab.s_nbd, got, 5);
+    g_assert_cmpstr(got, ==, "disk");
+    lab_down(&lab);
+}
+
 static void test_unknown_stream_is_told(void)
 {
     Lab lab;
@@ -470,6 +499,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/takeover/partial", test_takeover_cuts_partial);
     g_test_add_func("/session/takeover/whole", test_takeover_waits_for_loaded);
     g_test_add_func("/session/disk/both-ways", test_disk_bytes_both_ways);
+    g_test_add_func("/session/early-bytes", test_early_bytes_wait);
     g_test_add_func("/session/checkpoint/unknown", test_unknown_stream_is_told);
     g_test_add_func("/session/wanted/repeats", test_wanted_repeats_until_kicked);
     return g_test_run();
