@@ -248,6 +248,35 @@ gboolean colo_domain_attach(ColoDomain *d, GError **error)
     return TRUE;
 }
 
+gboolean colo_domain_renew(ColoDomain *d, GError **error)
+{
+    virDomainPtr dom;
+
+    if (!d->dom)
+        return colo_domain_attach(d, error);
+    if (virConnectIsAlive(virDomainGetConnect(d->dom)) == 1)
+        return TRUE;
+    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, error);
+    if (!dom)
+        return FALSE;
+    virDomainFree(d->dom);
+    d->dom = dom;
+    return TRUE;
+}
+
+gboolean colo_domain_is_gone(ColoDomain *d)
+{
+    g_autoptr(GError) error = NULL;
+    virDomainPtr dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, &error);
+    gboolean gone;
+
+    if (!dom)
+        return g_error_matches(error, COLO_ERROR, COLO_ERROR_NO_DOMAIN);
+    gone = virDomainIsActive(dom) == 0;
+    virDomainFree(dom);
+    return gone;
+}
+
 gboolean colo_domain_is_running(ColoDomain *d)
 {
     virDomainPtr dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
@@ -616,9 +645,17 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
         d->control_silent = FALSE;
         colo_domain_publish(d);
         break;
+    case COLO_MAIL_LIBVIRT_UP:
+        if (d->dom && !colo_domain_renew(d, &error)) {
+            ColoLogContext log = colo_domain_log(d);
+
+            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+        }
+        if (!d->busy)
+            colo_recover(d);
+        break;
     case COLO_MAIL_CONTROL_UP:
     case COLO_MAIL_COMPARATOR_UP:
-    case COLO_MAIL_LIBVIRT_UP:
         if (!d->busy)
             colo_recover(d);
         break;
@@ -666,7 +703,17 @@ static void tick(ColoDomain *d)
         else
             consider_suspicion(d);
         break;
+    case COLO_STATE_UNPROTECTED:
+        if (now >= d->next_attempt_ns &&
+            colo_json_peek_bool(d->record->details, "unclean", FALSE))
+            colo_primary_clean_up(d);
+        break;
     case COLO_STATE_ALONE:
+        if (now >= d->next_attempt_ns &&
+            colo_json_peek_bool(d->record->details, "unclean", FALSE)) {
+            colo_primary_clean_up(d);
+            break;
+        }
         if (d->next_register_ns && now >= d->next_register_ns) {
             ColoOwnershipContext ctx = colo_domain_ownership(d);
 

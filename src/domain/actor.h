@@ -141,6 +141,12 @@ gboolean colo_domain_control_is_up(ColoDomain *domain);
 gboolean colo_domain_attach(ColoDomain *domain, GError **error);
 void colo_domain_detach(ColoDomain *domain);
 gboolean colo_domain_is_running(ColoDomain *domain);
+/* TRUE only when libvirt says that it does not run; FALSE also when libvirtd does not answer. */
+gboolean colo_domain_is_gone(ColoDomain *domain);
+
+/* Makes sure that dom is of a connection that lives: a restart of libvirtd leaves it with a dead
+ * one, on which every command fails. Attaches if there is no dom. Waits 5 s for libvirtd. */
+gboolean colo_domain_renew(ColoDomain *domain, GError **error);
 
 /* Borrowing views for the steps; the arrays are g_free()d. */
 ColoStepDisk *colo_domain_step_disks(ColoDomain *domain, size_t *n);
@@ -156,6 +162,7 @@ void colo_primary_protect(ColoDomain *domain);                 /* ... the job */
 JsonObject *colo_primary_unprotect(ColoDomain *domain, GError **error);
 void colo_primary_roll_back(ColoDomain *domain, const char *reason); /* a protection half made */
 void colo_primary_go_alone(ColoDomain *domain, const char *reason); /* ownership is ours already */
+void colo_primary_clean_up(ColoDomain *domain); /* while "unclean" is stored: tries again */
 void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
 void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);
 void colo_primary_quiesce(ColoDomain *domain, const char *reason);

@@ -366,9 +366,10 @@ static gboolean begin_pairing(ColoDomain *d, GError **error)
 /*
  * Takes everything of a protection away from the guest, which goes on running with its own NICs and
  * disks. The helper closes its ends first: a mirror or migration would otherwise wait for a
- * peer that may be dead (facts/checkpoint-stream.md rule 8).
+ * peer that may be dead (facts/checkpoint-stream.md rule 8). FALSE when libvirtd did not answer:
+ * something is left, call again.
  */
-static void remove_protection(ColoDomain *d)
+static gboolean remove_protection(ColoDomain *d)
 {
     size_t n;
     g_autofree ColoStepDisk *disks = NULL;
@@ -378,20 +379,19 @@ static void remove_protection(ColoDomain *d)
     ColoMigrateState state;
 
     colo_kicker_unwatch(d->host->kicker, d->record->uuid);
-    if (!d->dom && !colo_domain_attach(d, &error)) {
-        colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
-        g_clear_error(&error);
-    }
     /* Held output leaves while the filters are still there (I1 (c): we are the owner). */
     colo_domain_gate(d, "alone", NULL);
-    if (d->dom && !colo_steps_net_remove(d->dom, FALSE, &error)) {
+    if (!colo_domain_renew(d, &error)) {
+        /* The helper stays between the guest and the network until the filters can go. */
+        colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+        return colo_domain_is_gone(d);
+    }
+    if (!colo_steps_net_remove(d->dom, FALSE, &error)) {
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
         g_clear_error(&error);
     }
     gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     g_hash_table_remove_all(d->streams_up);
-    if (!d->dom)
-        return;
     if (colo_steps_migrate_state(d->dom, &state, NULL)) {
         if (state.status == COLO_MIGRATE_COLO)
             colo_steps_lost_heartbeat(d->dom, &error);
@@ -411,6 +411,7 @@ static void remove_protection(ColoDomain *d)
     }
     if (!colo_steps_set_xcolo(d->dom, FALSE, &error))
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+    return virConnectIsAlive(virDomainGetConnect(d->dom)) == 1;
 }
 
 /* The peer's copy must not run any more, durably, before this host releases alone. */
@@ -458,8 +459,8 @@ static void undo_protection(ColoDomain *d, GError *why)
 
         colo_ownership_accept_consent(&ctx, d->record, d->record->generation, NULL);
     }
-    if (!d->qemu_died)
-        remove_protection(d);
+    if (!d->qemu_died && !remove_protection(d))
+        colo_json_add(d->record->details, "unclean", "b", TRUE, NULL);
     colo_domain_detach(d);
     d->reprotect_ms = MIN(d->reprotect_ms * 2, COLO_REPROTECT_MAX_MS);
     d->next_attempt_ns = colo_clock_ns() + d->reprotect_ms * COLO_NS_PER_MS;
@@ -492,8 +493,11 @@ static gboolean protect(ColoDomain *d, GError **error)
     int autostart = 0;
     uint64_t port;
 
+    if (colo_json_peek_bool(d->record->details, "unclean", FALSE))
+        remove_protection(d);
     if (!check_paths(d, error))
         return FALSE;
+    colo_json_add(d->record->details, "unclean", "b", FALSE, NULL);
     g_free(d->peer_host);
     d->peer_host = colo_pairs_peer_host(d->host->pairs, d->record->pair, error);
     if (!d->peer_host)
@@ -568,11 +572,25 @@ void colo_primary_roll_back(ColoDomain *d, const char *reason)
 
 void colo_primary_go_alone(ColoDomain *d, const char *reason)
 {
+    /* Stored with the state: a virtcolod that dies in between finishes it after its restart. */
+    colo_json_add(d->record->details, "unclean", "b", TRUE, NULL);
     colo_domain_set_state(d, COLO_STATE_ALONE, reason);
-    remove_protection(d);
+    colo_primary_clean_up(d);
+}
+
+void colo_primary_clean_up(ColoDomain *d)
+{
+    gboolean clean = remove_protection(d);
+
     colo_domain_detach(d);
-    d->next_attempt_ns = colo_clock_ns() + d->reprotect_ms * COLO_NS_PER_MS;
-    colo_domain_publish(d);
+    d->next_attempt_ns =
+        colo_clock_ns() + (clean ? d->reprotect_ms : COLO_REPROTECT_MIN_MS) * COLO_NS_PER_MS;
+    if (clean) {
+        g_autofree char *reason = g_strdup(d->reason);
+
+        colo_json_add(d->record->details, "unclean", "b", FALSE, NULL);
+        colo_domain_set_state(d, d->record->state, reason);
+    }
 }
 
 void colo_primary_peer_failed(ColoDomain *d, const char *reason)

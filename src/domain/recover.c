@@ -52,15 +52,15 @@ static void recover_protected(ColoDomain *d)
     if (!conn)
         return; /* again when libvirtd is there */
     virConnectClose(conn);
-    if (d->dom)
-        return; /* nothing was lost */
-    if (!colo_domain_is_running(d)) {
+    if (colo_domain_is_gone(d)) { /* its end may have been missed while libvirtd was away */
         if (primary)
             colo_primary_guest_gone(d, FALSE);
         else
             colo_secondary_failed(d, "the copy's QEMU is gone");
         return;
     }
+    if (d->dom)
+        return; /* nothing was lost */
     if (!colo_domain_attach(d, NULL))
         return;
     colo_domain_load_devices(d);

@@ -150,7 +150,7 @@ static gboolean serve(ColoDomain *d, GError **error)
     g_autoptr(GError) ignored = NULL;
     gboolean tails = FALSE;
 
-    if (!d->dom && !colo_domain_attach(d, error))
+    if (!colo_domain_renew(d, error))
         return FALSE;
     /* attach() read this host's XML: the bridges are the quarantine's there, the real ones are in
      * the store. */
@@ -286,7 +286,7 @@ static gboolean merge(ColoDomain *d, GError **error)
         ColoReturnReport report = {0};
         ColoDiskPhase phase = COLO_DISK_PLAIN;
 
-        if (!d->dom && !colo_domain_attach(d, error))
+        if (!colo_domain_renew(d, error))
             return FALSE;
         colo_domain_load_devices(d);
         disks = colo_domain_step_disks(d, &n);

@@ -16,4 +16,7 @@ for host in $P $S; do
     done
 done
 check_load "the client saw nothing of it"
+# What is done with the domain after all this goes through connections made before it.
+check "protection can be ended" colo $P colo-unprotect ft
+check "nothing of it is left, the guest runs" wait_for 20 unprotected
 finish
