@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The parts of the QMP steps that need no QEMU: errors, names, overlay files, bridges. */
-#define _GNU_SOURCE /* unshare() */
 #include "domain/qmp.h"
 #include "domain/steps-bridge.h"
 #include "domain/steps-disk-internal.h"
