@@ -43,7 +43,7 @@ colo() { # HOST COLO-COMMAND...
     "$lab" exec "$host" "$prefix/bin/virsh-colo" "$@"
 }
 
-state() { colo "$1" colo-status ft --json 2>/dev/null | sed -n 's/.*"state": *"\([a-z-]*\)".*/\1/p'; }
+state() { colo "$1" colo-status ft --json 2>/dev/null | grep -oE '"state": *"[a-z-]+"' | head -1 | sed 's/.*"\([a-z-]*\)"/\1/'; }
 
 # wait_state HOST SECONDS STATE...: waits until the domain is in one of the states.
 wait_state() {
