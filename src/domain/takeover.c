@@ -341,6 +341,37 @@ void colo_takeover_finish(ColoDomain *d)
 
 /* ---- the operator ---- */
 
+/* The operator decides only what nothing else will: not while the copies run together, or while the
+ * peer answers that it owns the domain. */
+static gboolean may_force(ColoDomain *d, GError **error)
+{
+    g_autoptr(JsonObject) peer = NULL;
+
+    switch (d->record->state) {
+    case COLO_STATE_DEGRADED:
+    case COLO_STATE_MANUAL:
+    case COLO_STATE_FENCED:
+        break;
+    default:
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "Requested operation is not valid: domain '%s' is %s on this host: there is "
+                    "nothing to decide",
+                    d->record->name, colo_state_name(d->record->state));
+        return FALSE;
+    }
+    if (d->control_silent || !colo_domain_control_is_up(d))
+        return TRUE;
+    peer = colo_domain_call_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
+    if (!colo_json_peek_bool(peer, "owner", FALSE))
+        return TRUE;
+    g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                "domain '%s': %s answers and owns generation %" G_GUINT64_FORMAT
+                " (%s): use it there",
+                d->record->name, d->peer_host, colo_json_peek_uint(peer, "generation", 0),
+                colo_json_peek_string(peer, "state", "?"));
+    return FALSE;
+}
+
 JsonObject *colo_takeover_force(ColoDomain *d, gboolean discard, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
@@ -353,6 +384,8 @@ JsonObject *colo_takeover_force(ColoDomain *d, gboolean discard, GError **error)
                     d->record->name, d->record->generation);
         return NULL;
     }
+    if (!may_force(d, error))
+        return NULL;
     if (!copy && !discard) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
                     "domain '%s': this host holds no running copy; its disks end where the "

@@ -107,7 +107,7 @@ dump() {
         echo "#   == $host: $(status $host)"
         echo "#   == $host: virsh: $(virsh_at $host list --all --name 2>&1 | tr '\n' ' ')"
         for log in virtcolod comparator; do
-            tail -n 20 "$LAB_LOG/$host/$log.log" 2> /dev/null | sed "s/^/#   $host $log: /"
+            tail -n 12 "$LAB_LOG/$host/$log.log" 2> /dev/null | sed "s/^/#   $host $log: /"
         done
     done
 }
@@ -231,7 +231,7 @@ lab_mend() {
 find_roles() {
     local host
     for host in primary secondary; do
-        [ "$(field $host role)" = primary ] && [ "$(virsh_at $host domstate ft)" = running ] || continue
+        [ "$(field $host role)" = primary ] && in_list $host || continue
         P=$host S=$(other $host)
         return 0
     done
@@ -279,10 +279,10 @@ need_protected() {
 can_protect() {
     local host
     for host in primary secondary; do
-        [ "$(virsh_at $host domstate ft 2> /dev/null)" = running ] || continue
+        in_list $host || continue
         case $(state $host 2> /dev/null) in '' | unprotected | alone) ;; *) return 1 ;; esac
         P=$host S=$(other $host)
-        [ "$(virsh_at $S domstate ft 2> /dev/null)" != running ]
+        not in_list $S
         return
     done
     return 1
@@ -294,10 +294,10 @@ need_unprotected() {
     if why=$(lab_mend); then
         may_become_protected > /dev/null && wait_for $SETTLE_S protected > /dev/null &&
             quiet colo "$P" colo-unprotect ft
-        can_protect && unprotected > /dev/null && { mark_logs; return; }
+        can_protect && wait_for 10 unprotected > /dev/null && { mark_logs; return; }
         why="the guest cannot be unprotected"
     fi
-    lab_fresh "$why"
+    lab_fresh "$(echo "$why" | tail -n 1)"
     mark_logs
 }
 
