@@ -73,8 +73,10 @@ static void commit(ColoSession *session)
     if (session->gate == COLO_GATE_HOLD) {
         session->commit_due = session->epoch;
     } else {
-        if (session->gate == COLO_GATE_PAIRED)
+        if (session->gate == COLO_GATE_PAIRED) {
             session->comparing = true;
+            colo_compare_set_comparing(session->compare, true);
+        }
         colo_compare_commit(session->compare, session->epoch);
     }
     colo_session_event(session, "committed", "epoch", "u", session->epoch, "pause-ns", "u",

@@ -82,6 +82,7 @@ static void set_primary(ColoSession *session, ColoGate mode)
         return;
     session->gate = mode;
     session->comparing = false;
+    colo_compare_set_comparing(session->compare, false);
     switch (mode) {
     case COLO_GATE_ALONE:
         hold_release(session, false);

@@ -92,6 +92,7 @@ typedef struct {
     gboolean qemu_died;
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;    /* colo-ready was seen */
+    gboolean output_hold; /* I4: its vCPUs are stopped by us until ownership is decided */
     uint64_t loaded;   /* highest epoch LOADED */
     uint64_t committed;
     uint64_t checkpoints;

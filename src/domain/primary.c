@@ -305,6 +305,9 @@ static gboolean enter_colo(ColoDomain *d, GError **error)
                                                    state.ram_total)
                                       : 0;
         colo_domain_publish(d);
+        /* The first checkpoint would come only after a whole period. */
+        if (state.status == COLO_MIGRATE_COLO)
+            colo_steps_kick(d->dom, d->host->config->checkpoint_period_ms, NULL);
         if (state.status == COLO_MIGRATE_FAILED || state.status == COLO_MIGRATE_CANCELLED ||
             colo_clock_ns() > end) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
@@ -575,6 +578,8 @@ void colo_primary_go_alone(ColoDomain *d, const char *reason)
     /* Stored with the state: a virtcolod that dies in between finishes it after its restart. */
     colo_json_add(d->record->details, "unclean", "b", TRUE, NULL);
     colo_domain_set_state(d, COLO_STATE_ALONE, reason);
+    if (d->output_hold && d->dom && colo_steps_cont(d->dom, NULL))
+        d->output_hold = FALSE;
     colo_primary_clean_up(d);
 }
 

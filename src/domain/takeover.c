@@ -142,6 +142,18 @@ static void plug_in(ColoDomain *d)
     }
 }
 
+/* The guest's packets go to its tap and come from there; nothing of the peer reaches it any more. */
+static gboolean cut_filters(ColoDomain *d, GError **error)
+{
+    for (guint i = 0; i < d->nics->len; i++) {
+        ColoStepNic step = colo_domain_step_nic(g_ptr_array_index(d->nics, i));
+
+        if (!colo_steps_net_cut(d->dom, &step, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 static gboolean serve(ColoDomain *d, GError **error)
 {
     size_t n;
@@ -163,11 +175,13 @@ static gboolean serve(ColoDomain *d, GError **error)
     }
     if (n > 0 && !colo_steps_disk_takeover(d->dom, disks, n, TRUE, &tails, error))
         return FALSE;
+    /* On disk before QEMU may write: from now on the overlays hold what no other host has. */
     colo_json_add(d->record->details, "chain", "s", "taken", NULL);
-    if (!colo_steps_lost_heartbeat(d->dom, error))
+    if (!colo_store_save_domain(d->host->store, d->record, error) ||
+        !cut_filters(d, error))
         return FALSE;
     plug_in(d);
-    if (!colo_steps_net_remove(d->dom, TRUE, error))
+    if (!colo_steps_lost_heartbeat(d->dom, error))
         return FALSE;
     colo_steps_announce_self(d->dom, NULL);
     return TRUE;
@@ -282,9 +296,8 @@ static gboolean merge(ColoDomain *d, GError **error)
         if (!repair_offline(d, disks, n, error))
             return FALSE;
     } else {
-        ColoReturnOptions options = {.mark_dead = mark_dead, .data = d, .force_cont = FALSE};
+        ColoReturnOptions options = {.mark_dead = mark_dead, .data = d};
         ColoReturnReport report = {0};
-        ColoDiskPhase phase = COLO_DISK_PLAIN;
 
         if (!colo_domain_renew(d, error))
             return FALSE;
@@ -292,8 +305,8 @@ static gboolean merge(ColoDomain *d, GError **error)
         disks = colo_domain_step_disks(d, &n);
         if (!colo_steps_wait_colo_left(d->dom, 30000, error))
             return FALSE;
-        if (n > 0 && colo_steps_disk_phase(d->dom, &disks[0], &phase, NULL))
-            options.force_cont = phase == COLO_DISK_BETWEEN;
+        /* The chardevs of the filters that serve() cut; the rewriters stay. */
+        colo_steps_net_remove(d->dom, TRUE, NULL);
         if (n > 0 && !colo_steps_disk_return(d->dom, disks, n, &options, &report, error))
             return FALSE;
         colo_log_full(&log, LOG_NOTICE, __func__,
