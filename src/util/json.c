@@ -17,6 +17,12 @@ JsonObject *colo_json_parse(const char *text, size_t len, GError **error)
                     len);
         return NULL;
     }
+    /* json-c ends at a NUL as if the text did; what comes after it would go unread. */
+    if (len > 0 && memchr(text, '\0', len)) {
+        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
+                            "not a JSON object: the text holds a NUL byte");
+        return NULL;
+    }
     tokener = json_tokener_new_ex(COLO_JSON_MAX_DEPTH);
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
     object = json_tokener_parse_ex(tokener, text, (int)len);

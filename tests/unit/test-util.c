@@ -64,6 +64,27 @@ static void test_json_names_what_is_wrong(void)
     g_assert_cmpstr(s, ==, "x");
 }
 
+/* Bytes after a NUL are part of the message: a parser that ends there would accept any. */
+static void test_json_refuses_a_nul_byte(void)
+{
+    static const struct {
+        const char *text;
+        size_t len;
+    } bad[] = {{"{\"a\":1}\0{\"a\":2}", 15}, {"{\"a\":1}\0", 8}, {"{\"a\"\0:1}", 8}, {"\0{}", 3}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(colo_json_parse(bad[i].text, bad[i].len, &error));
+        g_assert_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG);
+    }
+    g_autoptr(JsonObject) escaped = colo_json_parse("{\"a\":\"\\u0000\"}", 14, NULL);
+    const char *s;
+
+    g_assert_nonnull(escaped);
+    g_assert_false(colo_json_get_string(escaped, "a", &s, NULL));
+}
+
 static void test_json_keeps_64_bits(void)
 {
     g_autoptr(JsonObject) o = colo_json_build("big", "u", UINT64_C(9007199254740993), NULL);
@@ -112,6 +133,7 @@ int main(int argc, char **argv)
     g_test_add_func("/util/framing/single-bytes", test_frame_in_single_bytes);
     g_test_add_func("/util/framing/4-gib", test_frame_of_4_gib_is_refused);
     g_test_add_func("/util/json/bad", test_json_names_what_is_wrong);
+    g_test_add_func("/util/json/nul", test_json_refuses_a_nul_byte);
     g_test_add_func("/util/json/64-bits", test_json_keeps_64_bits);
     g_test_add_func("/util/error/names", test_error_names_round_trip);
     g_test_add_func("/util/fdpass/one", test_fd_travels_with_its_frame);
