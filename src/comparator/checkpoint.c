@@ -39,6 +39,7 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
         /* The vCPUs stand and all that they sent lies in the sockets: it belongs to the epoch
          * that ends here. */
         colo_packets_drain(session);
+        session->taken_ns = colo_clock_ns();
         session->epoch++;
         colo_packets_tell(session, COLO_RECORD_EPOCH);
         break;
@@ -70,6 +71,9 @@ static void commit(ColoSession *session)
     session->received = true;
     if (!session->config.primary)
         return;
+    /* Before anything is released, so that what this commit releases leaves after its time. */
+    session->commits[session->n_commits++ % COLO_SESSION_COMMITS] = (ColoCommit){
+        .epoch = session->epoch, .taken_ns = session->taken_ns, .committed_ns = colo_clock_ns()};
     if (session->gate == COLO_GATE_HOLD) {
         session->commit_due = session->epoch;
     } else {

@@ -66,7 +66,10 @@
  *     {"uuid", "generation", "role", "gate", "ready": b, "epoch": u, "committed": u, "loaded": u,
  *      "peer-silent-ms": u, "streams": {STREAM: "up"|"connecting"|"down"},
  *      "channels": [CHANNEL...], "counters": {NAME: u...}, "pause-ns": {"min","median","p95","max"},
- *      "held-frames": u, "held-bytes": u, "limits": {NAME: u...}}
+ *      "commits": [[EPOCH, TAKEN, COMMITTED]...], "held-frames": u, "held-bytes": u,
+ *      "limits": {NAME: u...}}
+ *     commits: the primary's last ones, oldest first; CLOCK_MONOTONIC ns at which the checkpoint
+ *     was taken (the vCPUs stood) and committed (nothing that it releases has left yet)
  *
  * Events:
  *   "stream-up"    {"stream"}

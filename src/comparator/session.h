@@ -43,6 +43,8 @@
 #define COLO_SESSION_UNANSWERED_NS (UINT64_C(20) * 1000000u)
 /* Pauses remembered for the statistics. */
 #define COLO_SESSION_PAUSES 512
+/* Commits remembered: a second of them at the rates that we know. */
+#define COLO_SESSION_COMMITS 64
 
 /* Streams by number: packets, checkpoint, then the disks. */
 enum { COLO_STREAM_PACKETS, COLO_STREAM_CHECKPOINT, COLO_STREAM_DISK };
@@ -92,6 +94,12 @@ typedef enum {
     COLO_WANTED_QUEUE,
     COLO_WANTED_PAIRED,
 } ColoWanted;
+
+/* One commit at the primary, CLOCK_MONOTONIC: no output of epoch - 1 or before is younger than
+ * @taken_ns, none that needed this checkpoint left before @committed_ns. */
+typedef struct {
+    uint64_t epoch, taken_ns, committed_ns;
+} ColoCommit;
 
 typedef struct ColoSession ColoSession;
 
@@ -157,6 +165,9 @@ struct ColoSession {
     uint64_t pauses[COLO_SESSION_PAUSES]; /* ns */
     uint64_t n_pauses;                    /* since the session was made */
     uint64_t reply_ns;                    /* when the running checkpoint's REPLY passed */
+    uint64_t taken_ns;                    /* primary: its VMSTATE_SEND; the vCPUs stood */
+    ColoCommit commits[COLO_SESSION_COMMITS];
+    uint64_t n_commits; /* since the session was made */
     uint64_t overflow_told_ns;            /* events of overflow are limited in rate */
 };
 

@@ -99,6 +99,24 @@ static JsonObject *pauses(const ColoSession *session)
                            sorted[n * 95 / 100], "max", "u", sorted[n ? n - 1 : 0], NULL);
 }
 
+/* [epoch, taken, committed] of the last COLO_SESSION_COMMITS commits, oldest first. */
+static JsonObject *commits(const ColoSession *session)
+{
+    JsonObject *array = json_object_new_array();
+    uint64_t n = session->n_commits;
+
+    for (uint64_t i = n > COLO_SESSION_COMMITS ? n - COLO_SESSION_COMMITS : 0; i < n; i++) {
+        const ColoCommit *commit = &session->commits[i % COLO_SESSION_COMMITS];
+        JsonObject *one = json_object_new_array();
+
+        json_object_array_add(one, json_object_new_uint64(commit->epoch));
+        json_object_array_add(one, json_object_new_uint64(commit->taken_ns));
+        json_object_array_add(one, json_object_new_uint64(commit->committed_ns));
+        json_object_array_add(array, one);
+    }
+    return array;
+}
+
 static JsonObject *limits(void)
 {
     return colo_json_build(
@@ -125,5 +143,6 @@ JsonObject *colo_session_stats(ColoSession *session)
         session->epoch, "committed", "u", session->committed, "loaded", "u", session->loaded,
         "peer-silent-ms", "u", silent_ms, "streams", "o", streams(session), "channels", "o",
         channels(session), "counters", "o", counters(session), "pause-ns", "o", pauses(session),
+        "commits", "o", commits(session),
         "held-frames", "u", frames, "held-bytes", "u", bytes, "limits", "o", limits(), NULL);
 }

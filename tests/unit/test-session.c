@@ -39,9 +39,29 @@ static void test_i1_equal_leaves_without_checkpoint(void)
     lab_down(&lab);
 }
 
+/* The last commit in "stats" is @epoch's: taken between @after_ns and @before_ns, committed later
+ * than @before_ns and not in the future. */
+static void assert_last_commit(Lab *lab, uint64_t epoch, uint64_t after_ns, uint64_t before_ns)
+{
+    g_autoptr(JsonObject) stats = lab_request(&lab->p, "stats", lab_about(), -1);
+    JsonObject *commits = colo_json_peek(stats, "commits"), *last;
+    uint64_t taken_ns, committed_ns;
+
+    g_assert_cmpuint(json_object_array_length(commits), ==, epoch);
+    last = json_object_array_get_idx(commits, epoch - 1);
+    taken_ns = json_object_get_uint64(json_object_array_get_idx(last, 1));
+    committed_ns = json_object_get_uint64(json_object_array_get_idx(last, 2));
+    g_assert_cmpuint(json_object_get_uint64(json_object_array_get_idx(last, 0)), ==, epoch);
+    g_assert_cmpuint(taken_ns, >=, after_ns);
+    g_assert_cmpuint(taken_ns, <=, before_ns);
+    g_assert_cmpuint(committed_ns, >=, before_ns);
+    g_assert_cmpuint(committed_ns, <=, colo_clock_ns());
+}
+
 static void test_i1_different_leaves_after_received_only(void)
 {
     Lab lab;
+    uint64_t before_ns, received_ns;
     g_autoptr(JsonObject) wanted = NULL;
     g_autoptr(JsonObject) committed = NULL;
 
@@ -51,16 +71,19 @@ static void test_i1_different_leaves_after_received_only(void)
     lab_say(lab.s_out, "secondary: 2");
     wanted = lab_event(&lab.p, "checkpoint-wanted");
     g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "diverged");
+    before_ns = colo_clock_ns();
     lab_request_checkpoint(&lab);
     lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
     lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
     lab_pages(&lab);
     lab_silent(lab.p_release);
     g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), ==, 1);
+    received_ns = colo_clock_ns();
     lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
     lab_hear(lab.p_release, "primary says 1");
     committed = lab_event(&lab.p, "committed");
     g_assert_cmpuint(colo_json_peek_uint(committed, "epoch", 0), ==, 2);
+    assert_last_commit(&lab, 2, before_ns, received_ns);
     lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
     /* What the secondary said is forgotten: the new epoch begins clean. */
     lab_say(lab.p_out, "again");
