@@ -6,7 +6,8 @@
  *   port 8   count: each line is answered by its number in the connection, a blank, and itself
  *   port 9   random: each line is answered by a fresh UUID, different on both copies of the VM
  *   port 10  time: each line is answered by "MONOTONIC_NS REALTIME_NS"
- *   port 11  control: "disk", "mem", "dirty MBPS", "rate BLOCKS", "poweroff"
+ *   port 11  control: "disk", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it among the last
+ *            ones that port 9 gave since boot?), "poweroff"
  *
  * Kernel command line: dirty=MBPS, disk=BLOCKS_PER_SECOND (default 10).  The power button powers
  * off.  `guestd --make BYTES` writes deterministic bytes to standard output (content for HTTP).
@@ -35,6 +36,8 @@
 #define LINE_MAX_BYTES 4096  /* a longer line closes the connection */
 #define OUT_MAX_BYTES 262144 /* unread answers of one connection; more pauses its reading */
 #define INPUTS_MAX 8
+#define UUID_LEN 36
+#define GIVEN_MAX 16384 /* answers of port 9 that are remembered */
 
 enum { PORT_ECHO = 7, PORT_COUNT, PORT_RANDOM, PORT_TIME, PORT_CONTROL, PORT_END };
 enum { KIND_LISTENER, KIND_CONN, KIND_INPUT };
@@ -50,6 +53,8 @@ struct conn {
 static struct shared *shared;
 static int epfd;
 static pid_t disk_pid;
+static char given[GIVEN_MAX][UUID_LEN];
+static uint64_t n_given;
 
 void say(const char *fmt, ...)
 {
@@ -94,6 +99,19 @@ static void power_off(void)
     reboot(RB_POWER_OFF);
 }
 
+/* True when port 9 gave this UUID as one of its last GIVEN_MAX answers. */
+static int have(const char *uuid)
+{
+    uint64_t oldest = n_given > GIVEN_MAX ? n_given - GIVEN_MAX : 0;
+
+    if (strlen(uuid) != UUID_LEN)
+        return 0;
+    for (uint64_t i = n_given; i > oldest; i--)
+        if (memcmp(given[(i - 1) % GIVEN_MAX], uuid, UUID_LEN) == 0)
+            return 1;
+    return 0;
+}
+
 /* Control port: writes the answer to `line` into out. */
 static int control(const char *line, char *out, size_t size)
 {
@@ -115,9 +133,13 @@ static int control(const char *line, char *out, size_t size)
         shared->disk_rate = (uint32_t)strtoul(line + 5, NULL, 10);
         return snprintf(out, size, "ok rate=%u\n", shared->disk_rate);
     }
+    if (strncmp(line, "have ", 5) == 0)
+        return snprintf(out, size, "have=%d given=%llu\n", have(line + 5),
+                        (unsigned long long)n_given);
     if (strcmp(line, "poweroff") == 0)
         power_off();
-    return snprintf(out, size, "error: expected disk, mem, dirty N, rate N or poweroff\n");
+    return snprintf(out, size,
+                    "error: expected disk, mem, dirty N, rate N, have UUID or poweroff\n");
 }
 
 /* Appends the answer to one line (without its newline). */
@@ -139,6 +161,7 @@ static void answer(struct conn *c, const char *line)
                      (unsigned)(a >> 16) & 0xffff, (unsigned)a & 0xfff,
                      ((unsigned)(b >> 48) & 0x3fff) | 0x8000,
                      (unsigned long long)(b & 0xffffffffffffULL));
+        memcpy(given[n_given++ % GIVEN_MAX], out, UUID_LEN);
         break;
     }
     case PORT_TIME:
