@@ -5,7 +5,7 @@
 # `bench_lab`, and writes one value a line (ms) into files of $OUT, which stats.py turns into rows.
 #
 #   --prefix DIR   where virtcolod, colo-comparator and virsh-colo are installed; without it the tree
-#                  is built and installed into its build folder (tests/build.sh)
+#                  is built and installed into DIR/build of --out (tests/build.sh)
 #   --out DIR      where samples, logs and pictures go (build/bench)
 #   COLO_LAB       the lab's name (bench-NAME)
 #
@@ -50,7 +50,7 @@ options() {
     done
     [[ $ROUNDS =~ ^[1-9][0-9]*$ ]] || die "not a number of rounds: $ROUNDS" 2
     [ "$(id -u)" = 0 ] || die "the lab needs root"
-    [ -n "$PREFIX" ] || PREFIX=$("$TOP/tests/build.sh" "$TOP/build/check" | tail -1) || exit 1
+    [ -n "$PREFIX" ] || PREFIX=$("$TOP/tests/build.sh" "${OUT:-$TOP/build/bench}/build" | tail -1) || exit 1
     PREFIX=$(readlink -f "$PREFIX") || die "no such folder"
     for part in sbin/virtcolod sbin/colo-comparator bin/virsh-colo; do
         [ -x "$PREFIX/$part" ] || die "$PREFIX/$part is missing: make install, or another --prefix"
