@@ -580,6 +580,8 @@ static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "colo-unprotect") == 0)
         return colo_primary_unprotect(d, error);
+    if (strcmp(name, "colo-switchover") == 0)
+        return colo_primary_switchover(d, error);
     if (strcmp(name, "colo-failover") == 0)
         return colo_takeover_force(d, colo_json_peek_bool(mail->body, "discard", FALSE), error);
     g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown command '%s'", name);

@@ -161,6 +161,7 @@ void colo_domain_load_devices(ColoDomain *domain);
 void colo_primary_begin(ColoDomain *domain, const char *pair); /* then, at once, ... */
 void colo_primary_protect(ColoDomain *domain);                 /* ... the job */
 JsonObject *colo_primary_unprotect(ColoDomain *domain, GError **error);
+JsonObject *colo_primary_switchover(ColoDomain *domain, GError **error);
 void colo_primary_roll_back(ColoDomain *domain, const char *reason); /* a protection half made */
 void colo_primary_go_alone(ColoDomain *domain, const char *reason); /* ownership is ours already */
 void colo_primary_clean_up(ColoDomain *domain); /* while "unclean" is stored: tries again */

@@ -322,7 +322,7 @@ JsonObject *colo_manager_command(ColoManager *m, const char *command, JsonObject
         return checkpoint(m, domain, error);
     if (strcmp(command, "colo-failover") == 0)
         return failover(domain, name, args, error);
-    if (strcmp(command, "colo-unprotect") == 0)
+    if (strcmp(command, "colo-unprotect") == 0 || strcmp(command, "colo-switchover") == 0)
         return colo_mailbox_ask(domain->mailbox, COLO_MAIL_COMMAND, command, args,
                                 COMMAND_TIMEOUT_MS, error);
     g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED, "'%s' is not implemented yet", command);

@@ -697,6 +697,55 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     colo_domain_detach(d);
 }
 
+/*
+ * Roles swap on purpose (design section 3): a fresh checkpoint, then this host gives the domain up by
+ * consent, and the peer goes on with it. What this copy still says after the gate is closed is lost
+ * as a frame may be; nothing that left is.
+ */
+JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    g_autoptr(JsonObject) told = NULL;
+    g_autoptr(GError) peer_error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+    uint64_t n = d->record->generation, before = d->committed;
+
+    if (d->record->state != COLO_STATE_PROTECTED || d->record->role != COLO_ROLE_PRIMARY) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "Requested operation is not valid: domain '%s' is not protected from this host",
+                    d->record->name);
+        return NULL;
+    }
+    if (d->control_silent || !colo_domain_control_is_up(d)) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_PEER,
+                    "domain '%s': the control channel to %s is lost: a switchover needs it",
+                    d->record->name, d->peer_host);
+        return NULL;
+    }
+    d->busy = TRUE;
+    for (unsigned waited = 0; d->committed == before && waited < 2000; waited += POLL_MS) {
+        colo_kicker_kick(d->host->kicker, d->record->uuid);
+        if (!colo_domain_pump(d, POLL_MS, error))
+            break;
+    }
+    d->busy = FALSE;
+    g_clear_pointer(&d->abort_reason, g_free);
+    if (error && *error)
+        return NULL;
+    if (!colo_domain_gate(d, "closed", error))
+        return NULL;
+    if (!colo_ownership_consent(&ctx, d->record, error)) {
+        colo_domain_gate(d, "paired", NULL);
+        return NULL;
+    }
+    told = colo_domain_call_peer(d, "domain-consent", colo_json_build("generation", "u", n, NULL),
+                                 COLO_RELINQUISH_TIMEOUT_MS, &peer_error);
+    if (!told) /* it is told again when the channel comes back (recover.c) */
+        colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", peer_error->message);
+    colo_primary_quiesce(d, "switched over to the peer");
+    return colo_json_build("name", "s", d->record->name, "generation", "u", n + 1, NULL);
+}
+
 JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
