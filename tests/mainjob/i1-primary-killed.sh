@@ -1,0 +1,32 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# I1 end to end: the primary's QEMU is killed at random moments of a diverging load. Every answer
+# that the client got is known to the survivor, whose own answers would have been others; the TCP
+# session goes on.
+. "$(dirname "$0")/lib.sh"
+rounds=2
+[ "$LONG" = 1 ] && rounds=10
+RANDOM=${MJ_SEED:-$$}
+say "seed ${MJ_SEED:-$$} (MJ_SEED)"
+
+for ((round = 1; round <= rounds; round++)); do
+    need_protected
+    GENERATION=$(field "$P" generation)
+    old=$P
+    load_start 10
+    wait_for 60 at_least_answers random 20 > /dev/null || bail "the guest answers"
+    sleep "$(printf '1.%03d' $((RANDOM % 1000)))"
+    before=$(answers random)
+    on "$P" sh -c 'kill -9 "$(cat /run/libvirt/qemu/ft.pid)"'
+    check "round $round: the other host serves" wait_for 60 state_in "$S" committing alone preparing syncing protected
+    check "round $round: both TCP sessions go on" answers_go_on 20
+    check_load "round $round: all answers came, in order and right"
+    result=$(on client python3 "$MJ_DIR/i1-check.py" known "$TMP/random.log" 2>&1)
+    say "figure i1 round $round, $old killed after $before answers: $result; gap $(worst_gap) ms"
+    check "round $round: the survivor knows every answer" is "$(json unknown <<< "$result")" 0
+    check "round $round: control: it does not know an answer that nobody gave" \
+        is "$(json stranger-known <<< "$result")" False
+    check "round $round: protected again" protected_again
+done
+check "the disk is right" disk_right
+finish
