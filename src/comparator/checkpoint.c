@@ -84,7 +84,8 @@ static void commit(ColoSession *session)
         colo_compare_commit(session->compare, session->epoch);
     }
     colo_session_event(session, "committed", "epoch", "u", session->epoch, "pause-ns", "u",
-                       colo_clock_ns() - session->reply_ns, NULL);
+                       colo_clock_ns() - session->reply_ns, "bytes", "u",
+                       session->stats[COLO_STAT_CHECKPOINT_BYTES], NULL);
 }
 
 static void loaded(ColoSession *session)

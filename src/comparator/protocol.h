@@ -77,7 +77,8 @@
  *                                              but no commit is read from it any more
  *   "channel-down" {"channel", "reason"}       QEMU closed its end
  *   "colo-ready"   {}                          both: CHECKPOINT_READY goes back to the primary
- *   "committed"    {"epoch": u, "pause-ns": u} primary: checkpoint "epoch" is RECEIVED, so long
+ *   "committed"    {"epoch": u, "pause-ns": u, "bytes": u} "bytes": of all checkpoints so far;
+ *                                              primary: checkpoint "epoch" is RECEIVED, so long
  *                                              after its REPLY (the vCPUs stop right after REPLY)
  *   "loaded"       {"epoch": u, "pause-ns": u} both: and LOADED, from REPLY on: the whole pause
  *   "checkpoint-wanted" {"reason": "diverged"|"unanswered"|"queue"|"paired"}

@@ -504,7 +504,7 @@ static void on_comparator(ColoDomain *d, ColoMail *mail)
     } else if (strcmp(name, "committed") == 0) {
         d->committed = colo_json_peek_uint(mail->body, "epoch", d->committed);
         d->checkpoints++;
-        d->last_commit_ns = colo_clock_ns();
+        colo_epoch_committed(d, mail->body);
         colo_domain_publish(d);
     } else if (strcmp(name, "loaded") == 0) {
         d->loaded = colo_json_peek_uint(mail->body, "epoch", d->loaded);
@@ -560,7 +560,8 @@ static void on_lifecycle(ColoDomain *d, ColoMail *mail)
         return;
     if (d->record->role == COLO_ROLE_PRIMARY)
         colo_primary_guest_gone(d, d->ended);
-    else if (d->record->state == COLO_STATE_PROTECTED)
+    else if (d->record->state == COLO_STATE_SYNCING || d->record->state == COLO_STATE_PROTECTED ||
+             (d->record->state == COLO_STATE_DEGRADED && !d->record->attempt))
         colo_secondary_failed(d, "QEMU of the secondary died");
 }
 
@@ -619,6 +620,10 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
             return NULL;
         return colo_takeover_by_consent(d, generation, error);
     }
+    if (strcmp(name, "domain-checkpoint") == 0) { /* the secondary's overlays are full */
+        colo_kicker_kick(d->host->kicker, d->record->uuid);
+        return json_object_new_object();
+    }
     if (strcmp(name, "domain-state") == 0)
         return colo_json_build("state", "s", colo_state_name(d->record->state), "role", "s",
                                colo_role_name(d->record->role), "generation", "u",
@@ -649,7 +654,9 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
     case COLO_MAIL_PEER:
         result = handle_peer(d, mail, &error);
         colo_mail_answer(mail, result, error);
-        if (!error && strcmp(mail->name, "domain-consent") == 0)
+        /* The consent is answered first; one that was said twice changes nothing. */
+        if (!error && strcmp(mail->name, "domain-consent") == 0 &&
+            d->record->state == COLO_STATE_FAILING_OVER)
             colo_takeover_run(d);
         break;
     case COLO_MAIL_COMPARATOR:
@@ -719,6 +726,7 @@ static void tick(ColoDomain *d)
 {
     uint64_t now = colo_clock_ns();
 
+    d->last_tick_ns = now;
     switch (d->record->state) {
     case COLO_STATE_DEGRADED:
         if (now >= d->next_attempt_ns)
@@ -729,6 +737,19 @@ static void tick(ColoDomain *d)
             judge_closed_channels(d, now);
         else
             consider_suspicion(d);
+        colo_epoch_tick(d, now);
+        break;
+    case COLO_STATE_SYNCING: /* a secondary; a primary is inside its job */
+        consider_suspicion(d);
+        break;
+    case COLO_STATE_FAILING_OVER:
+    case COLO_STATE_COMMITTING:
+    case COLO_STATE_FENCED:
+        /* What did not succeed, or was not heard by the peer, is done again. */
+        if (now >= d->next_attempt_ns) {
+            d->next_attempt_ns = now + COLO_NS_PER_SEC;
+            colo_recover(d);
+        }
         break;
     case COLO_STATE_UNPROTECTED:
         if (now >= d->next_attempt_ns &&
@@ -749,7 +770,9 @@ static void tick(ColoDomain *d)
                     ? now + 2 * COLO_NS_PER_SEC
                     : 0;
         }
-        if (now >= d->next_attempt_ns && d->record->pair && d->record->owner && !d->ended &&
+        /* Not before the register has followed: the attempt could only fail, and wait longer. */
+        if (now >= d->next_attempt_ns && !d->next_register_ns && d->record->pair &&
+            d->record->owner && !d->ended &&
             colo_json_peek_bool(d->record->details, "wanted", FALSE) &&
             !d->control_silent && colo_domain_control_is_up(d) &&
             colo_comparator_is_up(d->host->comparator) &&
@@ -778,7 +801,8 @@ static gpointer actor_main(gpointer data)
             return NULL;
         if (mail)
             handle_mail(d, mail);
-        if (!mail || d->qemu_closed_ns)
+        if (!mail || d->qemu_closed_ns ||
+            colo_clock_ns() - d->last_tick_ns >= TICK_MS * COLO_NS_PER_MS)
             tick(d);
     }
 }

@@ -97,6 +97,9 @@ typedef struct {
     uint64_t committed;
     uint64_t checkpoints;
     uint64_t last_commit_ns;
+    uint64_t stream_bytes;  /* of all checkpoints until the last commit */
+    uint64_t dirty_per_sec; /* bytes: what the last epoch's checkpoint carried, over its length */
+    uint64_t next_bound_ns; /* when the bounds of the epoch are looked at again */
     unsigned progress; /* percent */
     uint64_t memory_total, memory_remaining;
     JsonObject *disk_progress;
@@ -105,6 +108,7 @@ typedef struct {
 
     unsigned reprotect_ms; /* current pause between attempts */
     uint64_t next_attempt_ns;
+    uint64_t last_tick_ns;
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
 } ColoDomain;
 
@@ -184,6 +188,10 @@ void colo_takeover_resolve(ColoDomain *domain);    /* DEGRADED: asks again */
 void colo_takeover_run(ColoDomain *domain);        /* the secondary owns: makes it so */
 void colo_takeover_finish(ColoDomain *domain);     /* COMMITTING to ALONE */
 JsonObject *colo_takeover_force(ColoDomain *domain, gboolean discard, GError **error);
+
+/* epoch.c: bounds of an epoch beside its time (design section 4) */
+void colo_epoch_committed(ColoDomain *domain, JsonObject *event); /* primary */
+void colo_epoch_tick(ColoDomain *domain, uint64_t now);           /* both */
 
 /* recover.c */
 void colo_recover(ColoDomain *domain);

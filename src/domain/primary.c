@@ -428,12 +428,25 @@ static gboolean ask_peer_to_relinquish(ColoDomain *d, gboolean forget, GError **
     return answer != NULL;
 }
 
+/* The guest runs here as before; a protection that was there once is tried again later. */
+static void finish_undo(ColoDomain *d)
+{
+    gboolean wanted = colo_json_peek_bool(d->record->details, "wanted", FALSE);
+
+    colo_domain_detach(d);
+    d->reprotect_ms = MIN(d->reprotect_ms * 2, COLO_REPROTECT_MAX_MS);
+    d->next_attempt_ns = colo_clock_ns() + d->reprotect_ms * COLO_NS_PER_MS;
+    colo_domain_set_state(d, wanted ? COLO_STATE_ALONE : COLO_STATE_UNPROTECTED,
+                          "protection could not be established");
+}
+
 /* A protection that did not come to be: the guest goes on as before, the error is kept. */
 static void undo_protection(ColoDomain *d, GError *why)
 {
     g_autoptr(GError) peer_error = NULL;
     ColoLogContext log = colo_domain_log(d);
     gboolean alone = d->record->owner;
+    gboolean begun = colo_json_peek_bool(d->record->details, "begun", TRUE);
 
     colo_log_full(&log, LOG_WARNING, __func__, "not protected: %s", why->message);
     g_free(d->error);
@@ -443,7 +456,11 @@ static void undo_protection(ColoDomain *d, GError *why)
                                                             COLO_COMPARATOR_TIMEOUT_MS, NULL);
         (void)gone;
     }
-    if (!alone) {
+    if (!begun) {
+        /* Nothing of this attempt reached the peer, the register or the guest. A new generation now
+         * could outrun a register that has not followed a consent yet. */
+        alone = TRUE;
+    } else if (!alone) {
         /* The CAS to `paired` may have happened: releasing alone needs the peer's word. */
         ColoOwnershipContext ctx = colo_domain_ownership(d);
         uint64_t n = d->record->generation;
@@ -462,15 +479,9 @@ static void undo_protection(ColoDomain *d, GError *why)
 
         colo_ownership_accept_consent(&ctx, d->record, d->record->generation, NULL);
     }
-    if (!d->qemu_died && !remove_protection(d))
+    if (begun && !d->qemu_died && !remove_protection(d))
         colo_json_add(d->record->details, "unclean", "b", TRUE, NULL);
-    colo_domain_detach(d);
-    d->reprotect_ms = MIN(d->reprotect_ms * 2, COLO_REPROTECT_MAX_MS);
-    d->next_attempt_ns = colo_clock_ns() + d->reprotect_ms * COLO_NS_PER_MS;
-    colo_domain_set_state(
-        d, colo_json_peek_bool(d->record->details, "wanted", FALSE) ? COLO_STATE_ALONE
-                                                                     : COLO_STATE_UNPROTECTED,
-        "protection could not be established");
+    finish_undo(d);
 }
 
 /* ---- the job ---- */
@@ -509,6 +520,9 @@ static gboolean protect(ColoDomain *d, GError **error)
     ctx = colo_domain_ownership(d);
     if (!colo_ownership_begin(&ctx, d->record, error))
         return FALSE;
+    colo_json_add(d->record->details, "begun", "b", TRUE, NULL);
+    if (!colo_store_save_domain(d->host->store, d->record, error))
+        return FALSE;
     /* The host must not start a protected domain by itself (design section 5). */
     if (virDomainGetAutostart(d->dom, &autostart) == 0 && autostart &&
         virDomainSetAutostart(d->dom, 0) == 0)
@@ -544,6 +558,7 @@ void colo_primary_begin(ColoDomain *d, const char *pair)
     d->record->role = COLO_ROLE_PRIMARY;
     g_free(d->record->boot_id);
     d->record->boot_id = g_strdup(d->host->boot_id);
+    colo_json_add(d->record->details, "begun", "b", FALSE, NULL);
     colo_domain_set_state(d, COLO_STATE_PREPARING, NULL);
 }
 
@@ -662,10 +677,15 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
         colo_domain_publish(d);
         return;
     }
-    if (d->record->state != COLO_STATE_PROTECTED)
+    if (d->record->state != COLO_STATE_PROTECTED && d->record->state != COLO_STATE_DEGRADED)
         return;
     colo_kicker_unwatch(d->host->kicker, d->record->uuid);
     colo_domain_gate(d, "closed", NULL);
+    if (d->record->attempt) {
+        /* No consent and no new CAS until the register has said what became of the last one. */
+        d->qemu_died = TRUE;
+        return;
+    }
     if (on_purpose) {
         /* The service was ended: the other copy ends too, and this host keeps the domain. */
         if (ask_peer_to_relinquish(d, TRUE, &error) &&

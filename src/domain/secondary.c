@@ -10,6 +10,7 @@
 #include "domain/secondary-xml.h"
 #include "domain/steps-bridge.h"
 #include "domain/steps-migrate.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
 
@@ -17,6 +18,14 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+
+/* When this copy fails: how soon the primary normally asks for consent, and how long it has to take
+ * note of ours. */
+#define ASKED_SOON_MS 200u
+#define COLO_TELL_TIMEOUT_MS 500u
+
+/* How long mail of the peer is answered before a slow teardown begins. */
+#define ANSWER_FIRST_MS 50u
 
 /* ---- checks ---- */
 
@@ -452,12 +461,52 @@ JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError 
         colo_domain_gate(d, "closed", NULL);
     if (!colo_ownership_consent(&ctx, d->record, error))
         return NULL;
+    /* A host that holds no copy of ours has nothing to take away: what runs here under this UUID is
+     * the operator's. */
+    if (d->record->role != COLO_ROLE_SECONDARY) {
+        colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
+        return colo_json_build("relinquished", "u", generation, NULL);
+    }
     colo_secondary_teardown(d);
     colo_domain_set_state(d,
                           colo_json_peek_bool(params, "forget", FALSE) ? COLO_STATE_UNPROTECTED
                                                                        : COLO_STATE_FENCED,
                           "given up at the primary's request");
     return colo_json_build("relinquished", "u", generation, NULL);
+}
+
+/*
+ * The primary sees our streams end and asks for the consent that is stored already. Its guest's
+ * output is held until it hears it, and an actor that waits for an answer of its own cannot give
+ * any: so this is answered first. TRUE when it has asked. Other mail is put back.
+ */
+static gboolean answer_relinquish(ColoDomain *d, unsigned ms)
+{
+    uint64_t end = colo_clock_ns() + ms * COLO_NS_PER_MS, now;
+    g_autoptr(GPtrArray) others = g_ptr_array_new();
+    gboolean asked = FALSE;
+
+    while (!asked && (now = colo_clock_ns()) < end) {
+        ColoMail *mail =
+            colo_mailbox_take(d->mailbox, (unsigned)((end - now) / COLO_NS_PER_MS) + 1);
+
+        if (!mail)
+            break;
+        asked = mail->kind == COLO_MAIL_PEER && strcmp(mail->name, "domain-relinquish") == 0 &&
+                colo_json_peek_uint(mail->body, "generation", 0) == d->record->relinquished;
+        if (!asked) {
+            g_ptr_array_add(others, mail);
+            if (mail->kind == COLO_MAIL_QUIT)
+                break;
+            continue;
+        }
+        colo_mail_answer(mail, colo_json_build("relinquished", "u", d->record->relinquished, NULL),
+                         NULL);
+        colo_mail_free(mail);
+    }
+    for (guint i = 0; i < others->len; i++)
+        colo_mailbox_post(d->mailbox, g_ptr_array_index(others, i));
+    return asked;
 }
 
 void colo_secondary_failed(ColoDomain *d, const char *reason)
@@ -475,10 +524,17 @@ void colo_secondary_failed(ColoDomain *d, const char *reason)
         return;
     }
     colo_domain_set_state(d, COLO_STATE_FENCED, reason);
+    if (answer_relinquish(d, ASKED_SOON_MS)) {
+        colo_secondary_teardown(d);
+        return;
+    }
     told = colo_domain_call_peer(
         d, "domain-failed", colo_json_build("generation", "u", n, "reason", "s", reason, NULL),
-        COLO_RELINQUISH_TIMEOUT_MS, &error);
+        COLO_TELL_TIMEOUT_MS, &error);
     if (!told)
         colo_log_full(&log, LOG_WARNING, __func__, "telling the primary: %s", error->message);
+    /* The primary asks for the consent that was just stored: its output waits for the answer, the
+     * teardown does not matter to anyone. */
+    colo_domain_pump(d, ANSWER_FIRST_MS, NULL);
     colo_secondary_teardown(d);
 }

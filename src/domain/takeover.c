@@ -17,7 +17,28 @@
 
 #include <libvirt/virterror.h>
 
+/* A restarted virtcolod finds a living helper within this time. */
+#define HELPER_BACK_MS 300u
+
 /* ---- deciding ---- */
+
+/* A pairing that was unknown is done (rule 4): output needs the peer's confirmation again. If the
+ * peer is lost, that is found out as always. */
+static void settle_paired(ColoDomain *d)
+{
+    g_autoptr(JsonObject) told = NULL;
+    g_autoptr(GError) error = NULL;
+
+    colo_domain_gate(d, "paired", NULL);
+    colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
+    if (d->control_silent || !colo_domain_control_is_up(d))
+        return;
+    told = colo_domain_call_peer(
+        d, "domain-paired", colo_json_build("generation", "u", d->record->generation, NULL),
+        COLO_RELINQUISH_TIMEOUT_MS, &error);
+    if (!told)
+        colo_primary_peer_failed(d, error->message);
+}
 
 static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
 {
@@ -31,8 +52,7 @@ static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
             colo_takeover_run(d);
         break;
     case COLO_OWNERSHIP_PAIRED:
-        /* A pairing that was unknown is done; if the peer is lost, the next tick finds that. */
-        colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
+        settle_paired(d);
         break;
     case COLO_OWNERSHIP_LOST:
         if (primary) {
@@ -51,6 +71,24 @@ static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
     }
 }
 
+/* TRUE once no output leaves (primary), no confirmation goes (secondary). A helper that died lets
+ * nothing through; one that is only not connected yet gets time to come. */
+static gboolean close_gate(ColoDomain *d, GError **error)
+{
+    if (!colo_comparator_wait_up(d->host->comparator, HELPER_BACK_MS))
+        return TRUE;
+    return colo_domain_gate(d, d->record->role == COLO_ROLE_PRIMARY ? "hold" : "closed", error);
+}
+
+/* This host's own copy died: it is no candidate (rule 6). */
+static void copy_is_gone(ColoDomain *d)
+{
+    if (d->record->role == COLO_ROLE_PRIMARY)
+        colo_primary_guest_gone(d, FALSE);
+    else
+        colo_secondary_failed(d, "the copy's QEMU is gone");
+}
+
 void colo_takeover_by_arbiter(ColoDomain *d)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
@@ -62,12 +100,13 @@ void colo_takeover_by_arbiter(ColoDomain *d)
                   d->peer_host);
     /* Before the CAS begins nothing more may leave, and no confirmation may be sent (I3). Without
      * the helper nothing leaves anyhow. */
-    if (!colo_domain_gate(d, d->record->role == COLO_ROLE_PRIMARY ? "hold" : "closed", &error)) {
-        if (colo_comparator_is_up(d->host->comparator)) {
-            settle(d, COLO_OWNERSHIP_UNKNOWN, error);
-            return;
-        }
-        g_clear_error(&error);
+    if (colo_domain_is_gone(d)) {
+        copy_is_gone(d);
+        return;
+    }
+    if (!close_gate(d, &error)) {
+        settle(d, COLO_OWNERSHIP_UNKNOWN, error);
+        return;
     }
     outcome = colo_ownership_lost_peer(&ctx, d->record, &error);
     settle(d, outcome, error);
@@ -96,7 +135,16 @@ void colo_takeover_resolve(ColoDomain *d)
             g_clear_error(&error);
         }
     }
-    outcome = colo_ownership_resolve_unknown(&ctx, d->record, &error);
+    if (!d->record->attempt) {
+        colo_takeover_by_arbiter(d);
+        return;
+    }
+    if (!close_gate(d, NULL))
+        outcome = COLO_OWNERSHIP_UNKNOWN;
+    else if (d->qemu_died || colo_domain_is_gone(d)) /* reads only: a dead copy takes nothing */
+        outcome = colo_ownership_restart(&ctx, d->record, &error);
+    else
+        outcome = colo_ownership_resolve_unknown(&ctx, d->record, &error);
     if (outcome == COLO_OWNERSHIP_MANUAL || outcome == COLO_OWNERSHIP_UNKNOWN)
         d->next_attempt_ns = colo_clock_ns() + COLO_RESOLVE_INTERVAL_MS * COLO_NS_PER_MS;
     else
@@ -203,6 +251,7 @@ void colo_takeover_run(ColoDomain *d)
         g_free(d->error);
         d->error = g_strdup(error->message);
         d->busy = FALSE;
+        d->next_attempt_ns = colo_clock_ns() + COLO_NS_PER_SEC / 5;
         colo_domain_publish(d);
         return;
     }
