@@ -39,6 +39,8 @@
 #define COLO_REPROTECT_MAX_MS 60000u
 /* Between reads of a register whose answer is still unknown. */
 #define COLO_RESOLVE_INTERVAL_MS 200u
+/* Between looks at what only the peer's return or the operator can settle. */
+#define COLO_MANUAL_INTERVAL_MS 2000u
 
 /* What all actors share; owned by the manager, outlives them. */
 typedef struct {

@@ -414,6 +414,7 @@ void colo_secondary_teardown(ColoDomain *d)
     virDomainPtr dom;
     size_t n;
 
+    d->record->loaded = FALSE;
     gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     g_hash_table_remove_all(d->streams_up);
     if (d->disks->len == 0 && d->nics->len == 0)

@@ -64,7 +64,10 @@ static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
         break;
     case COLO_OWNERSHIP_UNKNOWN:
     case COLO_OWNERSHIP_MANUAL:
-        d->next_attempt_ns = colo_clock_ns() + COLO_RESOLVE_INTERVAL_MS * COLO_NS_PER_MS;
+        d->next_attempt_ns =
+            colo_clock_ns() + (outcome == COLO_OWNERSHIP_MANUAL ? COLO_MANUAL_INTERVAL_MS
+                                                                : COLO_RESOLVE_INTERVAL_MS) *
+                                  COLO_NS_PER_MS;
         colo_domain_set_state(d, COLO_STATE_DEGRADED,
                               error ? error->message : "waiting for the peer or the operator");
         break;
@@ -75,9 +78,14 @@ static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
  * nothing through; one that is only not connected yet gets time to come. */
 static gboolean close_gate(ColoDomain *d, GError **error)
 {
-    if (!colo_comparator_wait_up(d->host->comparator, HELPER_BACK_MS))
+    g_autoptr(GError) own = NULL;
+
+    if (!colo_comparator_wait_up(d->host->comparator, HELPER_BACK_MS) ||
+        colo_domain_gate(d, d->record->role == COLO_ROLE_PRIMARY ? "hold" : "closed", &own) ||
+        g_error_matches(own, COLO_ERROR, COLO_ERROR_NO_DOMAIN)) /* restarted: it has no session */
         return TRUE;
-    return colo_domain_gate(d, d->record->role == COLO_ROLE_PRIMARY ? "hold" : "closed", error);
+    g_propagate_error(error, g_steal_pointer(&own));
+    return FALSE;
 }
 
 /* This host's own copy died: it is no candidate (rule 6). */
@@ -112,6 +120,21 @@ void colo_takeover_by_arbiter(ColoDomain *d)
     settle(d, outcome, error);
 }
 
+/* Rule 8: the peer's own word that it is past our generation is as good as the register's. */
+static gboolean peer_owns(ColoDomain *d)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    g_autoptr(JsonObject) peer =
+        colo_domain_call_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
+    uint64_t generation = colo_json_peek_uint(peer, "generation", 0);
+
+    if (!colo_json_peek_bool(peer, "owner", FALSE) || generation <= d->record->generation ||
+        !colo_ownership_quiesce(&ctx, d->record, generation, NULL))
+        return FALSE;
+    settle(d, COLO_OWNERSHIP_LOST, NULL);
+    return TRUE;
+}
+
 void colo_takeover_resolve(ColoDomain *d)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
@@ -126,13 +149,15 @@ void colo_takeover_resolve(ColoDomain *d)
                 colo_json_build("generation", "u", d->record->generation, NULL),
                 COLO_RELINQUISH_TIMEOUT_MS, &error);
 
-            if (answer && colo_ownership_accept_consent(&ctx, d->record, d->record->generation,
-                                                        &error)) {
+            if (answer && !colo_domain_is_gone(d) &&
+                colo_ownership_accept_consent(&ctx, d->record, d->record->generation, &error)) {
                 d->next_register_ns = colo_clock_ns();
                 colo_primary_go_alone(d, "the peer gave the domain up");
                 return;
             }
             g_clear_error(&error);
+            if (!answer && peer_owns(d))
+                return;
         }
     }
     if (!d->record->attempt) {
@@ -145,7 +170,9 @@ void colo_takeover_resolve(ColoDomain *d)
         outcome = colo_ownership_restart(&ctx, d->record, &error);
     else
         outcome = colo_ownership_resolve_unknown(&ctx, d->record, &error);
-    if (outcome == COLO_OWNERSHIP_MANUAL || outcome == COLO_OWNERSHIP_UNKNOWN)
+    if (outcome == COLO_OWNERSHIP_MANUAL)
+        d->next_attempt_ns = colo_clock_ns() + COLO_MANUAL_INTERVAL_MS * COLO_NS_PER_MS;
+    else if (outcome == COLO_OWNERSHIP_UNKNOWN)
         d->next_attempt_ns = colo_clock_ns() + COLO_RESOLVE_INTERVAL_MS * COLO_NS_PER_MS;
     else
         settle(d, outcome, error);
@@ -157,7 +184,7 @@ JsonObject *colo_takeover_by_consent(ColoDomain *d, uint64_t n, GError **error)
 
     if (d->record->owner && d->record->generation == n + 1)
         return json_object_new_object(); /* said twice */
-    if (d->record->role != COLO_ROLE_SECONDARY || !d->record->loaded) {
+    if (d->record->role != COLO_ROLE_SECONDARY || !d->record->loaded || colo_domain_is_gone(d)) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
                     "domain '%s': %s holds no copy that could take over", d->record->name,
                     d->host->config->host_name);
