@@ -4,9 +4,11 @@
  * (design section 3). Private to src/domain; the rest of the daemon sees manager.h.
  *
  *   actor.c       the thread: takes mail, dispatches, publishes the view that others read
+ *   devices.c     its disks and NICs on this host
  *   primary.c     protect a running domain, go on alone, unprotect
  *   secondary.c   what the peer's primary asks of us: prepare, incoming, paired, relinquish
  *   takeover.c    the secondary becomes the owner; merge; clean definition
+ *   epoch.c       what ends an epoch beside divergence and time
  *   ownership.c   who may release output
  *   recover.c     what a starting virtcolod finds
  */
@@ -143,6 +145,8 @@ gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
 JsonObject *colo_domain_call_peer(ColoDomain *domain, const char *method, JsonObject *params,
                                   unsigned timeout_ms, GError **error);
 gboolean colo_domain_control_is_up(ColoDomain *domain);
+
+void colo_domain_devices_init(ColoDomain *domain);
 
 /* Looks the running domain up and fills dom, disks and nics from its live XML and QEMU. */
 gboolean colo_domain_attach(ColoDomain *domain, GError **error);
