@@ -31,30 +31,84 @@ static ColoOwnership from_take(ColoTake take)
     return COLO_OWNERSHIP_UNKNOWN;
 }
 
-/* A fresh attempt, on disk before the CAS that carries it. */
+/* What is not on disk must not be in memory either: the next step would stand on it. */
+typedef struct {
+    uint64_t generation;
+    uint64_t relinquished;
+    gboolean owner;
+    gboolean loaded;
+    ColoState state;
+    char *attempt;
+    gboolean attempt_pair;
+} Before;
+
+static Before remember(const ColoDomainRecord *record)
+{
+    return (Before){record->generation,         record->relinquished, record->owner, record->loaded,
+                    record->state,              g_strdup(record->attempt),
+                    record->attempt_pair};
+}
+
+/* Stores @record, or puts it back to what it was @before (cleared here). */
+static gboolean save(const ColoOwnershipContext *ctx, ColoDomainRecord *record, Before *before,
+                     GError **error)
+{
+    if (colo_store_save_domain(ctx->store, record, error)) {
+        g_free(before->attempt);
+        return TRUE;
+    }
+    record->generation = before->generation;
+    record->relinquished = before->relinquished;
+    record->owner = before->owner;
+    record->loaded = before->loaded;
+    record->state = before->state;
+    g_free(record->attempt);
+    record->attempt = before->attempt;
+    record->attempt_pair = before->attempt_pair;
+    return FALSE;
+}
+
+/* A fresh attempt, on disk before the CAS that carries it. From a pairing's on this host is not the
+ * owner any more: the request may be applied. */
 static gboolean store_attempt(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                               gboolean pair, GError **error)
 {
+    Before before = remember(record);
+
     g_free(record->attempt);
     record->attempt = g_uuid_string_random();
     record->attempt_pair = pair;
-    return colo_store_save_domain(ctx->store, record, error);
+    if (pair)
+        record->owner = FALSE;
+    return save(ctx, record, &before, error);
 }
 
 static gboolean drop_attempt(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                              GError **error)
 {
+    Before before = remember(record);
+
     g_clear_pointer(&record->attempt, g_free);
-    return colo_store_save_domain(ctx->store, record, error);
+    return save(ctx, record, &before, error);
 }
 
+/* @behind: by a consent that the register does not show yet. */
 static gboolean store_owner(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
-                            uint64_t generation, GError **error)
+                            uint64_t generation, gboolean behind, GError **error)
 {
+    Before before = remember(record);
+
     record->generation = generation;
     record->owner = TRUE;
     g_clear_pointer(&record->attempt, g_free);
-    return colo_store_save_domain(ctx->store, record, error);
+    colo_json_add(record->details, "register-behind", "b", behind, NULL);
+    return save(ctx, record, &before, error);
+}
+
+/* TRUE while the register does not say yet what a consent made of this host (rule 11). */
+static gboolean register_is_behind(const ColoDomainRecord *record)
+{
+    return colo_json_peek_bool(record->details, "register-behind", FALSE);
 }
 
 /* CAS (reg.generation, me, alone) -> (+1, me, alone): kills whatever request of this host may still be
@@ -74,41 +128,34 @@ static ColoOwnership renew(const ColoOwnershipContext *ctx, ColoDomainRecord *re
     }
     if (take != COLO_TAKE_WON)
         return from_take(take);
-    return store_owner(ctx, record, n + 1, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
+    return store_owner(ctx, record, n + 1, FALSE, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
 }
 
+/* Rule 1. Nothing is stored before: a creation that is applied after all is ours alone, and the next
+ * begin finds and renews it. */
 static gboolean create_register(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                 GError **error)
 {
-    uint64_t n = record->owner ? record->generation : 1;
+    gboolean manual = colo_arbiter_kind(ctx->arbiter) == COLO_ARBITER_MANUAL;
+    g_autofree char *attempt = g_uuid_string_random();
+    uint64_t n = record->owner ? record->generation
+                               : MAX(record->generation, record->relinquished) + 1;
     ColoTake take;
 
-    if (record->generation > 0 && !record->owner &&
-        colo_arbiter_kind(ctx->arbiter) != COLO_ARBITER_MANUAL) {
+    if (!manual && record->generation > 0 && (!record->owner || register_is_behind(record))) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
                     "domain '%s': the arbiter has no register, but this host has seen generation %"
                     G_GUINT64_FORMAT ": settle it with 'virsh-colo colo-failover %s --i-am-sure'",
                     record->name, record->generation, record->name);
         return FALSE;
     }
-    if (!record->owner)
-        n = MAX(record->generation, record->relinquished) + 1;
-    /* The generation is remembered before anybody else can see it. */
-    record->generation = n;
-    if (!store_attempt(ctx, record, FALSE, error))
-        return FALSE;
-    take = colo_arbiter_create(ctx->arbiter, record->uuid, ctx->me, n, record->attempt, NULL,
-                               error);
+    take = colo_arbiter_create(ctx->arbiter, record->uuid, ctx->me, n, attempt, NULL, error);
     if (take == COLO_TAKE_UNKNOWN) {
         g_clear_error(error);
-        take = colo_arbiter_resolve(ctx->arbiter, COLO_ARBITER_OP_CREATE, record->uuid, n,
-                                    record->attempt, NULL, error);
+        take = colo_arbiter_resolve(ctx->arbiter, COLO_ARBITER_OP_CREATE, record->uuid, n, attempt,
+                                    NULL, error);
     }
-    if (take == COLO_TAKE_WON)
-        return store_owner(ctx, record, n, error);
-    /* A register that this creation makes yet is ours alone: the next begin finds it. */
-    drop_attempt(ctx, record, NULL);
-    return FALSE;
+    return take == COLO_TAKE_WON && store_owner(ctx, record, n, FALSE, error);
 }
 
 gboolean colo_ownership_begin(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
@@ -157,7 +204,7 @@ static ColoOwnership settle_pair(const ColoOwnershipContext *ctx, ColoDomainReco
     case COLO_TAKE_WON:
         return drop_attempt(ctx, record, error) ? COLO_OWNERSHIP_PAIRED : COLO_OWNERSHIP_UNKNOWN;
     case COLO_TAKE_LOST:
-        if (!colo_ownership_quiesce(ctx, record, current ? current->generation : 0, error))
+        if (!colo_ownership_quiesce(ctx, record, current ? current->generation : 0, NULL))
             return COLO_OWNERSHIP_UNKNOWN;
         return COLO_OWNERSHIP_LOST;
     case COLO_TAKE_MANUAL:
@@ -174,8 +221,6 @@ ColoOwnership colo_ownership_pair(const ColoOwnershipContext *ctx, ColoDomainRec
     g_autoptr(ColoRegister) current = NULL;
     ColoTake take;
 
-    /* Not the owner any more from the moment that the request may be applied. */
-    record->owner = FALSE;
     if (!store_attempt(ctx, record, TRUE, error))
         return COLO_OWNERSHIP_UNKNOWN;
     take = colo_arbiter_pair(ctx->arbiter, record->uuid, ctx->me, ctx->peer, record->generation,
@@ -187,6 +232,7 @@ gboolean colo_ownership_consent(const ColoOwnershipContext *ctx, ColoDomainRecor
                                 GError **error)
 {
     ColoLogContext log = about(record);
+    Before before;
 
     if (record->attempt) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
@@ -195,11 +241,12 @@ gboolean colo_ownership_consent(const ColoOwnershipContext *ctx, ColoDomainRecor
                     record->name, ctx->me, record->generation);
         return FALSE;
     }
+    before = remember(record);
     record->relinquished = MAX(record->relinquished, record->generation);
     record->owner = FALSE;
     record->loaded = FALSE;
     record->state = COLO_STATE_FENCED;
-    if (!colo_store_save_domain(ctx->store, record, error))
+    if (!save(ctx, record, &before, error))
         return FALSE;
     colo_log_full(&log, LOG_NOTICE, __func__, "relinquished generation %" G_GUINT64_FORMAT,
                   record->relinquished);
@@ -219,7 +266,19 @@ gboolean colo_ownership_accept_consent(const ColoOwnershipContext *ctx, ColoDoma
                     record->name, n, record->generation, record->relinquished);
         return FALSE;
     }
-    return store_owner(ctx, record, n + 1, error);
+    return store_owner(ctx, record, n + 1, colo_arbiter_kind(ctx->arbiter) != COLO_ARBITER_MANUAL,
+                       error);
+}
+
+/* The register has what a consent made of this host. */
+static ColoOwnership register_is_there(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
+                                       GError **error)
+{
+    if (!register_is_behind(record))
+        return COLO_OWNERSHIP_WON;
+    colo_json_add(record->details, "register-behind", "b", FALSE, NULL);
+    return colo_store_save_domain(ctx->store, record, error) ? COLO_OWNERSHIP_WON
+                                                              : COLO_OWNERSHIP_UNKNOWN;
 }
 
 ColoOwnership colo_ownership_update_register(const ColoOwnershipContext *ctx,
@@ -227,15 +286,37 @@ ColoOwnership colo_ownership_update_register(const ColoOwnershipContext *ctx,
 {
     g_autofree char *attempt = g_uuid_string_random();
     g_autoptr(ColoRegister) reg = NULL;
+    g_autoptr(ColoRegister) current = NULL;
+    ColoTake take;
 
     if (colo_arbiter_read(ctx->arbiter, record->uuid, &reg, error) == COLO_ARBITER_UNKNOWN)
         return COLO_OWNERSHIP_UNKNOWN;
-    if (!reg)
+    if (!reg) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
+                    "domain '%s': the arbiter has no register to bring to generation %"
+                    G_GUINT64_FORMAT ": settle it with 'virsh-colo colo-failover %s --i-am-sure'",
+                    record->name, record->generation, record->name);
         return COLO_OWNERSHIP_MANUAL;
-    if (reg->generation >= record->generation)
-        return g_strcmp0(reg->owner, ctx->me) == 0 ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_LOST;
-    return from_take(colo_arbiter_update(ctx->arbiter, record->uuid, ctx->me,
-                                         record->generation - 1, attempt, NULL, error));
+    }
+    if (reg->generation >= record->generation) {
+        g_autofree char *text = NULL;
+
+        if (reg->mode == COLO_REGISTER_ALONE && g_strcmp0(reg->owner, ctx->me) == 0)
+            return register_is_there(ctx, record, error);
+        text = colo_register_describe(reg);
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s': the arbiter's register went on without this host (%s): %s",
+                    record->name, ctx->me, text);
+        return COLO_OWNERSHIP_LOST;
+    }
+    take = colo_arbiter_update(ctx->arbiter, record->uuid, ctx->me, record->generation - 1, attempt,
+                               &current, error);
+    if (take == COLO_TAKE_WON)
+        return register_is_there(ctx, record, error);
+    /* A late request of a host that gave up moved it between the read and the CAS: once more. */
+    if (take == COLO_TAKE_LOST && current && current->generation < record->generation)
+        return COLO_OWNERSHIP_UNKNOWN;
+    return from_take(take);
 }
 
 /* After a CAS for generation n -> n + 1 that ended in @take. */
@@ -246,7 +327,7 @@ static ColoOwnership settle_take(const ColoOwnershipContext *ctx, ColoDomainReco
 
     switch (take) {
     case COLO_TAKE_WON:
-        if (!store_owner(ctx, record, record->generation + 1, error))
+        if (!store_owner(ctx, record, record->generation + 1, FALSE, error))
             return COLO_OWNERSHIP_UNKNOWN;
         colo_log_full(&log, LOG_NOTICE, __func__, "won generation %" G_GUINT64_FORMAT,
                       record->generation);
@@ -255,7 +336,7 @@ static ColoOwnership settle_take(const ColoOwnershipContext *ctx, ColoDomainReco
         colo_log_full(&log, LOG_NOTICE, __func__, "lost generation %" G_GUINT64_FORMAT " to %s",
                       record->generation + 1,
                       current && current->owner ? current->owner : "the peer");
-        if (!colo_ownership_quiesce(ctx, record, current ? current->generation : 0, error))
+        if (!colo_ownership_quiesce(ctx, record, current ? current->generation : 0, NULL))
             return COLO_OWNERSHIP_UNKNOWN;
         return COLO_OWNERSHIP_LOST;
     case COLO_TAKE_MANUAL:
@@ -265,6 +346,25 @@ static ColoOwnership settle_take(const ColoOwnershipContext *ctx, ColoDomainReco
         break;
     }
     return COLO_OWNERSHIP_UNKNOWN;
+}
+
+/* Rule 6, as far as the store knows; that the copy lives is the caller's to see. */
+static gboolean is_candidate(const ColoDomainRecord *record, GError **error)
+{
+    const char *why = record->generation == 0 ? "it never was protected"
+                      : record->relinquished >= record->generation
+                          ? "it gave the domain up"
+                      : record->role == COLO_ROLE_SECONDARY && !record->loaded
+                          ? "it never loaded a checkpoint of it"
+                          : NULL;
+
+    if (!why)
+        return TRUE;
+    g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                "domain '%s': this host is no candidate for generation %" G_GUINT64_FORMAT
+                " (%s): it is the peer's; 'virsh-colo colo-status %s' tells its state",
+                record->name, record->generation + 1, why, record->name);
+    return FALSE;
 }
 
 ColoOwnership colo_ownership_lost_peer(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
@@ -277,17 +377,14 @@ ColoOwnership colo_ownership_lost_peer(const ColoOwnershipContext *ctx, ColoDoma
         return COLO_OWNERSHIP_WON; /* alone already: nobody else may release */
     if (record->attempt)
         return colo_ownership_resolve_unknown(ctx, record, error);
-    if (record->relinquished >= record->generation ||
-        (record->role == COLO_ROLE_SECONDARY && !record->loaded)) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                    "domain '%s': this host is no candidate for generation %" G_GUINT64_FORMAT
-                    " (%s)",
-                    record->name, record->generation + 1,
-                    record->relinquished >= record->generation
-                        ? "it gave the domain up"
-                        : "it never loaded a checkpoint of it");
-        return COLO_OWNERSHIP_LOST;
-    }
+    if (!is_candidate(record, error))
+        return record->relinquished > 0 || record->role == COLO_ROLE_SECONDARY
+                   ? COLO_OWNERSHIP_LOST
+                   : COLO_OWNERSHIP_MANUAL;
+    /* Without a register suspicion changes nothing, and nothing need be stored to find that. */
+    if (colo_arbiter_kind(ctx->arbiter) == COLO_ARBITER_MANUAL)
+        return from_take(colo_arbiter_take(ctx->arbiter, record->uuid, ctx->me, record->generation,
+                                           "", NULL, error));
     if (!store_attempt(ctx, record, FALSE, error))
         return COLO_OWNERSHIP_UNKNOWN;
     take = colo_arbiter_take(ctx->arbiter, record->uuid, ctx->me, record->generation,
@@ -328,12 +425,14 @@ ColoOwnership colo_ownership_resolve_unknown(const ColoOwnershipContext *ctx,
 gboolean colo_ownership_quiesce(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                 uint64_t seen_generation, GError **error)
 {
+    Before before = remember(record);
+
     record->generation = MAX(record->generation, seen_generation);
     record->owner = FALSE;
     record->loaded = FALSE;
     record->state = COLO_STATE_FENCED;
     g_clear_pointer(&record->attempt, g_free);
-    return colo_store_save_domain(ctx->store, record, error);
+    return save(ctx, record, &before, error);
 }
 
 ColoOwnership colo_ownership_force(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
@@ -353,7 +452,7 @@ ColoOwnership colo_ownership_force(const ColoOwnershipContext *ctx, ColoDomainRe
     take = colo_arbiter_force(ctx->arbiter, record->uuid, ctx->me, n, attempt, NULL, error);
     if (take != COLO_TAKE_WON)
         return from_take(take);
-    return store_owner(ctx, record, n + 1, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
+    return store_owner(ctx, record, n + 1, FALSE, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
 }
 
 ColoOwnership colo_ownership_restart(const ColoOwnershipContext *ctx, ColoDomainRecord *record,

@@ -13,6 +13,7 @@ for ((round = 1; round <= rounds; round++)); do
     need_protected
     GENERATION=$(field "$P" generation)
     old=$P
+    rm -f "$TMP"/*.log
     load_start 10
     wait_for 60 at_least_answers random 20 > /dev/null || bail "the guest answers"
     sleep "$(printf '1.%03d' $((RANDOM % 1000)))"

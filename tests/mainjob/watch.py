@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Watches a host of the lab from inside, for a given time; lines on standard output.
+
+    watch.py qmp SECONDS [DOMAIN]    asks the domain's QEMU every 20 ms whether it runs
+    watch.py rss SECONDS INTERVAL    memory of virtcolod and comparator
+    watch.py qmp-summary FILE        JSON: answers and how long they took, ms
+    watch.py growth FILE...          JSON for each daemon of `rss` files: medians of quarters, KiB
+
+qmp: "B NS" a question begins, "A NS STATUS" its answer (CLOCK_MONOTONIC); libvirtd is between, and
+what other clients of it ask at the same time. rss: "R NS DAEMON PID KIB"; 0 0 when it does not run.
+"""
+import ctypes
+import json
+import statistics
+import sys
+import time
+
+SECOND = 10**9
+
+
+def qmp(seconds, name="ft"):
+    libvirt = ctypes.CDLL("libvirt.so.0")
+    qemu = ctypes.CDLL("libvirt-qemu.so.0")
+    libvirt.virConnectOpen.restype = ctypes.c_void_p
+    libvirt.virConnectOpen.argtypes = [ctypes.c_char_p]
+    libvirt.virDomainLookupByName.restype = ctypes.c_void_p
+    libvirt.virDomainLookupByName.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    ask = qemu.virDomainQemuMonitorCommand
+    ask.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_char_p), ctypes.c_uint]
+    domain = libvirt.virDomainLookupByName(libvirt.virConnectOpen(b"qemu:///system"), name.encode())
+    if not domain:
+        sys.exit(f"watch: no domain {name}")
+    end = time.monotonic_ns() + int(float(seconds) * SECOND)
+    while time.monotonic_ns() < end:
+        print(f"B {time.monotonic_ns()}", flush=True)
+        answer = ctypes.c_char_p()
+        status = "failed"
+        if ask(domain, b'{"execute":"query-status"}', ctypes.byref(answer), 0) == 0:
+            status = json.loads(answer.value)["return"]["status"]
+        print(f"A {time.monotonic_ns()} {status}", flush=True)
+        time.sleep(0.02)
+
+
+def qmp_summary(path):
+    took, states, begun, last = [], {}, None, 0
+    with open(path) as file:
+        for line in file:
+            words = line.split()
+            last = int(words[1])
+            if words[0] == "B":
+                begun = last
+            else:
+                took.append((last - begun) / 1e6)
+                states[words[2]] = states.get(words[2], 0) + 1
+                begun = None
+    if begun is not None:
+        states["unanswered"] = 1
+    took.sort()
+    print(json.dumps({
+        "answers": len(took), "median": round(statistics.median(took), 1) if took else None,
+        "p95": round(took[int(len(took) * 0.95)], 1) if took else None,
+        "max": round(took[-1], 1) if took else None,
+        "over-50ms": sum(t > 50 for t in took), "states": states}))
+
+
+def memory(daemon):
+    """(pid, KiB) of a daemon of this host."""
+    try:
+        with open(f"/run/lab/{daemon}.pid") as file:
+            pid = int(file.read().split()[0])
+        with open(f"/proc/{pid}/status") as file:
+            return pid, next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0, 0
+
+
+def rss(seconds, interval):
+    end = time.monotonic_ns() + int(float(seconds) * SECOND)
+    while True:
+        for daemon in ("virtcolod", "comparator"):
+            print("R", time.monotonic_ns(), daemon, *memory(daemon), flush=True)
+        if time.monotonic_ns() >= end:
+            return
+        time.sleep(float(interval))
+
+
+def growth(*paths):
+    result = {}
+    for path in paths:
+        samples, pids = {}, {}
+        with open(path) as file:
+            for line in file:
+                _, _, daemon, pid, kib = line.split()
+                samples.setdefault(daemon, []).append(int(kib))
+                pids.setdefault(daemon, set()).add(int(pid))
+        for daemon, values in samples.items():
+            n = len(values) // 4
+            quarters = [round(statistics.median(values[i * n : (i + 1) * n])) for i in range(3)]
+            quarters.append(round(statistics.median(values[3 * n :])))
+            name = path.rsplit("/", 1)[-1].split(".")[0]
+            result[f"{name}-{daemon}"] = {
+                "samples": len(values), "quarters": quarters, "max": max(values),
+                "growth": quarters[3] - quarters[1], "same-process": len(pids[daemon]) == 1 and 0 not in pids[daemon]}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    commands = {"qmp": qmp, "rss": rss, "qmp-summary": qmp_summary, "growth": growth}
+    if len(sys.argv) < 3 or sys.argv[1] not in commands:
+        sys.exit(__doc__)
+    commands[sys.argv[1]](*sys.argv[2:])
