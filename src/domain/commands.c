@@ -27,6 +27,12 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
                             "colo-pair-define needs a name and --peer");
         return NULL;
     }
+    if (colo_json_peek(args, "pool-map")) {
+        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
+                            "--pool-map is not implemented yet: the copies of a domain's disks "
+                            "have the same paths on both hosts; give the pools the same target");
+        return NULL;
+    }
     if (!colo_pairs_define(m->host.pairs, name, peer, (uint16_t)port, error))
         return NULL;
     /* A pair that cannot be connected is not kept: nothing changed. */
