@@ -15,6 +15,9 @@
 
 /* How often a connection is tried while the helper is away: it is restarted by its manager. */
 #define RECONNECT_US (50 * G_TIME_SPAN_MILLISECOND)
+/* A helper that does not read for so long (s) is taken for hung: the frame is broken off, and the
+ * connection with it. */
+#define SEND_TIMEOUT_S 2
 
 /* A request that waits for its answer; lives on the caller's stack. */
 typedef struct {
@@ -39,6 +42,7 @@ struct ColoComparatorClient {
 static int connect_unix(const char *path)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    struct timeval limit = {.tv_sec = SEND_TIMEOUT_S};
     int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     g_strlcpy(addr.sun_path, path, sizeof(addr.sun_path));
@@ -46,11 +50,15 @@ static int connect_unix(const char *path)
         close(sock);
         sock = -1;
     }
+    if (sock >= 0)
+        setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     return sock;
 }
 
+/* Takes @message over: json-c's counts are not atomic, so that an answer is handed on whole. */
 static void dispatch(ColoComparatorClient *client, JsonObject *message)
 {
+    g_autoptr(JsonObject) owned = message;
     const char *event = colo_json_peek_string(message, "event", NULL);
     uint64_t id = colo_json_peek_uint(message, "id", 0);
     Pending *pending;
@@ -64,7 +72,7 @@ static void dispatch(ColoComparatorClient *client, JsonObject *message)
     pending = g_hash_table_lookup(client->pending, &id);
     if (pending) {
         g_hash_table_remove(client->pending, &id);
-        pending->answer = json_object_get(message);
+        pending->answer = g_steal_pointer(&owned);
         pending->done = TRUE;
         g_cond_broadcast(&client->changed);
     }
@@ -79,13 +87,13 @@ static void read_connection(ColoComparatorClient *client, int sock)
     char buffer[16384];
     ssize_t n;
 
-    while (!error && (n = read(sock, buffer, sizeof(buffer))) > 0) {
+    while (!error && (n = TEMP_FAILURE_RETRY(read(sock, buffer, sizeof(buffer)))) > 0) {
         size_t len;
         char *text;
 
         colo_frame_reader_feed(reader, buffer, (size_t)n);
         while (!error && (text = colo_frame_reader_next(reader, &len, &error))) {
-            g_autoptr(JsonObject) message = colo_json_parse(text, len, &error);
+            JsonObject *message = colo_json_parse(text, len, &error);
 
             g_free(text);
             if (message)
@@ -126,8 +134,10 @@ static gpointer reader_main(gpointer data)
             continue;
         }
         set_socket(client, sock);
-        client->events.up(client->opaque);
-        read_connection(client, sock);
+        if (!g_atomic_int_get(&client->stopping)) { /* else: before _free() saw the socket */
+            client->events.up(client->opaque);
+            read_connection(client, sock);
+        }
         /* Nobody may be sending on the number when it is closed. */
         g_mutex_lock(&client->send_lock);
         set_socket(client, -1);
@@ -214,6 +224,8 @@ static gboolean send_request(ColoComparatorClient *client, const char *text, int
                     client->path);
     else
         sent = colo_fdpass_send(sock, text, strlen(text), &fd, fd >= 0 ? 1 : 0, error);
+    if (sock >= 0 && !sent && strlen(text) <= COLO_FRAME_MAX)
+        shutdown(sock, SHUT_RDWR); /* perhaps in the middle of a frame */
     g_mutex_unlock(&client->send_lock);
     return sent;
 }

@@ -10,6 +10,7 @@ struct ColoAnswer {
     GMutex lock;
     GCond done_cond;
     gboolean done;
+    gboolean given_up; /* nobody waits any more */
     JsonObject *result;
     GError *error;
 };
@@ -45,7 +46,9 @@ ColoMail *colo_mail_new(ColoMailKind kind, const char *name, JsonObject *body)
 
     mail->kind = kind;
     mail->name = g_strdup(name);
-    mail->body = json_object_get(body);
+    /* A copy: json-c's reference counts are not atomic, and the caller keeps its own. */
+    if (body)
+        json_object_deep_copy(body, &mail->body, NULL);
     return mail;
 }
 
@@ -99,8 +102,10 @@ void colo_mailbox_free(ColoMailbox *box)
 
 void colo_mailbox_post(ColoMailbox *box, ColoMail *mail)
 {
-    if (g_async_queue_length(box->queue) >= COLO_MAILBOX_MAX && mail->kind != COLO_MAIL_QUIT) {
-        colo_warn("a domain's mailbox is full (%d): dropping '%s'", COLO_MAILBOX_MAX,
+    int limit = mail->kind == COLO_MAIL_COMPARATOR ? COLO_MAILBOX_MAX_EVENTS : COLO_MAILBOX_MAX;
+
+    if (g_async_queue_length(box->queue) >= limit && mail->kind != COLO_MAIL_QUIT) {
+        colo_warn("a domain's mailbox is full (%d): dropping '%s'", limit,
                   mail->name ? mail->name : "an event");
         colo_mail_free(mail);
         return;
@@ -108,9 +113,32 @@ void colo_mailbox_post(ColoMailbox *box, ColoMail *mail)
     g_async_queue_push(box->queue, mail);
 }
 
+/* TRUE if the asker has been told that there was no answer: doing it now would surprise it. */
+static gboolean is_stale(ColoMail *mail)
+{
+    gboolean stale;
+
+    if (!mail->answer)
+        return FALSE;
+    g_mutex_lock(&mail->answer->lock);
+    stale = mail->answer->given_up;
+    g_mutex_unlock(&mail->answer->lock);
+    return stale;
+}
+
 ColoMail *colo_mailbox_take(ColoMailbox *box, unsigned timeout_ms)
 {
-    return g_async_queue_timeout_pop(box->queue, (guint64)timeout_ms * 1000);
+    gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+
+    for (;;) {
+        gint64 left = end - g_get_monotonic_time();
+        ColoMail *mail = left > 0 ? g_async_queue_timeout_pop(box->queue, (guint64)left)
+                                  : g_async_queue_try_pop(box->queue);
+
+        if (!mail || !is_stale(mail))
+            return mail;
+        colo_mail_free(mail);
+    }
 }
 
 JsonObject *colo_mailbox_ask(ColoMailbox *box, ColoMailKind kind, const char *name,
@@ -127,9 +155,12 @@ JsonObject *colo_mailbox_ask(ColoMailbox *box, ColoMailKind kind, const char *na
     g_mutex_lock(&answer->lock);
     while (!answer->done && g_cond_wait_until(&answer->done_cond, &answer->lock, end))
         ;
+    answer->given_up = !answer->done;
     if (!answer->done)
-        g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT, "%s: no answer within %u ms", name,
-                    timeout_ms);
+        g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,
+                    "%s: the domain was busy for %u ms; it is not done unless it had begun: see "
+                    "'virsh-colo colo-status' and try again",
+                    name, timeout_ms);
     else if (answer->error)
         g_propagate_error(error, g_error_copy(answer->error));
     else

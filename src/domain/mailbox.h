@@ -35,7 +35,7 @@ typedef struct {
     ColoAnswer *answer; /* not NULL: must be completed exactly once */
 } ColoMail;
 
-/* A mail without an answer; @name and @body are copied and referenced; both may be NULL. */
+/* A mail without an answer; @name and @body are copied; both may be NULL. */
 ColoMail *colo_mail_new(ColoMailKind kind, const char *name, JsonObject *body);
 void colo_mail_free(ColoMail *mail); /* an open answer becomes an error */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoMail, colo_mail_free)
@@ -45,16 +45,21 @@ void colo_mail_answer(ColoMail *mail, JsonObject *result, const GError *error);
 
 typedef struct ColoMailbox ColoMailbox;
 
-/* Mails that may wait; more are dropped with a log line (I8). A domain gets a few a second. */
+/* Mails that may wait; more are dropped with a log line (I8). A domain gets a few a second. The
+ * helper's events come most often (a diverging guest: hundreds a second, while the actor may wait
+ * for the peer for a minute) and must not crowd out what they do not repeat: evidence and requests.
+ */
 #define COLO_MAILBOX_MAX 4096
+#define COLO_MAILBOX_MAX_EVENTS (COLO_MAILBOX_MAX / 2)
 
 ColoMailbox *colo_mailbox_new(void);
 void colo_mailbox_free(ColoMailbox *box);
 void colo_mailbox_post(ColoMailbox *box, ColoMail *mail); /* takes over */
 
-/* The next mail, or NULL after @timeout_ms. */
+/* The next mail, or NULL after @timeout_ms. One whose asker has given up is left out. */
 ColoMail *colo_mailbox_take(ColoMailbox *box, unsigned timeout_ms);
 
-/* Posts a command or a request of the peer and waits at most @timeout_ms for its answer. */
+/* Posts a command or a request of the peer and waits at most @timeout_ms for its answer. After
+ * COLO_ERROR_TIMEOUT it is not begun any more; one that had begun goes on to its end. */
 JsonObject *colo_mailbox_ask(ColoMailbox *box, ColoMailKind kind, const char *name,
                              JsonObject *body, unsigned timeout_ms, GError **error);

@@ -14,24 +14,37 @@
 
 /* A helper that is not there when virtcolod starts gets this long to come up. */
 #define COMPARATOR_START_MS 3000u
+/* And the control channel, when the peer must be asked. */
+#define CONTROL_START_MS 2000u
 
 static gboolean rebooted(ColoDomain *d)
 {
     return g_strcmp0(d->record->boot_id, d->host->boot_id) != 0;
 }
 
-/* Takes over what the helper knows of the session; FALSE when it has none of this generation. */
-static gboolean adopt_session(ColoDomain *d)
+/* Channels that a session of this domain has while both copies run (comparator/protocol.h). */
+static guint all_channels(const ColoDomain *d)
 {
+    return 1 + (d->record->role == COLO_ROLE_PRIMARY ? 3 : 2) * d->nics->len + d->disks->len;
+}
+
+/* Takes over what the helper knows of the session, and what it said while nobody listened. FALSE
+ * when it has none of this generation. @broken: a stream or channel of it is down. */
+static gboolean adopt_session(ColoDomain *d, gboolean *broken)
+{
+    const ColoHeartbeat *beat = &d->host->config->heartbeat;
     g_autoptr(JsonObject) stats =
         colo_domain_comparator(d, "stats", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     JsonObject *streams = colo_json_peek(stats, "streams");
+    JsonObject *channels = colo_json_peek(stats, "channels");
 
     if (!stats || colo_json_peek_uint(stats, "generation", 0) != d->record->generation)
         return FALSE;
     d->loaded = colo_json_peek_uint(stats, "loaded", 0);
     d->committed = colo_json_peek_uint(stats, "committed", 0);
     d->checkpoints = d->committed;
+    d->packets_silent = colo_json_peek_uint(stats, "peer-silent-ms", 0) >
+                        (uint64_t)beat->interval_ms * beat->missed;
     g_hash_table_remove_all(d->streams_up);
     if (streams && json_object_is_type(streams, json_type_object)) {
         json_object_object_foreach(streams, name, value)
@@ -40,7 +53,22 @@ static gboolean adopt_session(ColoDomain *d)
                 g_hash_table_add(d->streams_up, g_strdup(name));
         }
     }
+    *broken = g_hash_table_size(d->streams_up) < 2 + d->disks->len ||
+              !json_object_is_type(channels, json_type_array) ||
+              json_object_array_length(channels) < all_channels(d);
     return TRUE;
+}
+
+/* The session of a copy that runs is lost or broken. */
+static void session_failed(ColoDomain *d, const char *reason)
+{
+    if (d->record->role == COLO_ROLE_SECONDARY) {
+        colo_secondary_failed(d, reason);
+        return;
+    }
+    /* Consent is better than the arbiter: the channel was opened a moment ago. */
+    colo_pairs_wait_up(d->host->pairs, d->record->pair, CONTROL_START_MS, NULL);
+    colo_primary_peer_failed(d, reason);
 }
 
 /* A copy that ran when virtcolod went away. */
@@ -48,6 +76,7 @@ static void recover_protected(ColoDomain *d)
 {
     gboolean primary = d->record->role == COLO_ROLE_PRIMARY;
     virConnectPtr conn = colo_virconn_get(d->host->virconn, 10000, NULL);
+    gboolean broken = FALSE;
 
     if (!conn)
         return; /* again when libvirtd is there */
@@ -64,11 +93,16 @@ static void recover_protected(ColoDomain *d)
     if (!colo_domain_attach(d, NULL))
         return;
     colo_domain_load_devices(d);
-    if (!colo_comparator_wait_up(d->host->comparator, COMPARATOR_START_MS) || !adopt_session(d)) {
-        if (primary)
-            colo_primary_peer_failed(d, "colo-comparator of the primary host lost its sessions");
-        else
-            colo_secondary_failed(d, "colo-comparator of the secondary host lost its sessions");
+    if (!colo_comparator_wait_up(d->host->comparator, COMPARATOR_START_MS) ||
+        !adopt_session(d, &broken)) {
+        session_failed(d, "colo-comparator of this host lost its sessions");
+        return;
+    }
+    /* By the store both run (rule 14). A secondary's gate that was closed stays so: then the peer
+     * was suspected, and is suspected again. */
+    colo_domain_gate(d, "paired", NULL);
+    if (broken && !d->packets_silent) {
+        session_failed(d, "a data stream or channel ended while virtcolod was away");
         return;
     }
     if (primary)
@@ -77,17 +111,53 @@ static void recover_protected(ColoDomain *d)
     colo_domain_publish(d);
 }
 
+/* This host owns the generation, but went away before it acted on that. FALSE: it does not. */
+static gboolean recover_owner(ColoDomain *d)
+{
+    if (!d->record->owner || d->record->attempt)
+        return FALSE;
+    d->next_register_ns = colo_clock_ns();
+    if (d->record->role == COLO_ROLE_PRIMARY)
+        colo_primary_go_alone(d, "virtcolod was restarted while the peer was given up");
+    else
+        colo_takeover_run(d);
+    return TRUE;
+}
+
 /* This host gave the domain up; the peer may not have heard it. */
 static void repeat_consent(ColoDomain *d)
 {
     g_autoptr(JsonObject) told = NULL;
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+    uint64_t n = d->record->relinquished;
 
     if (d->record->role != COLO_ROLE_PRIMARY || !colo_domain_control_is_up(d) ||
-        d->record->relinquished != d->record->generation)
+        n != d->record->generation ||
+        colo_json_peek_uint(d->record->details, "consent-told", 0) == n)
         return;
-    told = colo_domain_call_peer(d, "domain-consent",
-                                 colo_json_build("generation", "u", d->record->relinquished, NULL),
-                                 COLO_RELINQUISH_TIMEOUT_MS, NULL);
+    told = colo_domain_call_peer(d, "domain-consent", colo_json_build("generation", "u", n, NULL),
+                                 COLO_RELINQUISH_TIMEOUT_MS, &error);
+    if (!told && (g_error_matches(error, COLO_ERROR, COLO_ERROR_PEER) ||
+                  g_error_matches(error, COLO_ERROR, COLO_ERROR_TIMEOUT) ||
+                  g_error_matches(error, COLO_ERROR, COLO_ERROR_RESOURCE)))
+        return; /* it may not have heard it: said again */
+    if (!told)
+        colo_log_full(&log, LOG_WARNING, __func__, "the peer did not accept it: %s",
+                      error->message);
+    colo_json_add(d->record->details, "consent-told", "u", n, NULL);
+    colo_domain_set_state(d, COLO_STATE_FENCED, d->reason);
+}
+
+/* Fenced in the store, but virtcolod went away before the guest was stopped (rule 8). */
+static void finish_quiesce(ColoDomain *d)
+{
+    if (d->last_tick_ns || rebooted(d) || !colo_domain_is_running(d))
+        return;
+    if (d->record->role == COLO_ROLE_PRIMARY)
+        colo_primary_quiesce(d, "the peer owns the domain");
+    else if (d->record->role == COLO_ROLE_SECONDARY)
+        colo_secondary_teardown(d);
 }
 
 /* The host was booted anew: its QEMU is dead, it is no candidate for anything (design section 3). */
@@ -95,12 +165,21 @@ static void recover_rebooted(ColoDomain *d)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     g_autoptr(GError) error = NULL;
+    ColoOwnership outcome;
 
+    if (d->record->role == COLO_ROLE_SECONDARY && d->record->attempt) {
+        /* Its CAS may have been applied: the register is read, nothing is repeated (rule 7). */
+        d->qemu_died = TRUE;
+        colo_domain_set_state(d, COLO_STATE_DEGRADED,
+                              "booted anew while a request to the arbiter was under way");
+        return;
+    }
     if (d->record->role == COLO_ROLE_SECONDARY) {
         colo_secondary_failed(d, "the secondary host was booted anew");
         return;
     }
-    switch (colo_ownership_restart(&ctx, d->record, &error)) {
+    outcome = colo_ownership_restart(&ctx, d->record, &error);
+    switch (outcome) {
     case COLO_OWNERSHIP_WON:
         colo_domain_set_state(d, COLO_STATE_ALONE, "booted anew; this host owns the domain");
         return;
@@ -112,14 +191,45 @@ static void recover_rebooted(ColoDomain *d)
     case COLO_OWNERSHIP_MANUAL:
         break;
     }
-    /* Still paired: the peer's copy may live, ours does not. Give it up as soon as the peer hears. */
-    if (colo_domain_control_is_up(d) && colo_ownership_consent(&ctx, d->record, NULL)) {
+    /* Paired by the register, or by the store (neither owner nor a request under way): the peer's
+     * copy may live, ours does not. Given up as soon as the peer hears. A generation that this host
+     * owns is not: the peer gave that up. */
+    if ((outcome == COLO_OWNERSHIP_PAIRED || !d->record->owner) &&
+        colo_domain_control_is_up(d) && colo_ownership_consent(&ctx, d->record, NULL)) {
         colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; given up to the peer");
         repeat_consent(d);
         return;
     }
-    colo_domain_set_state(d, COLO_STATE_MANUAL,
-                          "booted anew: waiting for the peer, the arbiter or the operator");
+    if (d->record->state != COLO_STATE_MANUAL)
+        colo_domain_set_state(d, COLO_STATE_MANUAL,
+                              "booted anew: waiting for the peer, the arbiter or the operator");
+}
+
+/* A job of the virtcolod before. */
+static void recover_preparing(ColoDomain *d)
+{
+    gboolean booted = rebooted(d);
+
+    if (d->dom)
+        return; /* of this one */
+    if (d->record->role == COLO_ROLE_PRIMARY) {
+        /* The CAS to paired may have been applied, and this copy is dead: the peer's may live. */
+        if (booted && d->record->state == COLO_STATE_SYNCING && !d->record->owner)
+            recover_rebooted(d);
+        else
+            colo_primary_roll_back(d, "virtcolod was restarted while the domain was being "
+                                      "protected");
+    } else if (d->record->role == COLO_ROLE_SECONDARY) {
+        if (booted && d->record->loaded) {
+            recover_rebooted(d);
+        } else if (d->record->loaded) {
+            recover_protected(d); /* the register may say paired: this copy counts */
+        } else {
+            /* Our part of the job is gone with the old virtcolod: the primary tries again. */
+            colo_secondary_teardown(d);
+            colo_domain_set_state(d, COLO_STATE_FENCED, "virtcolod was restarted while preparing");
+        }
+    }
 }
 
 void colo_recover(ColoDomain *d)
@@ -129,26 +239,29 @@ void colo_recover(ColoDomain *d)
     switch (d->record->state) {
     case COLO_STATE_PREPARING:
     case COLO_STATE_SYNCING:
-        if (role == COLO_ROLE_SECONDARY && !d->dom) {
-            /* Our part of the job is gone with the old virtcolod: the primary tries again. */
-            colo_secondary_teardown(d);
-            colo_domain_set_state(d, COLO_STATE_FENCED, "virtcolod was restarted while preparing");
-        } else if (role == COLO_ROLE_PRIMARY && !d->dom) {
-            colo_primary_roll_back(d, "virtcolod was restarted while the domain was being "
-                                      "protected");
-        }
+        if (role == COLO_ROLE_SECONDARY && !rebooted(d) && recover_owner(d))
+            break;
+        recover_preparing(d);
         break;
     case COLO_STATE_PROTECTED:
         if (rebooted(d))
             recover_rebooted(d);
+        else if (recover_owner(d))
+            break;
+        else if (d->record->attempt) /* rule 14: a take; rule 7 goes on with the next tick */
+            colo_domain_set_state(d, COLO_STATE_DEGRADED, "the arbiter has not answered yet");
         else
             recover_protected(d);
         break;
     case COLO_STATE_FAILING_OVER:
-        if (!rebooted(d) && d->record->owner)
+        if (rebooted(d) || colo_domain_is_gone(d)) {
+            /* Without a QEMU the disks at least are put together. */
+            d->record->role = COLO_ROLE_PRIMARY;
+            colo_domain_set_state(d, COLO_STATE_COMMITTING, "the copy's QEMU is gone");
+            colo_takeover_finish(d);
+        } else if (d->record->owner) {
             colo_takeover_run(d);
-        else if (rebooted(d))
-            colo_takeover_finish(d); /* the disks at least are put together */
+        }
         break;
     case COLO_STATE_COMMITTING:
         colo_takeover_finish(d);
@@ -157,11 +270,17 @@ void colo_recover(ColoDomain *d)
     case COLO_STATE_MANUAL:
         if (rebooted(d))
             recover_rebooted(d);
+        else if (d->record->state == COLO_STATE_DEGRADED)
+            recover_owner(d);
         break;
     case COLO_STATE_FENCED:
+        finish_quiesce(d);
         repeat_consent(d);
         break;
     case COLO_STATE_ALONE:
+        if (colo_json_peek_bool(d->record->details, "register-behind", FALSE))
+            d->next_register_ns = colo_clock_ns();
+        break;
     case COLO_STATE_UNPROTECTED:
     case COLO_STATE_LAST:
         break;

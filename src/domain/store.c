@@ -179,8 +179,10 @@ ColoStore *colo_store_open(const char *directory, GError **error)
         return NULL;
     }
     sqlite3_busy_timeout(store->db, 2000);
-    /* FULL + the rollback journal: a commit that returned is on the disk. */
-    if (!run(store, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL;", error) ||
+    /* A commit that returned is on the disk: with FULL alone the deletion of the journal is not, and
+     * a power cut would roll the commit back (https://www.sqlite.org/pragma.html#pragma_synchronous).
+     */
+    if (!run(store, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;", error) ||
         !check_version(store, error) ||
         !run(store,
              "CREATE TABLE IF NOT EXISTS domains (uuid TEXT PRIMARY KEY, name TEXT NOT NULL,"
@@ -286,16 +288,27 @@ static JsonObject *column_json(sqlite3_stmt *stmt, int column)
     return object ? object : json_object_new_object();
 }
 
+/* @records if they are all; a list that ended early would forget who owns what. */
+static GPtrArray *whole(ColoStore *store, int rc, GPtrArray *records, GError **error)
+{
+    if (rc == SQLITE_DONE)
+        return records;
+    g_ptr_array_unref(records);
+    store_error(store, "reading records", error);
+    return NULL;
+}
+
 GPtrArray *colo_store_domains(ColoStore *store, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
     sqlite3_stmt *stmt = prepare(store, "SELECT * FROM domains ORDER BY name", error);
     GPtrArray *records;
+    int rc;
 
     if (!stmt)
         return NULL;
     records = g_ptr_array_new_with_free_func((GDestroyNotify)colo_domain_record_free);
-    while (sqlite3_step(stmt) == SQLITE_ROW) {
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         ColoDomainRecord *r = colo_domain_record_new(column_text(stmt, 0), column_text(stmt, 1));
 
         r->pair = g_strdup(column_text(stmt, 2));
@@ -313,7 +326,7 @@ GPtrArray *colo_store_domains(ColoStore *store, GError **error)
         g_ptr_array_add(records, r);
     }
     sqlite3_finalize(stmt);
-    return records;
+    return whole(store, rc, records, error);
 }
 
 gboolean colo_store_save_pair(ColoStore *store, const ColoPairRecord *record, GError **error)
@@ -339,11 +352,12 @@ GPtrArray *colo_store_pairs(ColoStore *store, GError **error)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
     sqlite3_stmt *stmt = prepare(store, "SELECT * FROM pairs ORDER BY name", error);
     GPtrArray *records;
+    int rc;
 
     if (!stmt)
         return NULL;
     records = g_ptr_array_new_with_free_func((GDestroyNotify)colo_pair_record_free);
-    while (sqlite3_step(stmt) == SQLITE_ROW) {
+    while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
         ColoPairRecord *r = colo_pair_record_new(column_text(stmt, 0), column_text(stmt, 1),
                                                  (uint16_t)sqlite3_column_int(stmt, 2));
 
@@ -352,5 +366,5 @@ GPtrArray *colo_store_pairs(ColoStore *store, GError **error)
         g_ptr_array_add(records, r);
     }
     sqlite3_finalize(stmt);
-    return records;
+    return whole(store, rc, records, error);
 }
