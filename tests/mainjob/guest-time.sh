@@ -5,10 +5,10 @@
 . "$(dirname "$0")/lib.sh"
 checkpoints=10
 
-# Answers of port 10 after a moment of the log (lines of it): the clocks were seen after it.
+# How often the guest has told its time.
 clocks() { grep -c '^R' "$TMP/time.log"; }
 
-# stands_still: control: in the answers' own log a clock turned back is found.
+# The same answers, the later half first: the judgement must find that.
 backwards_is_found() {
     python3 - "$MJ_DIR/../lab" "$TMP/time.log" <<'P'
 import sys
@@ -20,7 +20,7 @@ def wrong(order):
     return sum(check.wrong(n, text) is not None for n, text in enumerate(order, 1))
 half = len(answers) // 2
 assert wrong(answers) == 0, "the order as it came is judged wrong"
-assert wrong(answers[half:] + answers[:half]) == 1, "a clock that goes back is not found"
+assert wrong(answers[half:] + answers[:half]) > 0, "a clock that goes back is not found"
 P
 }
 

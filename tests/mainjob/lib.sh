@@ -199,11 +199,13 @@ lab_fresh() {
     "$LAB" down > /dev/null 2>&1
     rm -f "$DIRTY"
     quiet "$LAB" up --backend "$BACKEND" --prefix "$PREFIX" || bail "lab up"
-    . "$("$LAB" path state)/env"
     guest_start || bail "guest up"
     quiet colo primary colo-pair-define $PAIR --peer secondary || bail "colo-pair-define"
     quiet colo primary colo-prepare ft --pair $PAIR || bail "colo-prepare"
 }
+
+# What the guests run on: tcg or kvm.
+accel() { sed -n 's/^LAB_ACCEL=//p' "$("$LAB" path state)/env"; }
 
 guest_start() { quiet env LAB_GUEST_ARGS="${GUEST_ARGS:-disk=20}" "$LAB" guest up primary; }
 

@@ -1,0 +1,45 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# I4: while nobody can decide who owns the guest, its output is held; when the bound is reached the
+# vCPUs stop ("paused: output-hold") and nothing else does: QEMU answers, the comparator keeps its
+# limit. When it is decided the guest goes on by itself, for the same client.
+. "$(dirname "$0")/lib.sh"
+HANG_MS=2000
+SLACK_KIB=$((32 * 1024))
+FLOOD_S=60
+
+held() { is "$(field "$P" reason)" "paused: output-hold"; }
+guest_is() { is "$(qmp "$P" '{"execute":"query-status"}' | json return running)" "$1"; }
+comparator_kib() { on "$P" sh -c 'grep VmRSS: /proc/$(cut -d" " -f1 /run/lab/comparator.pid)/status' | tr -dc 0-9; }
+
+need_protected
+GENERATION=$(field "$P" generation)
+limit=$(stat "$P" limits held-bytes)
+kib=$(comparator_kib)
+qemu=$(qemu_pid "$P")
+rm -f "$TMP"/*.log
+load_start 50
+for link in "pair:$P" witness; do "$LAB" cut $link > /dev/null; done
+check "ownership is undecided" wait_for 60 state_in "$P" degraded failing-over
+guest_is True && running=1 || running=0
+on client python3 "$MJ_DIR/flood.py" $GUEST_IP $FLOOD_S > "$TMP/flood" 2>&1 &
+flood=$!
+check "the guest runs on until the bound is reached" is $running 1
+check "the bound stops it: paused, output-hold" wait_for $((FLOOD_S + 20)) held
+check "its vCPUs stand" guest_is False
+begin=${EPOCHREALTIME/./}
+check "QEMU answers" guest_is False
+took=$(((${EPOCHREALTIME/./} - begin) / 1000))
+now=$(comparator_kib)
+say "figure i4 output-hold: held $(stat "$P" held-bytes) of $limit bytes, comparator KiB $kib -> $now, one QMP question with virsh $took ms"
+check "QEMU does not hang" at_least $HANG_MS $took "ms allowed"
+check "the comparator keeps its limit" at_least $((kib + limit / 1024 + SLACK_KIB)) "$now" "KiB allowed"
+kill $flood 2> /dev/null && wait $flood 2> /dev/null
+for link in "pair:$P" witness; do "$LAB" heal $link > /dev/null; done
+check "decided: the guest goes on by itself" wait_for 60 eval 'guest_is True || not in_list "$P"'
+check "and serves the same clients" answers_go_on 10
+check "protected again" wait_for 90 protected
+is "$(qemu_pid "$P")" "$qemu" || say "the other host won"
+check_load "every answer came, in order and right"
+check "the disk is right" disk_right
+finish
