@@ -17,6 +17,7 @@ struct ColoAnswer {
 
 struct ColoMailbox {
     GAsyncQueue *queue;
+    gint dropped; /* atomic */
 };
 
 static ColoAnswer *answer_new(void)
@@ -105,8 +106,11 @@ void colo_mailbox_post(ColoMailbox *box, ColoMail *mail)
     int limit = mail->kind == COLO_MAIL_COMPARATOR ? COLO_MAILBOX_MAX_EVENTS : COLO_MAILBOX_MAX;
 
     if (g_async_queue_length(box->queue) >= limit && mail->kind != COLO_MAIL_QUIT) {
-        colo_warn("a domain's mailbox is full (%d): dropping '%s'", limit,
-                  mail->name ? mail->name : "an event");
+        guint dropped = (guint)g_atomic_int_add(&box->dropped, 1) + 1;
+
+        if ((dropped & (dropped - 1)) == 0) /* the 1st, 2nd, 4th...: no flood of lines */
+            colo_warn("a domain's mailbox is full (%d): dropped '%s', %u in all", limit,
+                      mail->name ? mail->name : "an event", dropped);
         colo_mail_free(mail);
         return;
     }
