@@ -10,8 +10,8 @@ cp "$TMP/ft.xml" "$TMP/vhost.xml"
 virsh_at $P dumpxml --inactive ft > "$TMP/good.xml"
 "$LAB" put $P "$TMP/vhost.xml" /run/lab/vhost.xml
 check "the definition has a NIC on vhost" virsh_at $P define /run/lab/vhost.xml
-out=$(colo $P colo-prepare ft --pair $PAIR 2>&1)
-check "colo-prepare names the NIC and vhost" eval 'grep -i vhost <<< "$out" | grep -q "$mac" || { echo "$out"; false; }'
+found=$(colo $P colo-prepare ft --pair $PAIR 2>&1)
+check "colo-prepare names the NIC and vhost" eval 'grep -i vhost <<< "$found" | grep -q "$mac" || { echo "$found"; false; }'
 check "colo-prepare --fix" colo $P colo-prepare ft --pair $PAIR --fix
 check "the definition has none any more" eval "not grep -q vhost <<< \"\$(virsh_at $P dumpxml --inactive ft)\""
 "$LAB" put $P "$TMP/good.xml" /run/lab/good.xml

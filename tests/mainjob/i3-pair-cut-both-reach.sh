@@ -8,8 +8,10 @@ need_protected
 load_start
 remember
 isolate on
-check "they cannot reach each other" not on primary ping -c1 -W1 10.77.0.2
-check "both reach the witness" eval 'on primary ping -c1 -W2 10.77.0.3 && on secondary ping -c1 -W2 10.77.0.3'
+# reaches HOST ADDRESS PORT
+reaches() { on "$1" timeout 3 bash -c "exec 3<>/dev/tcp/$2/$3"; }
+check "they cannot reach each other" eval 'not reaches primary 10.77.0.2 16516 && not reaches secondary 10.77.0.1 16516'
+check "both reach the arbiter" eval 'reaches primary 10.77.0.3 2379 && reaches secondary 10.77.0.3 2379'
 wait_for 30 one_winner > /dev/null
 one_winner > "$TMP/winner"
 check "exactly one goes on" is "$(cat "$TMP/winner")" ""
