@@ -23,6 +23,7 @@
  * is gone (only some: COLO failed, or one socket); within the second libvirt may still say that the
  * guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms, and answers
  * a monitor command to it as late, but a shutdown before its end. */
+#define HELPER_BACK_MS 100u /* the client connects again every 50 ms */
 #define QEMU_CLOSE_MS 15u
 #define QEMU_END_MS 50u
 
@@ -317,10 +318,16 @@ static void on_comparator(ColoDomain *d, ColoMail *mail)
 
 static void on_comparator_down(ColoDomain *d)
 {
-    g_hash_table_remove_all(d->streams_up);
     if (abort_job(d, "colo-comparator of this host died") ||
         d->record->state != COLO_STATE_PROTECTED)
         return;
+    /* A connection that broke is no dead helper: its sessions may live on. */
+    if (colo_comparator_wait_up(d->host->comparator, HELPER_BACK_MS)) {
+        colo_domain_detach(d);
+        colo_recover(d);
+        return;
+    }
+    g_hash_table_remove_all(d->streams_up);
     if (d->record->role == COLO_ROLE_SECONDARY)
         colo_secondary_failed(d, "colo-comparator of the secondary host died");
     else if (d->control_silent || !colo_domain_control_is_up(d))
