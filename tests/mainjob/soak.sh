@@ -34,6 +34,7 @@ load_start 50
 "$LAB" client http --interval 1000 --timeout 60 --out "$TMP/http.log" > /dev/null 2> "$TMP/http.err" &
 http=$!
 remember
+watch=()
 for host in primary secondary; do
     "$LAB" exec $host python3 "$MJ_DIR/watch.py" rss "$seconds" $SAMPLE_S > "$TMP/$host.rss" < /dev/null &
     watch[${#watch[@]}]=$!
