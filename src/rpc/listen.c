@@ -51,7 +51,7 @@ int colo_rpc_listen(const char *path, const char *group, GError **error)
                     "socket path %s has more than %zu bytes", path, sizeof(address.sun_path) - 1);
         return -1;
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
         unlink(path);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
