@@ -345,6 +345,9 @@ static void on_lifecycle(ColoDomain *d, ColoMail *mail)
         d->ended = TRUE; /* the guest powers off, or the host was told to end it */
     if (mail->number != VIR_DOMAIN_EVENT_STOPPED)
         return;
+    /* Late news of a copy that this host ended itself to make way for the one that runs now. */
+    if (!colo_domain_is_gone(d))
+        return;
     d->qemu_died = TRUE;
     d->ended = d->ended || on_purpose;
     if (abort_job(d, "the guest's QEMU on this host ended"))

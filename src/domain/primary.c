@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #define POLL_MS 50u
+#define ROLL_BACK_WAIT_MS 3000u
 /* QEMU's own limit on the migration stream is lifted: the link is ours (bytes/s). */
 #define STREAM_BANDWIDTH (UINT64_C(1) << 34)
 
@@ -583,6 +584,9 @@ void colo_primary_roll_back(ColoDomain *d, const char *reason)
     g_autoptr(GError) error = g_error_new(COLO_ERROR, COLO_ERROR_OPERATION_FAILED, "%s", reason);
 
     d->qemu_died = !colo_domain_is_running(d);
+    /* virtcolod has just started: the peer's copy goes too, if the peer is heard soon. */
+    if (d->record->pair)
+        colo_pairs_wait_up(d->host->pairs, d->record->pair, ROLL_BACK_WAIT_MS, NULL);
     undo_protection(d, error);
 }
 
