@@ -19,11 +19,13 @@
 /* How often an idle actor looks at what waits; shorter while the end of a QEMU is being judged. */
 #define TICK_MS 100u
 #define TICK_ENDING_MS 10u
+/* A connection to the helper that broke is open again within this time if the helper lives: the
+ * client tries every 50 ms. */
+#define HELPER_BACK_MS 100u
 /* A primary's QEMU has closed its channels. All of them within the first time means that its process
  * is gone (only some: COLO failed, or one socket); within the second libvirt may still say that the
  * guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms, and answers
  * a monitor command to it as late, but a shutdown before its end. */
-#define HELPER_BACK_MS 100u /* the client connects again every 50 ms */
 #define QEMU_CLOSE_MS 15u
 #define QEMU_END_MS 50u
 
