@@ -22,6 +22,12 @@ void colo_ring_clear(ColoRing *ring)
     memset(ring, 0, sizeof(*ring));
 }
 
+/* Where the byte of an offset lies. */
+static inline size_t place(const ColoRing *ring, uint64_t offset)
+{
+    return (size_t)(offset - ring->base) & (ring->size - 1);
+}
+
 bool colo_ring_put(ColoRing *ring, const void *data, size_t len)
 {
     size_t at, first;
@@ -30,7 +36,11 @@ bool colo_ring_put(ColoRing *ring, const void *data, size_t len)
         return false;
     if (len == 0)
         return true;
-    at = (size_t)ring->head & (ring->size - 1);
+    /* An empty ring begins anew at its first byte: it uses as much memory, and cache, as it ever
+     * held at once, not all of it in turn. */
+    if (ring->head == ring->tail)
+        ring->base = ring->head;
+    at = place(ring, ring->head);
     first = ring->size - at < len ? ring->size - at : len;
     memcpy(ring->data + at, data, first);
     memcpy(ring->data, (const uint8_t *)data + first, len - first);
@@ -46,14 +56,14 @@ const uint8_t *colo_ring_peek(const ColoRing *ring, size_t *len)
         *len = 0;
         return NULL;
     }
-    at = (size_t)ring->tail & (ring->size - 1);
+    at = place(ring, ring->tail);
     *len = ring->size - at < used ? ring->size - at : used;
     return ring->data + at;
 }
 
 void colo_ring_read_at(const ColoRing *ring, uint64_t at, void *data, size_t len)
 {
-    size_t from = (size_t)at & (ring->size - 1);
+    size_t from = place(ring, at);
     size_t first = ring->size - from < len ? ring->size - from : len;
 
     memcpy(data, ring->data + from, first);

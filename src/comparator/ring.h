@@ -15,6 +15,7 @@ typedef struct {
     size_t size;   /* bytes, a power of two */
     uint64_t head; /* offset of the next byte to put */
     uint64_t tail; /* offset of the next byte to take */
+    uint64_t base; /* the offset that lies at data[0] */
 } ColoRing;
 
 /* False when memory is missing or @size is no power of two. */
