@@ -6,7 +6,8 @@
 . "$(dirname "$0")/lib.sh"
 HANG_MS=2000
 SLACK_KIB=$((32 * 1024))
-FLOOD_S=60
+FLOOD_S=45
+WATCH_S=120
 
 held() { is "$(field "$P" reason)" "paused: output-hold"; }
 guest_is() { is "$(qmp "$P" '{"execute":"query-status"}' | json return running)" "$1"; }
@@ -19,6 +20,8 @@ kib=$(comparator_kib)
 qemu=$(qemu_pid "$P")
 rm -f "$TMP"/*.log
 load_start 50
+"$LAB" exec "$P" python3 "$MJ_DIR/watch.py" qmp $WATCH_S > "$TMP/qmp" 2> "$TMP/qmp.err" < /dev/null &
+watch=$!
 for link in "pair:$P" witness; do "$LAB" cut $link > /dev/null; done
 check "ownership is undecided" wait_for 60 state_in "$P" degraded failing-over
 guest_is True && running=1 || running=0
@@ -27,17 +30,19 @@ flood=$!
 check "the guest runs on until the bound is reached" is $running 1
 check "the bound stops it: paused, output-hold" wait_for $((FLOOD_S + 20)) held
 check "its vCPUs stand" guest_is False
-begin=${EPOCHREALTIME/./}
-check "QEMU answers" guest_is False
-took=$(((${EPOCHREALTIME/./} - begin) / 1000))
 now=$(comparator_kib)
-say "figure i4 output-hold: held $(stat "$P" held-bytes) of $limit bytes, comparator KiB $kib -> $now, one QMP question with virsh $took ms"
-check "QEMU does not hang" at_least $HANG_MS $took "ms allowed"
+say "figure i4 output-hold: held $(stat "$P" held-bytes) of $limit bytes, comparator KiB $kib -> $now"
 check "the comparator keeps its limit" at_least $((kib + limit / 1024 + SLACK_KIB)) "$now" "KiB allowed"
-kill $flood 2> /dev/null && wait $flood 2> /dev/null
+wait $flood
 for link in "pair:$P" witness; do "$LAB" heal $link > /dev/null; done
 check "decided: the guest goes on by itself" wait_for 60 eval 'guest_is True || not in_list "$P"'
-check "and serves the same clients" answers_go_on 10
+# The clients' TCP has backed off: it asks again after as long as it has waited.
+check "and serves the same clients" wait_for 150 answers_go_on 10
+wait $watch
+summary=$(python3 "$MJ_DIR/watch.py" qmp-summary "$TMP/qmp")
+say "figure i4 output-hold: QMP ms $summary"
+check "QEMU never hung" awk -v m="$(json max <<< "$summary")" -v l=$HANG_MS \
+    'BEGIN { print m " ms"; exit !(m != "" && m < l) }'
 check "protected again" wait_for 90 protected
 is "$(qemu_pid "$P")" "$qemu" || say "the other host won"
 check_load "every answer came, in order and right"

@@ -21,10 +21,10 @@ kill_at() {
 settled() { protected > /dev/null || { wait_for 5 unprotected && virtcolod_knows; }; }
 virtcolod_knows() { colo $S colo-list; }
 
-moments="$P:preparing:0 $P:copying_disks:0.2 $P:copying_memory:0.2 $S:preparing:0.1 $S:copying_memory:0.1"
+moments="$P:preparing:0 $P:copying_disks:0.3 $P:copying_disks:1 $S:preparing:0.1 $S:copying_disks:0.5"
 [ "$LONG" = 1 ] && moments="$moments $P:preparing:0.3 $P:copying_disks:0 $P:copying_disks:0.6
-$P:copying_memory:0 $P:copying_memory:0.5 $P:copying_memory:1 $P:primary._protected:0
-$S:copying_disks:0 $S:copying_disks:0.4 $S:copying_memory:0.6 $S:primary._protected:0"
+$P:copying_disks:1.3 $P:copying_disks:1.6 $P:copying_disks:2 $P:primary._protected:0
+$S:copying_disks:0 $S:copying_disks:1 $S:copying_disks:1.5 $S:primary._protected:0"
 for moment in $moments; do
     IFS=: read -r host phase delay <<< "$moment"
     [ $host = $P ] && who=primary || who=secondary

@@ -11,8 +11,11 @@ kill_when() {
         [ $SECONDS -lt $end ] || return 1
     done
     [ "$3" = 0 ] || sleep "$3"
+    # At once: kill-host takes as long as a merge, and cleans up after it.
+    kill -KILL "$(cut -d' ' -f1 "$HOST_PID")"
     "$LAB" kill-host "$1" > /dev/null
 }
+last_state() { log_since "$1" | grep -oE '(primary|secondary): [a-z-]+' | tail -n 1; }
 
 # Number of the last durable block, asked until the guest is gone.
 watch_disk() {
@@ -21,24 +24,26 @@ watch_disk() {
         echo "$n" > "$TMP/durable.new" && mv "$TMP/durable.new" "$TMP/durable"
     done
 }
-moments="0"
-[ "$LONG" = 1 ] && moments="0 0.02 0.05 0.1 0.2 0.5"
+moments="committing:0"
+[ "$LONG" = 1 ] && moments="failing-over:0 failing-over:0.05 committing:0 committing:0.05 committing:0.1 committing:0.15"
 for moment in $moments; do
     GUEST_ARGS="disk=100" need_protected
     old=$P new=$S
-    virsh_at $old qemu-monitor-command --hmp ft info status > /dev/null
+    HOST_PID=$("$LAB" path state)/pids/init-$new
+    [ -e "$HOST_PID" ] || HOST_PID=$("$LAB" path state)/pids/qemu-$new
     wait_for 30 eval 'at_least "$(guest_disk durable)" 200 "durable blocks"' > /dev/null
     mark_logs
     watch_disk &
     loads=($!)
     sleep 2
     "$LAB" kill-host $old > /dev/null
-    check "the takeover merges, and $moment s later the survivor dies" \
-        kill_when $new 'primary: committing' $moment
+    check "the survivor dies ${moment#*:} s after it began ${moment%:*}" \
+        kill_when $new ": ${moment%:*}" "${moment#*:}"
+    check "that was before it had merged its disks" eval \
+        'grep -E "failing-over|committing" <<< "$(last_state $new)" || { log_since $new; false; }'
     wait "${loads[0]}"
     loads=()
     last=$(cat "$TMP/durable")
-    say "the last state before: $(log_since $new | grep -E 'primary: [a-z]+' | tail -n 1 | sed 's/.*notice: //')"
     mark_logs
     quiet "$LAB" reboot $new
     check "booted again: the disk is put together, the domain waits for its start" \
