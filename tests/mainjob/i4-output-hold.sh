@@ -13,21 +13,32 @@ held() { is "$(field "$P" reason)" "paused: output-hold"; }
 guest_is() { is "$(qmp "$P" '{"execute":"query-status"}' | json return running)" "$1"; }
 comparator_kib() { on "$P" sh -c 'grep VmRSS: /proc/$(cut -d" " -f1 /run/lab/comparator.pid)/status' | tr -dc 0-9; }
 
+# The links are cut while the guest runs: a cut in the middle of a checkpoint, when its vCPUs stand,
+# is another case (no output then, and no bound to reach), so that moment is passed by.
+cut_while_running() {
+    for _ in 1 2 3 4 5; do
+        for link in "pair:$P" witness; do "$LAB" cut $link > /dev/null; done
+        wait_for 60 state_in "$P" degraded failing-over || return 1
+        guest_is True && return 0
+        for link in "pair:$P" witness; do "$LAB" heal $link > /dev/null; done
+        wait_for 90 protected || return 1
+    done
+    return 1
+}
+
 need_protected
 GENERATION=$(field "$P" generation)
 limit=$(stat "$P" limits held-bytes)
 kib=$(comparator_kib)
-qemu=$(qemu_pid "$P")
 rm -f "$TMP"/*.log
-load_start 50
+load_start 500
+check "ownership is undecided, and the guest runs" cut_while_running
+find_roles
+qemu=$(qemu_pid "$P")
 "$LAB" exec "$P" python3 "$MJ_DIR/watch.py" qmp $WATCH_S > "$TMP/qmp" 2> "$TMP/qmp.err" < /dev/null &
 watch=$!
-for link in "pair:$P" witness; do "$LAB" cut $link > /dev/null; done
-check "ownership is undecided" wait_for 60 state_in "$P" degraded failing-over
-guest_is True && running=1 || running=0
 on client python3 "$MJ_DIR/flood.py" $GUEST_IP $FLOOD_S > "$TMP/flood" 2>&1 &
 flood=$!
-check "the guest runs on until the bound is reached" is $running 1
 check "the bound stops it: paused, output-hold" wait_for $((FLOOD_S + 20)) held
 check "its vCPUs stand" guest_is False
 now=$(comparator_kib)
