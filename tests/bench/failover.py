@@ -9,9 +9,9 @@ moment of the fault in realtime.  Appends one value (ms) to each of these files 
 
     CASE-first-frame   from the fault to the first frame of the new primary.  It carries the same MAC
                        as the old one: it is the frame that ends the first silence of at least
-                       --silence ms after the fault (the tick session asks every 10 ms, the guest
-                       is never silent for that long by itself); with no such silence the longest
-                       one counts.
+                       --silence ms between the fault and the end of the client's gap (the tick
+                       session asks every 10 ms, the guest is never silent for that long by
+                       itself); with no such silence the longest one counts.
     CASE-gap           the longest time between two answers of which the second came after the fault
     CASE-rto-wait      from the new primary's first frame to the client's next transmission of data:
                        time in which nothing could be answered because the client's TCP waited for
@@ -73,11 +73,11 @@ def client_data(frame):
     return (seq, length) if dport == TICK_PORT and length > 0 else None
 
 
-def first_frame(times, fault, silence):
-    """End of the first silence of that length from the fault on; else of the longest one."""
+def first_frame(times, fault, end, silence):
+    """End of the first silence of that length between fault and end; else of the longest one."""
     last, longest = fault, (0, None)
     for now in times:
-        if now < fault:
+        if not fault <= now <= end:
             continue
         longest = max(longest, (now - last, now))
         if now - last >= silence:
@@ -99,14 +99,16 @@ def main():
     offset, answers = read_log(args.tick)
     fault = args.fault_real * 1000 + offset
     frames = list(read_frames(args.pcap))
-    begin = first_frame([at for at, frame in frames if frame[6:12] == GUEST_MAC], fault,
-                        args.silence * 1e6)
     after = [at for at in answers if at >= fault]
-    if begin is None or not after:
-        sys.exit("failover.py: nothing came after the fault")
+    if not after:
+        sys.exit("failover.py: no answer came after the fault")
     before = max((at for at in answers if at < fault), default=fault)
     gap, gap_end = max((b - a, b) for a, b in zip([before] + after, after))
 
+    begin = first_frame([at for at, frame in frames if frame[6:12] == GUEST_MAC], fault, gap_end,
+                        args.silence * 1e6)
+    if begin is None:
+        sys.exit("failover.py: no frame of the guest in the client's gap")
     highest, phases, waited = None, [], None
     for at, frame in frames:
         data = client_data(frame)
