@@ -11,6 +11,7 @@ struct ColoManager {
     ColoChannelServer *server;
     ColoEventFunc event;
     void *opaque;
+    gint started; /* atomic: the actors of all stored domains are there */
     GMutex lock;
     GHashTable *domains; /* uuid -> ColoDomain *; entries live until the manager is freed */
 };

@@ -138,15 +138,19 @@ static void post(ColoManager *m, const char *uuid, ColoMail *mail)
 /* To every domain, or to those of @pair. */
 static void post_all(ColoManager *m, const char *pair, ColoMailKind kind)
 {
-    g_autoptr(GPtrArray) list = colo_manager_domains(m);
+    GHashTableIter iter;
+    gpointer value;
 
-    for (guint i = 0; i < list->len; i++) {
-        ColoDomain *domain = g_ptr_array_index(list, i);
+    g_mutex_lock(&m->lock);
+    g_hash_table_iter_init(&iter, m->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        ColoDomain *domain = value;
         g_autoptr(JsonObject) view = colo_domain_view(domain);
 
         if (!pair || g_strcmp0(colo_json_peek_string(view, "pair", NULL), pair) == 0)
             colo_mailbox_post(domain->mailbox, colo_mail_new(kind, NULL, NULL));
     }
+    g_mutex_unlock(&m->lock);
 }
 
 static void on_comparator_event(const char *name, const char *uuid, JsonObject *event, void *opaque)
@@ -266,6 +270,12 @@ static JsonObject *on_peer_request(const ColoPeerInfo *from, const char *method,
     const char *uuid, *name;
     ColoDomain *domain;
 
+    /* A starting virtcolod does not know its domains yet: "no such domain" would be an answer. */
+    if (!g_atomic_int_get(&m->started)) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "virtcolod of %s is starting: try again",
+                    m->host.config->host_name);
+        return NULL;
+    }
     if (strcmp(method, "pair-define") == 0)
         return peer_defines_pair(m, from, params, error);
     if (strcmp(method, "pair-undefine") == 0)
@@ -371,16 +381,24 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
     m->host.comparator = colo_comparator_client_new(comparator_socket, &comparator_events, m);
     if (!open_pairs(m, control_fd, error) || !start_domains(m, error))
         return NULL;
+    g_atomic_int_set(&m->started, 1);
     return g_steal_pointer(&m);
 }
 
 void colo_manager_free(ColoManager *m)
 {
+    GHashTable *domains;
+
     if (!m)
         return;
-    /* No more requests and events, then the actors, then what they stand on. */
+    /* No more requests, then the actors, then what they stand on. Events still come meanwhile and
+     * find nobody. */
     colo_channel_server_free(m->server);
-    g_hash_table_remove_all(m->domains);
+    g_mutex_lock(&m->lock);
+    domains = m->domains;
+    m->domains = g_hash_table_new(g_str_hash, g_str_equal);
+    g_mutex_unlock(&m->lock);
+    g_hash_table_unref(domains);
     colo_comparator_client_free(m->host.comparator);
     colo_kicker_free(m->host.kicker);
     colo_virconn_free(m->host.virconn);
