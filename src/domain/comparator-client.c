@@ -207,8 +207,7 @@ gboolean colo_comparator_wait_up(ColoComparatorClient *client, unsigned timeout_
     return up;
 }
 
-static gboolean send_request(ColoComparatorClient *client, const char *text, int fd,
-                             GError **error)
+static gboolean send_request(ColoComparatorClient *client, const char *text, int fd, GError **error)
 {
     gboolean sent = FALSE;
     int sock;
@@ -246,8 +245,7 @@ static JsonObject *unpack(JsonObject *answer, const char *execute, GError **erro
 }
 
 JsonObject *colo_comparator_call(ColoComparatorClient *client, const char *execute,
-                                 JsonObject *arguments, int fd, unsigned timeout_ms,
-                                 GError **error)
+                                 JsonObject *arguments, int fd, unsigned timeout_ms, GError **error)
 {
     gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     g_autoptr(JsonObject) request = NULL;

@@ -44,8 +44,8 @@ typedef struct {
 
 static Before remember(const ColoDomainRecord *record)
 {
-    return (Before){record->generation,         record->relinquished, record->owner, record->loaded,
-                    record->state,              g_strdup(record->attempt),
+    return (Before){record->generation,  record->relinquished, record->owner,
+                    record->loaded,      record->state,        g_strdup(record->attempt),
                     record->attempt_pair};
 }
 
@@ -111,8 +111,8 @@ static gboolean register_is_behind(const ColoDomainRecord *record)
     return colo_json_peek_bool(record->details, "register-behind", FALSE);
 }
 
-/* CAS (reg.generation, me, alone) -> (+1, me, alone): kills whatever request of this host may still be
- * under way (rules 11 and 12). */
+/* CAS (reg.generation, me, alone) -> (+1, me, alone): kills whatever request of this host may still
+ * be under way (rules 11 and 12). */
 static ColoOwnership renew(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                            const ColoRegister *reg, GError **error)
 {
@@ -128,24 +128,26 @@ static ColoOwnership renew(const ColoOwnershipContext *ctx, ColoDomainRecord *re
     }
     if (take != COLO_TAKE_WON)
         return from_take(take);
-    return store_owner(ctx, record, n + 1, FALSE, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
+    return store_owner(ctx, record, n + 1, FALSE, error) ? COLO_OWNERSHIP_WON
+                                                         : COLO_OWNERSHIP_UNKNOWN;
 }
 
-/* Rule 1. Nothing is stored before: a creation that is applied after all is ours alone, and the next
- * begin finds and renews it. */
+/* Rule 1. Nothing is stored before: a creation that is applied after all is ours alone, and the
+ * next begin finds and renews it. */
 static gboolean create_register(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                 GError **error)
 {
     gboolean manual = colo_arbiter_kind(ctx->arbiter) == COLO_ARBITER_MANUAL;
     g_autofree char *attempt = g_uuid_string_random();
-    uint64_t n = record->owner ? record->generation
-                               : MAX(record->generation, record->relinquished) + 1;
+    uint64_t n =
+        record->owner ? record->generation : MAX(record->generation, record->relinquished) + 1;
     ColoTake take;
 
     if (!manual && record->generation > 0 && (!record->owner || register_is_behind(record))) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
-                    "domain '%s': the arbiter has no register, but this host has seen generation %"
-                    G_GUINT64_FORMAT ": settle it with 'virsh-colo colo-failover %s --i-am-sure'",
+                    "domain '%s': the arbiter has no register, but this host has seen generation "
+                    "%" G_GUINT64_FORMAT
+                    ": settle it with 'virsh-colo colo-failover %s --i-am-sure'",
                     record->name, record->generation, record->name);
         return FALSE;
     }
@@ -278,7 +280,7 @@ static ColoOwnership register_is_there(const ColoOwnershipContext *ctx, ColoDoma
         return COLO_OWNERSHIP_WON;
     colo_json_add(record->details, "register-behind", "b", FALSE, NULL);
     return colo_store_save_domain(ctx->store, record, error) ? COLO_OWNERSHIP_WON
-                                                              : COLO_OWNERSHIP_UNKNOWN;
+                                                             : COLO_OWNERSHIP_UNKNOWN;
 }
 
 ColoOwnership colo_ownership_update_register(const ColoOwnershipContext *ctx,
@@ -292,10 +294,11 @@ ColoOwnership colo_ownership_update_register(const ColoOwnershipContext *ctx,
     if (colo_arbiter_read(ctx->arbiter, record->uuid, &reg, error) == COLO_ARBITER_UNKNOWN)
         return COLO_OWNERSHIP_UNKNOWN;
     if (!reg) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
-                    "domain '%s': the arbiter has no register to bring to generation %"
-                    G_GUINT64_FORMAT ": settle it with 'virsh-colo colo-failover %s --i-am-sure'",
-                    record->name, record->generation, record->name);
+        g_set_error(
+            error, COLO_ERROR, COLO_ERROR_ARBITER,
+            "domain '%s': the arbiter has no register to bring to generation %" G_GUINT64_FORMAT
+            ": settle it with 'virsh-colo colo-failover %s --i-am-sure'",
+            record->name, record->generation, record->name);
         return COLO_OWNERSHIP_MANUAL;
     }
     if (reg->generation >= record->generation) {
@@ -351,9 +354,8 @@ static ColoOwnership settle_take(const ColoOwnershipContext *ctx, ColoDomainReco
 /* Rule 6, as far as the store knows; that the copy lives is the caller's to see. */
 static gboolean is_candidate(const ColoDomainRecord *record, GError **error)
 {
-    const char *why = record->generation == 0 ? "it never was protected"
-                      : record->relinquished >= record->generation
-                          ? "it gave the domain up"
+    const char *why = record->generation == 0                      ? "it never was protected"
+                      : record->relinquished >= record->generation ? "it gave the domain up"
                       : record->role == COLO_ROLE_SECONDARY && !record->loaded
                           ? "it never loaded a checkpoint of it"
                           : NULL;
@@ -396,8 +398,8 @@ static ColoTake repeat_attempt(const ColoOwnershipContext *ctx, ColoDomainRecord
                                ColoRegister **current, GError **error)
 {
     if (record->attempt_pair)
-        return colo_arbiter_pair(ctx->arbiter, record->uuid, ctx->me, ctx->peer,
-                                 record->generation, record->attempt, current, error);
+        return colo_arbiter_pair(ctx->arbiter, record->uuid, ctx->me, ctx->peer, record->generation,
+                                 record->attempt, current, error);
     return colo_arbiter_take(ctx->arbiter, record->uuid, ctx->me, record->generation,
                              record->attempt, current, error);
 }
@@ -452,7 +454,8 @@ ColoOwnership colo_ownership_force(const ColoOwnershipContext *ctx, ColoDomainRe
     take = colo_arbiter_force(ctx->arbiter, record->uuid, ctx->me, n, attempt, NULL, error);
     if (take != COLO_TAKE_WON)
         return from_take(take);
-    return store_owner(ctx, record, n + 1, FALSE, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
+    return store_owner(ctx, record, n + 1, FALSE, error) ? COLO_OWNERSHIP_WON
+                                                         : COLO_OWNERSHIP_UNKNOWN;
 }
 
 ColoOwnership colo_ownership_restart(const ColoOwnershipContext *ctx, ColoDomainRecord *record,

@@ -106,8 +106,8 @@ static void recover_protected(ColoDomain *d)
         return;
     }
     if (primary)
-        colo_kicker_watch(d->host->kicker, d->record->uuid,
-                          d->host->config->checkpoint_period_ms, 1000, 5000, NULL);
+        colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
+                          1000, 5000, NULL);
     colo_domain_publish(d);
 }
 
@@ -160,7 +160,8 @@ static void finish_quiesce(ColoDomain *d)
         colo_secondary_teardown(d);
 }
 
-/* The host was booted anew: its QEMU is dead, it is no candidate for anything (design section 3). */
+/* The host was booted anew: its QEMU is dead, it is no candidate for anything (design section 3).
+ */
 static void recover_rebooted(ColoDomain *d)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
@@ -194,8 +195,8 @@ static void recover_rebooted(ColoDomain *d)
     /* Paired by the register, or by the store (neither owner nor a request under way): the peer's
      * copy may live, ours does not. Given up as soon as the peer hears. A generation that this host
      * owns is not: the peer gave that up. */
-    if ((outcome == COLO_OWNERSHIP_PAIRED || !d->record->owner) &&
-        colo_domain_control_is_up(d) && colo_ownership_consent(&ctx, d->record, NULL)) {
+    if ((outcome == COLO_OWNERSHIP_PAIRED || !d->record->owner) && colo_domain_control_is_up(d) &&
+        colo_ownership_consent(&ctx, d->record, NULL)) {
         colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; given up to the peer");
         repeat_consent(d);
         return;

@@ -170,17 +170,18 @@ ColoStore *colo_store_open(const char *directory, GError **error)
         return NULL;
     }
     mode_t old = umask(0077);
-    int rc = sqlite3_open_v2(store->path, &store->db,
-                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX,
-                             NULL);
+    int rc =
+        sqlite3_open_v2(store->path, &store->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX, NULL);
     umask(old);
     if (rc != SQLITE_OK) {
         store_error(store, "opening the store", error);
         return NULL;
     }
     sqlite3_busy_timeout(store->db, 2000);
-    /* A commit that returned is on the disk: with FULL alone the deletion of the journal is not, and
-     * a power cut would roll the commit back (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    /* A commit that returned is on the disk: with FULL alone the deletion of the journal is not,
+     * and a power cut would roll the commit back
+     * (https://www.sqlite.org/pragma.html#pragma_synchronous).
      */
     if (!run(store, "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;", error) ||
         !check_version(store, error) ||
