@@ -19,6 +19,10 @@
 /* How often an idle actor looks at what waits; shorter while the end of a QEMU is being judged. */
 #define TICK_MS 100u
 #define TICK_ENDING_MS 10u
+/* A peer that stalls with its control channel up is given up after so many heartbeat limits of
+ * silence; one whose checkpoints do not end after this long more: loading a large one takes time. */
+#define STALL_LIMITS 4u
+#define COMMIT_STALL_MS 30000u
 /* A connection to the helper that broke is open again within this time if the helper lives: the
  * client tries every 50 ms. */
 #define HELPER_BACK_MS 100u
@@ -86,7 +90,7 @@ void colo_domain_set_state(ColoDomain *d, ColoState state, const char *reason)
 {
     g_autoptr(GError) error = NULL;
     gboolean changed = d->record->state != state;
-    char *copy = g_strdup(reason);
+    char *copy = g_strdup(reason); /* @reason may be d->reason itself */
     ColoLogContext log;
 
     g_free(d->reason);
@@ -97,12 +101,12 @@ void colo_domain_set_state(ColoDomain *d, ColoState state, const char *reason)
         colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
     if (changed) {
         colo_log_full(&log, LOG_NOTICE, __func__, "%s: %s%s%s", colo_role_name(d->record->role),
-                      colo_state_name(state), reason ? ": " : "", reason ? reason : "");
+                      colo_state_name(state), copy ? ": " : "", copy ? copy : "");
         d->host->emit(colo_json_build("event", "s", "state", "domain", "s", d->record->name, "uuid",
                                       "s", d->record->uuid, "pair", "s", d->record->pair, "state",
                                       "s", colo_state_name(state), "role", "s",
                                       colo_role_name(d->record->role), "generation", "u",
-                                      d->record->generation, "reason", "s", reason, NULL),
+                                      d->record->generation, "reason", "s", copy, NULL),
                       d->host->emit_opaque);
     }
     colo_domain_publish(d);
@@ -255,9 +259,16 @@ static void judge_closed_channels(ColoDomain *d, uint64_t now)
  * decided, instead of a guest whose output is lost. */
 static void hold_output(ColoDomain *d)
 {
+    g_autofree ColoStepDisk *disks = NULL;
+    size_t n;
+
     if (d->record->state != COLO_STATE_DEGRADED || d->record->role != COLO_ROLE_PRIMARY ||
         d->output_hold || !d->dom)
         return;
+    /* A mirrored write that waits for the peer would hold up `stop`, and QEMU's main loop with it. */
+    disks = colo_domain_step_disks(d, &n);
+    for (size_t i = 0; i < n; i++)
+        colo_steps_mirror_yank(d->dom, &disks[i], NULL);
     if (colo_steps_stop(d->dom, NULL)) {
         d->output_hold = TRUE;
         colo_domain_set_state(d, COLO_STATE_DEGRADED, "paused: output-hold");
@@ -302,6 +313,7 @@ static void on_comparator(ColoDomain *d, ColoMail *mail)
         (void)done;
     } else if (strcmp(name, "peer-silent") == 0) {
         d->packets_silent = TRUE;
+        d->packets_silent_ns = colo_clock_ns();
         if (d->control_silent)
             abort_job(d, "the peer is silent");
         consider_suspicion(d);
@@ -517,6 +529,26 @@ gboolean colo_domain_pump(ColoDomain *d, unsigned ms, GError **error)
     return TRUE;
 }
 
+/*
+ * The peer's virtcolod answers, but its helper or its QEMU has stopped: output waits for nothing.
+ * While control is up the primary decides, and goes on alone with the peer's consent. TRUE if so.
+ */
+static gboolean peer_stalls(ColoDomain *d, uint64_t now)
+{
+    const ColoHeartbeat *beat = &d->host->config->heartbeat;
+    uint64_t limit = (uint64_t)beat->interval_ms * beat->missed * STALL_LIMITS * COLO_NS_PER_MS;
+
+    if (d->record->role != COLO_ROLE_PRIMARY || d->control_silent || !colo_domain_control_is_up(d))
+        return FALSE;
+    if (d->packets_silent && now - d->packets_silent_ns > limit)
+        colo_primary_peer_failed(d, "the peer's comparator is silent, its virtcolod is not");
+    else if (d->last_commit_ns && now - d->last_commit_ns > limit + COMMIT_STALL_MS * COLO_NS_PER_MS)
+        colo_primary_peer_failed(d, "no checkpoint has been completed at the peer");
+    else
+        return FALSE;
+    return TRUE;
+}
+
 /* What waits for time to pass. */
 static void tick(ColoDomain *d)
 {
@@ -531,7 +563,7 @@ static void tick(ColoDomain *d)
     case COLO_STATE_PROTECTED:
         if (d->qemu_closed_ns)
             judge_closed_channels(d, now);
-        else
+        else if (!peer_stalls(d, now))
             consider_suspicion(d);
         colo_epoch_tick(d, now);
         break;

@@ -87,6 +87,7 @@ typedef struct {
     /* Evidence about the peer (never ownership). */
     gboolean control_silent;
     gboolean packets_silent;
+    uint64_t packets_silent_ns; /* since when */
     GHashTable *streams_up; /* set of names */
     GHashTable *channels_down; /* set of names: closed by this host's QEMU */
 

@@ -28,6 +28,11 @@
 #include <unistd.h>
 
 #define POLL_MS 50u
+/* Stop of the guest while entering COLO: begins small, doubles each time that it has not been
+ * entered, up to what QEMU's users know as a long downtime. */
+#define DOWNTIME_FIRST_MS UINT64_C(20)
+#define DOWNTIME_MAX_MS UINT64_C(2000)
+#define DOWNTIME_RAISE_NS (5 * COLO_NS_PER_SEC)
 #define ROLL_BACK_WAIT_MS 3000u
 /* QEMU's own limit on the migration stream is lifted: the link is ours (bytes/s). */
 #define STREAM_BANDWIDTH (UINT64_C(1) << 34)
@@ -283,6 +288,8 @@ static gboolean enter_colo(ColoDomain *d, GError **error)
     g_autoptr(JsonObject) incoming = NULL;
     ColoMigrateState state;
     uint64_t end = colo_clock_ns() + COLO_ENTER_COLO_TIMEOUT_MS * COLO_NS_PER_MS;
+    uint64_t downtime = DOWNTIME_FIRST_MS;
+    uint64_t raise_ns = colo_clock_ns() + DOWNTIME_RAISE_NS;
     int fd;
 
     if (!colo_steps_set_xcolo(d->dom, TRUE, error) ||
@@ -306,6 +313,12 @@ static gboolean enter_colo(ColoDomain *d, GError **error)
                                                    state.ram_total)
                                       : 0;
         colo_domain_publish(d);
+        /* A guest that dirties faster than the link carries: let it be stopped for longer. */
+        if (state.status == COLO_MIGRATE_RUNNING && colo_clock_ns() > raise_ns) {
+            downtime = MIN(downtime * 2, DOWNTIME_MAX_MS);
+            raise_ns = colo_clock_ns() + DOWNTIME_RAISE_NS;
+            colo_steps_set_downtime(d->dom, downtime, NULL);
+        }
         /* The first checkpoint would come only after a whole period. */
         if (state.status == COLO_MIGRATE_COLO)
             colo_steps_kick(d->dom, d->host->config->checkpoint_period_ms, NULL);
@@ -551,6 +564,7 @@ void colo_primary_begin(ColoDomain *d, const char *pair)
     d->qemu_closed_ns = 0;
     d->packets_silent = FALSE;
     d->checkpoints = 0;
+    d->last_commit_ns = 0;
     d->progress = 0;
     g_clear_pointer(&d->abort_reason, g_free);
     g_clear_pointer(&d->error, g_free);

@@ -5,6 +5,7 @@
 #include "util/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,30 @@ gboolean colo_steps_overlays_remove(const ColoStepDisk *disk, GError **error)
             colo_error_set_errno(error, errno, "cannot remove overlay '%s'", all[i]);
             return FALSE;
         }
+    }
+    return TRUE;
+}
+
+static gboolean sync_file(const char *path, GError **error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    gboolean ok = fd >= 0 && fsync(fd) == 0;
+
+    if (!ok)
+        colo_error_set_errno(error, errno, "making %s durable", path);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+gboolean colo_steps_overlays_sync(const ColoStepDisk *disks, size_t n, GError **error)
+{
+    for (size_t i = 0; i < n; i++) {
+        g_auto(ColoOverlayPaths) paths = {0};
+
+        colo_overlay_paths_init(&paths, disks[i].copy);
+        if (!sync_file(paths.hidden, error) || !sync_file(paths.active, error))
+            return FALSE;
     }
     return TRUE;
 }

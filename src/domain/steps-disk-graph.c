@@ -172,10 +172,16 @@ gboolean colo_disk_add_overlay(virDomainPtr dom, const char *kind, const ColoSte
 
     if (g_hash_table_contains(present, name))
         return TRUE;
+    /* Each checkpoint empties hidden and active: a dozen fdatasync() in the guest's pause for what
+     * is worthless if this host dies while protected. colo_steps_overlays_sync() makes them durable
+     * when they begin to matter. The tail is the guest's disk and keeps its flushes. */
     file = colo_json_build("driver", "s", "file", "filename", "s", path, NULL);
     return colo_qmp_run(dom, "blockdev-add",
                         colo_json_build("driver", "s", "qcow2", "node-name", "s", name, "file", "o",
-                                        file, "backing", "s", backing, NULL),
+                                        file, "backing", "s", backing, "cache", "o",
+                                        colo_json_build("no-flush", "b",
+                                                        strcmp(kind, COLO_NODE_TAIL) != 0, NULL),
+                                        NULL),
                         error);
 }
 

@@ -301,3 +301,13 @@ gboolean colo_steps_mirror_stop(virDomainPtr dom, const ColoStepDisk *disk, GErr
     return colo_disk_wait_job_gone(dom, id, CANCEL_TIMEOUT_MS, error) &&
            colo_disk_delete_node(dom, COLO_NODE_NBD, disk->alias, error);
 }
+
+gboolean colo_steps_mirror_yank(virDomainPtr dom, const ColoStepDisk *disk, GError **error)
+{
+    g_autofree char *nbd = colo_disk_node(COLO_NODE_NBD, disk->alias);
+    JsonObject *instances = json_object_new_array();
+
+    json_object_array_add(instances, colo_json_build("type", "s", "block-node", "node-name", "s",
+                                                     nbd, NULL));
+    return colo_qmp_run(dom, "yank", colo_json_build("instances", "o", instances, NULL), error);
+}

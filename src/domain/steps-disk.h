@@ -25,7 +25,8 @@
  * computes it.
  *
  * What remains unsafe: a takeover without tail (@with_tail FALSE, or its insertion failed) leaves
- * the window from the merge's end to the mark, and HIDDEN is not flushed before the merge. When the
+ * the window from the merge's end to the mark. A loss of power of the survivor in the ms between
+ * the takeover and colo_steps_overlays_sync() is a second fault, and not covered. When the
  * overlays are below COLO_STEPS_MERGE_STOPPED_MAX the window is the few ms between QEMU's resume
  * and our stop; else the time that colo_steps_disk_return() needs to notice the end (polled every
  * 10 ms) and to stop. What the guest did not flush may be missing after a crash, as on any disk.
@@ -83,6 +84,10 @@ gboolean colo_steps_overlays_create(const ColoStepDisk *disk, gboolean replace_d
 /* Deletes the three. Only when dead, repaired, or never taken over. Absent ones are success. */
 gboolean colo_steps_overlays_remove(const ColoStepDisk *disk, GError **error);
 
+/* Makes hidden and active durable (fsync of the files): right after a takeover, when they hold what
+ * no other host has. QEMU does not flush them while protected. */
+gboolean colo_steps_overlays_sync(const ColoStepDisk *disks, size_t n, GError **error);
+
 /* Bytes that the overlays occupy on this host (st_blocks of active and hidden): the bound of an
  * epoch by overlay bytes, and the choice at a takeover without tail. 0 when absent. */
 uint64_t colo_steps_overlay_bytes(const ColoStepDisk *disks, size_t n);
@@ -138,6 +143,10 @@ gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk, Col
  * for answers otherwise. A leftover NBD node makes a later migration fail.
  */
 gboolean colo_steps_mirror_stop(virDomainPtr dom, const ColoStepDisk *disk, GError **error);
+
+/* Cuts the mirror's NBD connection inside QEMU (yank): writes that wait for the peer go on, the
+ * mirror fails. For a primary whose vCPUs are to be stopped while the peer is out of reach. */
+gboolean colo_steps_mirror_yank(virDomainPtr dom, const ColoStepDisk *disk, GError **error);
 
 /* ---- secondary: takeover ---- */
 

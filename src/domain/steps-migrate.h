@@ -32,6 +32,10 @@ gboolean colo_steps_get_xcolo(virDomainPtr dom, gboolean *on, GError **error);
 gboolean colo_steps_set_parameters(virDomainPtr dom, uint64_t delay_ms, uint64_t bandwidth,
                                    GError **error);
 
+/* How long entering COLO may stop the guest, in ms; colo_steps_set_parameters() sets a small one. A
+ * guest that dirties memory faster than that lets it converge needs more. Primary, any time. */
+gboolean colo_steps_set_downtime(virDomainPtr dom, uint64_t ms, GError **error);
+
 /* Secondary, started with `-incoming defer`: makes QEMU listen on a passed socket. Returns the
  * other end, for the comparator's channel "migration", or -1. A second call while the first one's
  * migration waits is an error of QEMU's: undo is colo_steps_migrate_cancel() or destroying it. */

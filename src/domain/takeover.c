@@ -246,7 +246,7 @@ static gboolean serve(ColoDomain *d, GError **error)
     if (colo_comparator_is_up(d->host->comparator)) {
         colo_domain_gate(d, "closed", NULL);
         prepared = colo_domain_comparator(d, "takeover-prepare", NULL, -1,
-                                          COLO_TAKEOVER_PREPARE_TIMEOUT_MS, &ignored);
+                                          COLO_TAKEOVER_PREPARE_TIMEOUT_MS, NULL);
     }
     if (n > 0 && !colo_steps_disk_takeover(d->dom, disks, n, TRUE, &tails, error))
         return FALSE;
@@ -259,6 +259,11 @@ static gboolean serve(ColoDomain *d, GError **error)
     if (!colo_steps_lost_heartbeat(d->dom, error))
         return FALSE;
     colo_steps_announce_self(d->dom, NULL);
+    if (!colo_steps_overlays_sync(disks, n, &ignored)) {
+        ColoLogContext log = colo_domain_log(d);
+
+        colo_log_full(&log, LOG_WARNING, __func__, "%s", ignored->message);
+    }
     return TRUE;
 }
 
