@@ -573,6 +573,7 @@ static void tick(ColoDomain *d)
     case COLO_STATE_FAILING_OVER:
     case COLO_STATE_COMMITTING:
     case COLO_STATE_FENCED:
+    case COLO_STATE_MANUAL:
         /* What did not succeed, or was not heard by the peer, is done again. */
         if (now >= d->next_attempt_ns) {
             d->next_attempt_ns = now + COLO_NS_PER_SEC;
@@ -592,11 +593,16 @@ static void tick(ColoDomain *d)
         }
         if (d->next_register_ns && now >= d->next_register_ns) {
             ColoOwnershipContext ctx = colo_domain_ownership(d);
+            ColoOwnership outcome = colo_ownership_update_register(&ctx, d->record, NULL);
 
             d->next_register_ns =
-                colo_ownership_update_register(&ctx, d->record, NULL) == COLO_OWNERSHIP_UNKNOWN
-                    ? now + 2 * COLO_NS_PER_SEC
-                    : 0;
+                outcome == COLO_OWNERSHIP_UNKNOWN ? now + 2 * COLO_NS_PER_SEC : 0;
+            if (outcome == COLO_OWNERSHIP_LOST &&
+                colo_ownership_quiesce(&ctx, d->record, d->record->generation, NULL)) {
+                /* Rule 8: the operator, or the peer after a consent that crossed ours. */
+                colo_primary_quiesce(d, "the register says that the peer owns the domain");
+                break;
+            }
         }
         /* Not before the register has followed: the attempt could only fail, and wait longer. */
         if (now >= d->next_attempt_ns && !d->next_register_ns && d->record->pair &&
