@@ -65,7 +65,8 @@
  * "stats" {"uuid"} -> SESSION
  *     {"uuid", "generation", "role", "gate", "ready": b, "epoch": u, "committed": u, "loaded": u,
  *      "peer-silent-ms": u, "streams": {STREAM: "up"|"connecting"|"down"},
- *      "channels": [CHANNEL...], "counters": {NAME: u...}, "pause-ns": {"min","median","p95","max"},
+ *      "channels": [CHANNEL...], "counters": {NAME: u...},
+ *      "pause-ns": {"min","median","p95","max"},
  *      "commits": [[EPOCH, TAKEN, COMMITTED]...], "held-frames": u, "held-bytes": u,
  *      "limits": {NAME: u...}}
  *     commits: the primary's last ones, oldest first; CLOCK_MONOTONIC ns at which the checkpoint
@@ -92,8 +93,8 @@
  *
  * Data port (listener inherited as FDNAME "data"): TLS 1.3, ECDHE-PSK, identity
  * "UUID/GENERATION/STREAM". The first TLS record after the handshake, from the connecting side, is
- * the preface and nothing else; streams "checkpoint" and "disk:*" are raw bytes after it. "packets" is a sequence of
- * records (struct below) in both directions.
+ * the preface and nothing else; streams "checkpoint" and "disk:*" are raw bytes after it. "packets"
+ * is a sequence of records (struct below) in both directions.
  */
 #pragma once
 

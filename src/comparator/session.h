@@ -167,8 +167,8 @@ struct ColoSession {
     uint64_t reply_ns;                    /* when the running checkpoint's REPLY passed */
     uint64_t taken_ns;                    /* primary: its VMSTATE_SEND; the vCPUs stood */
     ColoCommit commits[COLO_SESSION_COMMITS];
-    uint64_t n_commits; /* since the session was made */
-    uint64_t overflow_told_ns;            /* events of overflow are limited in rate */
+    uint64_t n_commits;        /* since the session was made */
+    uint64_t overflow_told_ns; /* events of overflow are limited in rate */
 };
 
 /* session.c */

@@ -143,6 +143,6 @@ JsonObject *colo_session_stats(ColoSession *session)
         session->epoch, "committed", "u", session->committed, "loaded", "u", session->loaded,
         "peer-silent-ms", "u", silent_ms, "streams", "o", streams(session), "channels", "o",
         channels(session), "counters", "o", counters(session), "pause-ns", "o", pauses(session),
-        "commits", "o", commits(session),
-        "held-frames", "u", frames, "held-bytes", "u", bytes, "limits", "o", limits(), NULL);
+        "commits", "o", commits(session), "held-frames", "u", frames, "held-bytes", "u", bytes,
+        "limits", "o", limits(), NULL);
 }

@@ -91,11 +91,10 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     control_fd = take_control_socket(config, error);
     if (control_fd < 0)
         return FALSE;
-    daemon->manager =
-        colo_manager_new(config, options->libvirt_uri ? options->libvirt_uri : "qemu:///system",
-                         options->comparator_socket ? options->comparator_socket
-                                                    : COLO_CMP_CONTROL_SOCKET,
-                         control_fd, on_event, daemon, error);
+    daemon->manager = colo_manager_new(
+        config, options->libvirt_uri ? options->libvirt_uri : "qemu:///system",
+        options->comparator_socket ? options->comparator_socket : COLO_CMP_CONTROL_SOCKET,
+        control_fd, on_event, daemon, error);
     if (!daemon->manager)
         return FALSE;
     rpc_fd = take_rpc_socket(config, error);
@@ -104,7 +103,8 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     rpc = colo_rpc_server_new(rpc_fd, on_command, daemon, error);
     if (!rpc)
         return FALSE;
-    if (*config->unix_sock_group && !colo_rpc_server_set_group(rpc, config->unix_sock_group, error)) {
+    if (*config->unix_sock_group &&
+        !colo_rpc_server_set_group(rpc, config->unix_sock_group, error)) {
         colo_rpc_server_free(rpc);
         return FALSE;
     }

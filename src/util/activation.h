@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Sockets inherited from systemd, by FileDescriptorName= (sd_listen_fds_with_names(3)). Called once,
- * at start, before threads. */
+/* Sockets inherited from systemd, by FileDescriptorName= (sd_listen_fds_with_names(3)). Called
+ * once, at start, before threads. */
 #pragma once
 
 #include <glib.h>

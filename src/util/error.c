@@ -3,7 +3,9 @@
 
 #include <stdarg.h>
 
+/* clang-format off: the first argument becomes a string */
 G_DEFINE_QUARK(colo-error-quark, colo_error)
+/* clang-format on */
 
 /* Numbers of enum virErrorNumber in libvirt/virterror.h: part of libvirt's stable ABI. The util
  * folder does not depend on libvirt, so they stand here by number. */

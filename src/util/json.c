@@ -42,8 +42,8 @@ JsonObject *colo_json_parse(const char *text, size_t len, GError **error)
 
 char *colo_json_to_string(JsonObject *object)
 {
-    return g_strdup(json_object_to_json_string_ext(
-        object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+    return g_strdup(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
+                                                               JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 static gboolean get_typed(JsonObject *object, const char *key, enum json_type type,
@@ -71,8 +71,8 @@ gboolean colo_json_get_string(JsonObject *object, const char *key, const char **
     if (!get_typed(object, key, json_type_string, &member, error))
         return FALSE;
     if (strlen(json_object_get_string(member)) != (size_t)json_object_get_string_len(member)) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                    "member '%s' holds a NUL character", key);
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "member '%s' holds a NUL character",
+                    key);
         return FALSE;
     }
     *value = json_object_get_string(member);
