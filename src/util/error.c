@@ -3,7 +3,8 @@
 
 #include <stdarg.h>
 
-/* clang-format off: the first argument becomes a string */
+/* The first argument becomes a string. */
+/* clang-format off */
 G_DEFINE_QUARK(colo-error-quark, colo_error)
 /* clang-format on */
 
