@@ -12,7 +12,9 @@ TESTS="i5-virtcolod-killed i5-virtcolod-stopped i5-libvirtd-restarted i6-no-plai
 bad-input-ports bad-input-commands failover-refused unprotect-live bad-input-protect bad-input-vhost bad-input-peer
 i5-killed-while-protecting i5-comparator-killed i5-comparator-killed-no-witness
 guest-ends i3-pair-cut-both-reach i3-pair-cut-one-reaches i3-pair-cut-none-reaches
-i3-rebooted-host merge-interrupted i5-comparator-killed-manual"
+i3-rebooted-host merge-interrupted i1-primary-killed guest-time i5-comparator-killed-manual"
+# Minutes each: only with --long.
+LONG_TESTS="i1-output-after-commit i4-stalled-peer i4-output-hold soak"
 
 usage() {
     sed -n '3,6s/^# *//p' "$0"
@@ -36,7 +38,7 @@ while [ $# -gt 0 ]; do
         ;;
     esac
 done
-[ ${#names[@]} -gt 0 ] || names=($TESTS)
+[ ${#names[@]} -gt 0 ] || names=($TESTS ${MJ_LONG:+$LONG_TESTS})
 [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP the lab needs root"; exit 0; }
 
 export MJ_SHARED=1 COLO_LAB=${COLO_LAB:-mainjob}
