@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Installs packages, builds, runs every test; needs root and Debian 12, nothing else.
-#   tests/check.sh [--long] [SUITE...]      suites: unit model fuzz steps lab mainjob
+#   tests/check.sh [--long] [SUITE...]      suites: unit model fuzz steps lab mainjob demo
 # Each suite prints TAP and its time. The last line is "N passed, N failed, N skipped"; exit 1 when
 # one failed, or was skipped that should run here.
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 logs=$top/build/check/logs
 long=
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 child=
 
 say() {
     printf '\n== %s\n' "$*"
@@ -38,15 +38,18 @@ count() {
     passed=$((passed + ok)) failed=$((failed + nok)) skipped=$((skipped + skip))
 }
 
-# suite NAME MINUTES COMMAND...: runs it within its time; whatever it started has ended after it.
+# suite NAME MINUTES PROGRAM...: runs it within its time; whatever it started has ended after it.
 suite() {
     local name=$1 minutes=$2 start=$SECONDS rc
     shift 2
     [ ${#wanted[@]} = 0 ] || [[ " ${wanted[*]} " = *" $name "* ]] || return 0
     [ -n "$long" ] && minutes=$((minutes * 6))
     say "$name"
-    timeout --foreground -k 60 "${minutes}m" "$@" > "$logs/$name.log" 2>&1
+    timeout --foreground -k 60 "${minutes}m" "$@" > "$logs/$name.log" 2>&1 &
+    child=$!
+    wait "$child"
     rc=$?
+    child=
     grep -E '^(ok|not ok|Bail out|# (.*passed|BENCH|figure))' "$logs/$name.log"
     [ $rc = 0 ] || tail -40 "$logs/$name.log"
     count "$logs/$name.log" $rc
@@ -54,19 +57,9 @@ suite() {
     printf -- '-- %s: %d s, exit %d\n' "$name" $((SECONDS - start)) $rc
 }
 
-unit() {
-    local rc=0 f
-    make -C "$top/build/check" check -j"$(nproc)" || rc=$?
-    # Automake keeps each program's TAP in its log.
-    for f in "$top"/build/check/tests/unit/*.log; do
-        echo "# $(basename "$f" .log)"
-        grep -E '^(ok|not ok|Bail out)' "$f"
-    done
-    return $rc
-}
-
 cleanup() {
     local lab
+    [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } 2> /dev/null
     for lab in "$COLO_LAB_DIR"/*/; do
         [ -d "$lab" ] && "$top/tests/lab/lab" --name "$(basename "$lab")" down --purge > /dev/null 2>&1
     done
@@ -76,7 +69,7 @@ wanted=()
 for arg; do
     case $arg in
     --long) long=--long ;;
-    -*) echo "usage: tests/check.sh [--long] [unit|model|fuzz|steps|lab|mainjob...]" >&2 && exit 2 ;;
+    -*) echo "usage: tests/check.sh [--long] [unit|model|fuzz|steps|lab|mainjob|demo...]" >&2 && exit 2 ;;
     *) wanted+=("$arg") ;;
     esac
 done
@@ -85,7 +78,7 @@ done
 export COLO_LAB_DIR=${COLO_LAB_DIR:-/var/tmp/libvirt-colo-check.$$}
 mkdir -p "$logs" "$COLO_LAB_DIR"
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM # the EXIT trap ends what runs
 
 say packages
 start=$SECONDS
@@ -96,12 +89,13 @@ start=$SECONDS
 if prefix=$("$top/tests/build.sh" "$top/build/check" | tail -1); then
     export COLO_PREFIX=$prefix
     echo "-- build: $((SECONDS - start)) s"
-    suite unit 4 unit
+    suite unit 4 "$top/tests/unit/run.sh" "$top/build/check"
     suite model 3 "$top/tests/model/run.sh" $long
     suite fuzz 5 "$top/tests/fuzz/run.sh" $long
-    suite steps 4 "$top/tests/steps/run.sh"
+    suite steps 5 "$top/tests/steps/run-steps.sh" "$top/build/check/tests/steps/steps-driver"
     suite lab 3 "$top/tests/lab/test-lab.sh"
-    suite mainjob 14 "$top/tests/mainjob/run.sh" $long
+    suite mainjob 12 "$top/tests/mainjob/run.sh" --backend netns $long
+    suite demo 8 "$top/tests/demo-act.sh"
 else
     echo "not ok - build"
     failed=$((failed + 1))

@@ -17,11 +17,12 @@ typedef enum {
     COLO_STATE_PREPARING = 2,
     COLO_STATE_SYNCING = 3,
     COLO_STATE_PROTECTED = 4,
-    COLO_STATE_CHECKPOINTING = 5,
-    COLO_STATE_DEGRADED = 6,
-    COLO_STATE_FAILING_OVER = 7,
-    COLO_STATE_COMMITTING = 8,
-    COLO_STATE_ALONE = 9,
+    COLO_STATE_DEGRADED = 5, /* peer lost, ownership undecided: output is held */
+    COLO_STATE_FAILING_OVER = 6,
+    COLO_STATE_COMMITTING = 7, /* survivor: the disks are being merged */
+    COLO_STATE_ALONE = 8,      /* sole owner, without a peer */
+    COLO_STATE_FENCED = 9,     /* gave the domain up, or lost it: may not run here */
+    COLO_STATE_MANUAL = 10,    /* only the peer's return or the operator can decide */
 } ColoDomainState;
 
 /* Made by the library alone; members are added at the end. */

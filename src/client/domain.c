@@ -13,11 +13,17 @@
 #define POLLS_TO_START 10
 
 static const char *const state_names[] = {
-    [COLO_STATE_UNKNOWN] = "unknown",       [COLO_STATE_UNPROTECTED] = "unprotected",
-    [COLO_STATE_PREPARING] = "preparing",   [COLO_STATE_SYNCING] = "syncing",
-    [COLO_STATE_PROTECTED] = "protected",   [COLO_STATE_CHECKPOINTING] = "checkpointing",
-    [COLO_STATE_DEGRADED] = "degraded",     [COLO_STATE_FAILING_OVER] = "failing-over",
-    [COLO_STATE_COMMITTING] = "committing", [COLO_STATE_ALONE] = "alone",
+    [COLO_STATE_UNKNOWN] = "unknown",
+    [COLO_STATE_UNPROTECTED] = "unprotected",
+    [COLO_STATE_PREPARING] = "preparing",
+    [COLO_STATE_SYNCING] = "syncing",
+    [COLO_STATE_PROTECTED] = "protected",
+    [COLO_STATE_DEGRADED] = "degraded",
+    [COLO_STATE_FAILING_OVER] = "failing-over",
+    [COLO_STATE_COMMITTING] = "committing",
+    [COLO_STATE_ALONE] = "alone",
+    [COLO_STATE_FENCED] = "fenced",
+    [COLO_STATE_MANUAL] = "manual",
 };
 
 const char *colo_domain_state_to_string(ColoDomainState state)
@@ -139,7 +145,6 @@ static gboolean job_done(const ColoDomainStatus *status, unsigned polls, gboolea
 {
     switch (status->state) {
     case COLO_STATE_PROTECTED:
-    case COLO_STATE_CHECKPOINTING:
         return TRUE;
     case COLO_STATE_PREPARING:
     case COLO_STATE_SYNCING:

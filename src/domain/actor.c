@@ -20,16 +20,17 @@
 #define TICK_MS 100u
 #define TICK_ENDING_MS 10u
 /* A peer that stalls with its control channel up is given up after so many heartbeat limits of
- * silence; one whose checkpoints do not end after this long more: loading a large one takes time. */
+ * silence; one whose checkpoints do not end after this long more: loading a large one takes time.
+ */
 #define STALL_LIMITS 4u
 #define COMMIT_STALL_MS 30000u
 /* A connection to the helper that broke is open again within this time if the helper lives: the
  * client tries every 50 ms. */
 #define HELPER_BACK_MS 100u
-/* A primary's QEMU has closed its channels. All of them within the first time means that its process
- * is gone (only some: COLO failed, or one socket); within the second libvirt may still say that the
- * guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms, and answers
- * a monitor command to it as late, but a shutdown before its end. */
+/* A primary's QEMU has closed its channels. All of them within the first time means that its
+ * process is gone (only some: COLO failed, or one socket); within the second libvirt may still say
+ * that the guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms,
+ * and answers a monitor command to it as late, but a shutdown before its end. */
 #define QEMU_CLOSE_MS 15u
 #define QEMU_END_MS 50u
 
@@ -126,9 +127,8 @@ JsonObject *colo_domain_comparator(ColoDomain *d, const char *execute, JsonObjec
 gboolean colo_domain_gate(ColoDomain *d, const char *mode, GError **error)
 {
     g_autoptr(GError) own = NULL;
-    g_autoptr(JsonObject) answer =
-        colo_domain_comparator(d, "gate", colo_json_build("mode", "s", mode, NULL), -1,
-                               COLO_COMPARATOR_TIMEOUT_MS, &own);
+    g_autoptr(JsonObject) answer = colo_domain_comparator(
+        d, "gate", colo_json_build("mode", "s", mode, NULL), -1, COLO_COMPARATOR_TIMEOUT_MS, &own);
 
     /* The helper's own "timeout" says that a closing gate is in force, but that QEMU has not read
      * yet what was released before: that was released by right. */
@@ -184,8 +184,7 @@ static gboolean abort_job(ColoDomain *d, const char *format, ...)
 /* Both ways to the peer are silent: it is suspected, and ownership must be decided. */
 static void consider_suspicion(ColoDomain *d)
 {
-    gboolean packets_lost =
-        d->packets_silent || !g_hash_table_contains(d->streams_up, "packets");
+    gboolean packets_lost = d->packets_silent || !g_hash_table_contains(d->streams_up, "packets");
 
     gboolean running = d->record->state == COLO_STATE_PROTECTED ||
                        (d->record->state == COLO_STATE_SYNCING && d->record->loaded);
@@ -265,7 +264,8 @@ static void hold_output(ColoDomain *d)
     if (d->record->state != COLO_STATE_DEGRADED || d->record->role != COLO_ROLE_PRIMARY ||
         d->output_hold || !d->dom)
         return;
-    /* A mirrored write that waits for the peer would hold up `stop`, and QEMU's main loop with it. */
+    /* A mirrored write that waits for the peer would hold up `stop`, and QEMU's main loop with it.
+     */
     disks = colo_domain_step_disks(d, &n);
     for (size_t i = 0; i < n; i++)
         colo_steps_mirror_yank(d->dom, &disks[i], NULL);
@@ -275,7 +275,8 @@ static void hold_output(ColoDomain *d)
     }
 }
 
-/* The secondary's first LOADED makes it a candidate (rule 6), before the primary's CAS can count. */
+/* The secondary's first LOADED makes it a candidate (rule 6), before the primary's CAS can count.
+ */
 static void note_first_loaded(ColoDomain *d)
 {
     g_autoptr(GError) error = NULL;
@@ -308,8 +309,8 @@ static void on_comparator(ColoDomain *d, ColoMail *mail)
         d->loaded = colo_json_peek_uint(mail->body, "epoch", d->loaded);
         note_first_loaded(d);
     } else if (strcmp(name, "kick-done") == 0) {
-        g_autoptr(JsonObject) done = colo_domain_comparator(d, "kick-done", NULL, -1,
-                                                            COLO_COMPARATOR_TIMEOUT_MS, NULL);
+        g_autoptr(JsonObject) done =
+            colo_domain_comparator(d, "kick-done", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
         (void)done;
     } else if (strcmp(name, "peer-silent") == 0) {
         d->packets_silent = TRUE;
@@ -542,7 +543,8 @@ static gboolean peer_stalls(ColoDomain *d, uint64_t now)
         return FALSE;
     if (d->packets_silent && now - d->packets_silent_ns > limit)
         colo_primary_peer_failed(d, "the peer's comparator is silent, its virtcolod is not");
-    else if (d->last_commit_ns && now - d->last_commit_ns > limit + COMMIT_STALL_MS * COLO_NS_PER_MS)
+    else if (d->last_commit_ns &&
+             now - d->last_commit_ns > limit + COMMIT_STALL_MS * COLO_NS_PER_MS)
         colo_primary_peer_failed(d, "no checkpoint has been completed at the peer");
     else
         return FALSE;
@@ -581,8 +583,7 @@ static void tick(ColoDomain *d)
         }
         break;
     case COLO_STATE_UNPROTECTED:
-        if (now >= d->next_attempt_ns &&
-            colo_json_peek_bool(d->record->details, "unclean", FALSE))
+        if (now >= d->next_attempt_ns && colo_json_peek_bool(d->record->details, "unclean", FALSE))
             colo_primary_clean_up(d);
         break;
     case COLO_STATE_ALONE:
@@ -595,8 +596,7 @@ static void tick(ColoDomain *d)
             ColoOwnershipContext ctx = colo_domain_ownership(d);
             ColoOwnership outcome = colo_ownership_update_register(&ctx, d->record, NULL);
 
-            d->next_register_ns =
-                outcome == COLO_OWNERSHIP_UNKNOWN ? now + 2 * COLO_NS_PER_SEC : 0;
+            d->next_register_ns = outcome == COLO_OWNERSHIP_UNKNOWN ? now + 2 * COLO_NS_PER_SEC : 0;
             if (outcome == COLO_OWNERSHIP_LOST &&
                 colo_ownership_quiesce(&ctx, d->record, d->record->generation, NULL)) {
                 /* Rule 8: the operator, or the peer after a consent that crossed ours. */
@@ -607,9 +607,8 @@ static void tick(ColoDomain *d)
         /* Not before the register has followed: the attempt could only fail, and wait longer. */
         if (now >= d->next_attempt_ns && !d->next_register_ns && d->record->pair &&
             d->record->owner && !d->ended &&
-            colo_json_peek_bool(d->record->details, "wanted", FALSE) &&
-            !d->control_silent && colo_domain_control_is_up(d) &&
-            colo_comparator_is_up(d->host->comparator) &&
+            colo_json_peek_bool(d->record->details, "wanted", FALSE) && !d->control_silent &&
+            colo_domain_control_is_up(d) && colo_comparator_is_up(d->host->comparator) &&
             colo_domain_is_running(d)) {
             g_autofree char *pair = g_strdup(d->record->pair);
 
@@ -628,8 +627,8 @@ static gpointer actor_main(gpointer data)
 
     colo_recover(d);
     for (;;) {
-        g_autoptr(ColoMail) mail = colo_mailbox_take(d->mailbox, d->qemu_closed_ns ? TICK_ENDING_MS
-                                                                       : TICK_MS);
+        g_autoptr(ColoMail) mail =
+            colo_mailbox_take(d->mailbox, d->qemu_closed_ns ? TICK_ENDING_MS : TICK_MS);
 
         if (mail && mail->kind == COLO_MAIL_QUIT)
             return NULL;

@@ -88,24 +88,24 @@ typedef struct {
     gboolean control_silent;
     gboolean packets_silent;
     uint64_t packets_silent_ns; /* since when */
-    GHashTable *streams_up; /* set of names */
-    GHashTable *channels_down; /* set of names: closed by this host's QEMU */
+    GHashTable *streams_up;     /* set of names */
+    GHashTable *channels_down;  /* set of names: closed by this host's QEMU */
 
-    gboolean busy;     /* a job runs: it pumps the mailbox itself */
+    gboolean busy;      /* a job runs: it pumps the mailbox itself */
     char *abort_reason; /* why the job must end, set by mail that came in meanwhile */
     gboolean ended;     /* the guest was shut down or destroyed on purpose */
     gboolean qemu_died;
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
-    gboolean ready;    /* colo-ready was seen */
-    gboolean output_hold; /* I4: its vCPUs are stopped by us until ownership is decided */
-    uint64_t loaded;   /* highest epoch LOADED */
+    gboolean ready;          /* colo-ready was seen */
+    gboolean output_hold;    /* I4: its vCPUs are stopped by us until ownership is decided */
+    uint64_t loaded;         /* highest epoch LOADED */
     uint64_t committed;
     uint64_t checkpoints;
     uint64_t last_commit_ns;
     uint64_t stream_bytes;  /* of all checkpoints until the last commit */
     uint64_t dirty_per_sec; /* bytes: what the last epoch's checkpoint carried, over its length */
     uint64_t next_bound_ns; /* when the bounds of the epoch are looked at again */
-    unsigned progress; /* percent */
+    unsigned progress;      /* percent */
     uint64_t memory_total, memory_remaining;
     JsonObject *disk_progress;
     char *reason; /* of the state, for people; or NULL */
@@ -174,7 +174,7 @@ void colo_primary_protect(ColoDomain *domain);                 /* ... the job */
 JsonObject *colo_primary_unprotect(ColoDomain *domain, GError **error);
 JsonObject *colo_primary_switchover(ColoDomain *domain, GError **error);
 void colo_primary_roll_back(ColoDomain *domain, const char *reason); /* a protection half made */
-void colo_primary_go_alone(ColoDomain *domain, const char *reason); /* ownership is ours already */
+void colo_primary_go_alone(ColoDomain *domain, const char *reason);  /* ownership is ours already */
 void colo_primary_clean_up(ColoDomain *domain); /* while "unclean" is stored: tries again */
 void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
 void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);

@@ -39,12 +39,12 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
     if (!colo_pairs_wait_up(m->host.pairs, name, PAIR_TIMEOUT_MS, error))
         goto undo;
     channel = colo_pairs_channel(m->host.pairs, name, error);
-    answer = channel ? colo_channel_call(channel, "pair-define",
-                                         colo_json_build("name", "s", name, "port", "u",
-                                                         (uint64_t)m->host.config->control_port,
-                                                         NULL),
-                                         PAIR_TIMEOUT_MS, error)
-                     : NULL;
+    answer = channel
+                 ? colo_channel_call(channel, "pair-define",
+                                     colo_json_build("name", "s", name, "port", "u",
+                                                     (uint64_t)m->host.config->control_port, NULL),
+                                     PAIR_TIMEOUT_MS, error)
+                 : NULL;
     if (!answer)
         goto undo;
     return colo_json_build("name", "s", name, NULL);
@@ -77,8 +77,9 @@ static JsonObject *pair_undefine(ColoManager *m, const char *name, GError **erro
     }
     if (!answer)
         colo_warn("pair '%s' is undefined here only: %s", name, peer_error->message);
-    return colo_pairs_undefine(m->host.pairs, name, error) ? colo_json_build("name", "s", name, NULL)
-                                                           : NULL;
+    return colo_pairs_undefine(m->host.pairs, name, error)
+               ? colo_json_build("name", "s", name, NULL)
+               : NULL;
 }
 
 static JsonObject *protect(ColoManager *m, JsonObject *args, GError **error)
@@ -247,8 +248,8 @@ static JsonObject *doctor(ColoManager *m, const char *pair, GError **error)
         return NULL;
     }
     for (size_t i = 0; i < json_object_array_length(list_of_pairs); i++) {
-        const char *name = colo_json_peek_string(json_object_array_get_idx(list_of_pairs, i),
-                                                 "name", "");
+        const char *name =
+            colo_json_peek_string(json_object_array_get_idx(list_of_pairs, i), "name", "");
         g_autoptr(GError) peer_error = NULL;
         g_autoptr(JsonObject) answer = NULL;
         JsonObject *theirs;
@@ -261,14 +262,13 @@ static JsonObject *doctor(ColoManager *m, const char *pair, GError **error)
                                    PAIR_TIMEOUT_MS, &peer_error);
         theirs = colo_json_peek(answer, "findings");
         for (size_t k = 0; theirs && k < json_object_array_length(theirs); k++)
-            json_object_array_add(findings,
-                                  json_object_get(json_object_array_get_idx(theirs, k)));
+            json_object_array_add(findings, json_object_get(json_object_array_get_idx(theirs, k)));
         if (!answer)
             json_object_array_add(
-                findings, colo_json_build("host", "s", name, "severity", "s", "error", "check", "s",
-                                          "control channel", "found", "s", peer_error->message,
-                                          "fix", "s",
-                                          "start virtcolod there; open its control port", NULL));
+                findings,
+                colo_json_build("host", "s", name, "severity", "s", "error", "check", "s",
+                                "control channel", "found", "s", peer_error->message, "fix", "s",
+                                "start virtcolod there; open its control port", NULL));
     }
     return result;
 }

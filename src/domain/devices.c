@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The disks and NICs of a protected domain on this host: read from libvirt's live XML and QEMU, kept
- * in the store, and lent to the steps.
+ * The disks and NICs of a protected domain on this host: read from libvirt's live XML and QEMU,
+ * kept in the store, and lent to the steps.
  */
 #include "domain/actor.h"
 
@@ -180,11 +180,10 @@ void colo_domain_store_devices(ColoDomain *d)
     for (guint i = 0; i < d->disks->len; i++) {
         const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
 
-        json_object_array_add(disks,
-                              colo_json_build("alias", "s", disk->alias, "node", "s", disk->node,
-                                              "copy", "s", disk->copy, "format", "s", disk->format,
-                                              "target", "s", disk->target, "size", "u", disk->size,
-                                              NULL));
+        json_object_array_add(disks, colo_json_build("alias", "s", disk->alias, "node", "s",
+                                                     disk->node, "copy", "s", disk->copy, "format",
+                                                     "s", disk->format, "target", "s", disk->target,
+                                                     "size", "u", disk->size, NULL));
     }
     for (guint i = 0; i < d->nics->len; i++) {
         const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);

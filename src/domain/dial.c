@@ -19,8 +19,8 @@
 
 static int connect_one(const struct addrinfo *ai, unsigned timeout_ms)
 {
-    int sock = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                      ai->ai_protocol);
+    int sock =
+        socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, ai->ai_protocol);
     struct pollfd pfd = {.fd = sock, .events = POLLOUT};
     int result = 0, one = 1;
     unsigned user_timeout = USER_TIMEOUT_MS;

@@ -3,7 +3,8 @@
  * An epoch ends by divergence and by an unanswered packet (the helper), by time (QEMU's
  * x-checkpoint-delay), and by the two bounds here, so that its checkpoint stays small and its
  * overlays fit their disk even when the copies agree for hours: bytes that the guest is estimated
- * to have dirtied (primary), and bytes that the overlays occupy (secondary, which asks the primary).
+ * to have dirtied (primary), and bytes that the overlays occupy (secondary, which asks the
+ * primary).
  */
 #include "domain/actor.h"
 

@@ -272,8 +272,8 @@ static JsonObject *on_peer_request(const ColoPeerInfo *from, const char *method,
 
     /* A starting virtcolod does not know its domains yet: "no such domain" would be an answer. */
     if (!g_atomic_int_get(&m->started)) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "virtcolod of %s is starting: try again",
-                    m->host.config->host_name);
+        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
+                    "virtcolod of %s is starting: try again", m->host.config->host_name);
         return NULL;
     }
     if (strcmp(method, "pair-define") == 0)
@@ -330,12 +330,12 @@ static gboolean open_pairs(ColoManager *m, int control_fd, GError **error)
     m->self.software = g_strdup("libvirt-colo " PACKAGE_VERSION);
     m->self.host = g_strdup(m->host.config->host_name);
     m->self.boot_id = g_strdup(m->host.boot_id);
-    m->server = colo_channel_server_new(&m->host.config->tls, &m->self, control_fd,
-                                        on_peer_request, m, error);
+    m->server = colo_channel_server_new(&m->host.config->tls, &m->self, control_fd, on_peer_request,
+                                        m, error);
     if (!m->server)
         return FALSE;
-    m->host.pairs = colo_pairs_new(m->host.config, &m->self, m->host.store, m->server, on_pair, m,
-                                   error);
+    m->host.pairs =
+        colo_pairs_new(m->host.config, &m->self, m->host.store, m->server, on_pair, m, error);
     return m->host.pairs != NULL;
 }
 
@@ -365,8 +365,8 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
     m->host.emit = emit;
     m->host.emit_opaque = m;
     g_mutex_init(&m->lock);
-    m->domains = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                       (GDestroyNotify)colo_domain_free);
+    m->domains =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)colo_domain_free);
     m->host.boot_id = read_boot_id(error);
     if (!m->host.boot_id)
         return NULL;

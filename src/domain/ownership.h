@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Ownership of a domain's output (I3): the rules of tests/model/README.md, and the only place that changes
- * `generation`, `relinquished`, `owner` and `attempt` of a record. What each function promises it
- * stores (fsync) before it returns; the caller closes the comparator's gates BEFORE it calls, and
- * opens them only after.
+ * Ownership of a domain's output (I3): the rules of tests/model/README.md, and the only place that
+ * changes `generation`, `relinquished`, `owner` and `attempt` of a record. What each function
+ * promises it stores (fsync) before it returns; the caller closes the comparator's gates BEFORE it
+ * calls, and opens them only after.
  *
  * Called by the domain's actor only; the calls block for the arbiter's deadline.
  */
@@ -41,8 +41,8 @@ ColoOwnership colo_ownership_pair(const ColoOwnershipContext *ctx, ColoDomainRec
                                   GError **error);
 
 /* Rule 10: gives up record->generation for good, stored before it returns TRUE; only then may the
- * peer be told. The guest here is stopped and its gates are closed by the caller before. FALSE while
- * an attempt of this host is unresolved. */
+ * peer be told. The guest here is stopped and its gates are closed by the caller before. FALSE
+ * while an attempt of this host is unresolved. */
 gboolean colo_ownership_consent(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                 GError **error);
 
@@ -51,14 +51,14 @@ gboolean colo_ownership_consent(const ColoOwnershipContext *ctx, ColoDomainRecor
 gboolean colo_ownership_accept_consent(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                        uint64_t n, GError **error);
 
-/* Brings the register to {generation, me, alone} after a consent. Nothing depends on it at once, but
- * no new session begins before. UNKNOWN: try again later. */
+/* Brings the register to {generation, me, alone} after a consent. Nothing depends on it at once,
+ * but no new session begins before. UNKNOWN: try again later. */
 ColoOwnership colo_ownership_update_register(const ColoOwnershipContext *ctx,
                                              ColoDomainRecord *record, GError **error);
 
-/* Rule 6: the peer is suspected: CAS (n, paired) -> (n+1, me, alone). Only a candidate may call: the
- * primary whose QEMU lives, a secondary with record->loaded; a host that relinquished is refused.
- * With an attempt unresolved it is colo_ownership_resolve_unknown(). */
+/* Rule 6: the peer is suspected: CAS (n, paired) -> (n+1, me, alone). Only a candidate may call:
+ * the primary whose QEMU lives, a secondary with record->loaded; a host that relinquished is
+ * refused. With an attempt unresolved it is colo_ownership_resolve_unknown(). */
 ColoOwnership colo_ownership_lost_peer(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                        GError **error);
 
@@ -66,7 +66,8 @@ ColoOwnership colo_ownership_lost_peer(const ColoOwnershipContext *ctx, ColoDoma
 ColoOwnership colo_ownership_resolve_unknown(const ColoOwnershipContext *ctx,
                                              ColoDomainRecord *record, GError **error);
 
-/* Rule 8: this host is not the owner. Stores the state `fenced` and the generation that was seen. */
+/* Rule 8: this host is not the owner. Stores the state `fenced` and the generation that was seen.
+ */
 gboolean colo_ownership_quiesce(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                 uint64_t seen_generation, GError **error);
 

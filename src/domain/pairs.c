@@ -176,8 +176,7 @@ ColoChannel *colo_pairs_channel(ColoPairs *pairs, const char *name, GError **err
     return pair ? pair->channel : NULL;
 }
 
-gboolean colo_pairs_wait_up(ColoPairs *pairs, const char *name, unsigned timeout_ms,
-                            GError **error)
+gboolean colo_pairs_wait_up(ColoPairs *pairs, const char *name, unsigned timeout_ms, GError **error)
 {
     gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     ColoChannel *channel = colo_pairs_channel(pairs, name, error);
@@ -263,10 +262,10 @@ JsonObject *colo_pairs_info(ColoPairs *pairs, const char *name, GError **error)
     info = describe(pairs, pair);
     last_error = colo_channel_last_error(pair->channel);
     peer = colo_channel_peer(pair->channel);
-    cert = colo_pki_read_cert(pairs->config->tls.server_cert_file
-                                  ? pairs->config->tls.server_cert_file
-                                  : COLO_PKI_SERVER_CERT_FILE,
-                              NULL);
+    cert =
+        colo_pki_read_cert(pairs->config->tls.server_cert_file ? pairs->config->tls.server_cert_file
+                                                               : COLO_PKI_SERVER_CERT_FILE,
+                           NULL);
     if (cert) {
         g_autoptr(GDateTime) when = g_date_time_new_from_unix_utc(cert->expiry);
 

@@ -71,9 +71,8 @@ static JsonObject *alias_array(GPtrArray *devices, gboolean disks)
     JsonObject *array = json_object_new_array();
 
     for (guint i = 0; i < devices->len; i++) {
-        const char *alias = disks
-                                ? ((ColoProtectedDisk *)g_ptr_array_index(devices, i))->alias
-                                : ((ColoProtectedNic *)g_ptr_array_index(devices, i))->alias;
+        const char *alias = disks ? ((ColoProtectedDisk *)g_ptr_array_index(devices, i))->alias
+                                  : ((ColoProtectedNic *)g_ptr_array_index(devices, i))->alias;
 
         json_object_array_add(array, json_object_new_string(alias));
     }
@@ -214,10 +213,10 @@ static void show_disk_progress(ColoDomain *d, const ColoMirrorState *states)
 
         done += states[i].offset;
         total += states[i].length;
-        json_object_array_add(
-            list, colo_json_build("alias", "s", disk->alias, "target", "s", disk->target, "size",
-                                  "u", disk->size, "copied", "u", states[i].offset, "state", "s",
-                                  states[i].ready ? "ready" : "copying", NULL));
+        json_object_array_add(list, colo_json_build("alias", "s", disk->alias, "target", "s",
+                                                    disk->target, "size", "u", disk->size, "copied",
+                                                    "u", states[i].offset, "state", "s",
+                                                    states[i].ready ? "ready" : "copying", NULL));
     }
     json_object_put(d->disk_progress);
     d->disk_progress = list;
@@ -309,9 +308,10 @@ static gboolean enter_colo(ColoDomain *d, GError **error)
             return FALSE;
         d->memory_total = state.ram_total;
         d->memory_remaining = state.ram_remaining;
-        d->progress = state.ram_total ? (unsigned)((state.ram_total - state.ram_remaining) * 100 /
-                                                   state.ram_total)
-                                      : 0;
+        d->progress =
+            state.ram_total
+                ? (unsigned)((state.ram_total - state.ram_remaining) * 100 / state.ram_total)
+                : 0;
         colo_domain_publish(d);
         /* A guest that dirties faster than the link carries: let it be stopped for longer. */
         if (state.status == COLO_MIGRATE_RUNNING && colo_clock_ns() > raise_ns) {
@@ -360,8 +360,8 @@ static gboolean begin_pairing(ColoDomain *d, GError **error)
     g_autoptr(JsonObject) paired = NULL;
     uint64_t before, now;
 
-    if (!colo_kicker_watch(d->host->kicker, d->record->uuid,
-                           d->host->config->checkpoint_period_ms, 1000, 5000, error) ||
+    if (!colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
+                           1000, 5000, error) ||
         !colo_domain_gate(d, "paired", error) || !committed_epoch(d, &before, error))
         return FALSE;
     for (now = before; now <= before;) {
@@ -372,9 +372,9 @@ static gboolean begin_pairing(ColoDomain *d, GError **error)
     if (colo_ownership_pair(&ctx, d->record, error) != COLO_OWNERSHIP_PAIRED)
         return FALSE;
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
-    paired = colo_domain_call_peer(
-        d, "domain-paired", colo_json_build("generation", "u", d->record->generation, NULL),
-        COLO_RELINQUISH_TIMEOUT_MS, error);
+    paired = colo_domain_call_peer(d, "domain-paired",
+                                   colo_json_build("generation", "u", d->record->generation, NULL),
+                                   COLO_RELINQUISH_TIMEOUT_MS, error);
     return paired != NULL;
 }
 
@@ -506,7 +506,8 @@ static gboolean check_paths(ColoDomain *d, GError **error)
         return FALSE;
     if (virDomainIsActive(d->dom) != 1) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                    "Requested operation is not valid: domain '%s' is not running", d->record->name);
+                    "Requested operation is not valid: domain '%s' is not running",
+                    d->record->name);
         return FALSE;
     }
     return check_eligible(d, error) && check_vnet_uniform(d, error) &&
@@ -725,20 +726,18 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
         return;
     }
     colo_domain_set_state(d, COLO_STATE_FENCED, "QEMU of this host died");
-    answer = colo_domain_call_peer(d, "domain-consent",
-                                   colo_json_build("generation", "u", n, NULL),
+    answer = colo_domain_call_peer(d, "domain-consent", colo_json_build("generation", "u", n, NULL),
                                    COLO_RELINQUISH_TIMEOUT_MS, &error);
     if (!answer)
         colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", error->message);
-    gone =
-        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     colo_domain_detach(d);
 }
 
 /*
- * Roles swap on purpose (design section 3): a fresh checkpoint, then this host gives the domain up by
- * consent, and the peer goes on with it. What this copy still says after the gate is closed is lost
- * as a frame may be; nothing that left is.
+ * Roles swap on purpose (design section 3): a fresh checkpoint, then this host gives the domain up
+ * by consent, and the peer goes on with it. What this copy still says after the gate is closed is
+ * lost as a frame may be; nothing that left is.
  */
 JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
 {
@@ -808,8 +807,7 @@ JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
         return NULL;
     }
     if (!ask_peer_to_relinquish(d, TRUE, error)) {
-        g_prefix_error(error,
-                       "domain '%s' stays protected: the peer did not give its copy up: ",
+        g_prefix_error(error, "domain '%s' stays protected: the peer did not give its copy up: ",
                        d->record->name);
         return NULL;
     }

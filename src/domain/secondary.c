@@ -49,17 +49,19 @@ static gboolean clear_the_way(ColoDomain *d, uint64_t generation, GError **error
     }
     if (generation < r->generation || generation <= r->relinquished) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                    "domain '%s': generation %" G_GUINT64_FORMAT " is stale here (seen %"
-                    G_GUINT64_FORMAT ", relinquished %" G_GUINT64_FORMAT ")",
+                    "domain '%s': generation %" G_GUINT64_FORMAT
+                    " is stale here (seen %" G_GUINT64_FORMAT ", relinquished %" G_GUINT64_FORMAT
+                    ")",
                     r->name, generation, r->generation, r->relinquished);
         return FALSE;
     }
     if (!colo_domain_is_running(d))
         return TRUE;
     if (r->role == COLO_ROLE_NONE || r->state == COLO_STATE_UNPROTECTED) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                    "domain '%s' already runs on the peer %s, unprotected: shut one of the two down",
-                    r->name, d->host->config->host_name);
+        g_set_error(
+            error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+            "domain '%s' already runs on the peer %s, unprotected: shut one of the two down",
+            r->name, d->host->config->host_name);
         return FALSE;
     }
     colo_secondary_teardown(d);
@@ -255,8 +257,9 @@ static gboolean put_filters_in(ColoDomain *d, GError **error)
 /* The session as the primary described it. */
 static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
 {
-    static const char *const keys[] = {"generation",   "role",             "psk",  "vnet-hdr",
-                                       "heartbeat-ms", "heartbeat-missed", "nics", "disks"};
+    static const char *const keys[] = {"generation", "role",         "psk",
+                                       "vnet-hdr",   "heartbeat-ms", "heartbeat-missed",
+                                       "nics",       "disks"};
     JsonObject *arguments = json_object_new_object();
     g_autoptr(JsonObject) old =
         colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
@@ -304,8 +307,7 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
         !colo_json_get_array(devices, "disks", &disks, error) ||
         !colo_json_get_array(devices, "nics", &nics, error) ||
         !colo_pairs_channel(d->host->pairs, pair, error) ||
-        !colo_host_facts_check(d->host, params, error) ||
-        !clear_the_way(d, generation, error))
+        !colo_host_facts_check(d->host, params, error) || !clear_the_way(d, generation, error))
         return FALSE;
     g_free(d->record->pair);
     d->record->pair = g_strdup(pair);
@@ -452,8 +454,7 @@ JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError 
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
                     "domain '%s': this host (%s) is past generation %" G_GUINT64_FORMAT
                     ": it owns or has seen %" G_GUINT64_FORMAT,
-                    d->record->name, d->host->config->host_name, generation,
-                    d->record->generation);
+                    d->record->name, d->host->config->host_name, generation, d->record->generation);
         return NULL;
     }
     d->record->generation = generation; /* seen now, if not before */
@@ -529,9 +530,9 @@ void colo_secondary_failed(ColoDomain *d, const char *reason)
         colo_secondary_teardown(d);
         return;
     }
-    told = colo_domain_call_peer(
-        d, "domain-failed", colo_json_build("generation", "u", n, "reason", "s", reason, NULL),
-        COLO_TELL_TIMEOUT_MS, &error);
+    told = colo_domain_call_peer(d, "domain-failed",
+                                 colo_json_build("generation", "u", n, "reason", "s", reason, NULL),
+                                 COLO_TELL_TIMEOUT_MS, &error);
     if (!told)
         colo_log_full(&log, LOG_WARNING, __func__, "telling the primary: %s", error->message);
     /* The primary asks for the consent that was just stored: its output waits for the answer, the

@@ -155,7 +155,7 @@ static int query_link(unsigned index, Answer *answer, uint16_t type, const struc
 static gboolean is_bridge(const char *name)
 {
     unsigned index = if_nametoindex(name);
-    const struct rtattr *info, *kind;
+    const struct rtattr *info = NULL, *kind;
     Answer answer;
 
     if (index == 0 || query_link(index, &answer, IFLA_LINKINFO, &info) < 0 || !info)
@@ -241,7 +241,7 @@ gboolean colo_bridge_set_master(const char *port, const char *bridge, GError **e
 char *colo_bridge_get_master(const char *port, GError **error)
 {
     unsigned index = index_of(port, error);
-    const struct rtattr *master;
+    const struct rtattr *master = NULL;
     char name[IF_NAMESIZE];
     Answer answer;
     int rc;

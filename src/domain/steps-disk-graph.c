@@ -176,13 +176,13 @@ gboolean colo_disk_add_overlay(virDomainPtr dom, const char *kind, const ColoSte
      * is worthless if this host dies while protected. colo_steps_overlays_sync() makes them durable
      * when they begin to matter. The tail is the guest's disk and keeps its flushes. */
     file = colo_json_build("driver", "s", "file", "filename", "s", path, NULL);
-    return colo_qmp_run(dom, "blockdev-add",
-                        colo_json_build("driver", "s", "qcow2", "node-name", "s", name, "file", "o",
-                                        file, "backing", "s", backing, "cache", "o",
-                                        colo_json_build("no-flush", "b",
-                                                        strcmp(kind, COLO_NODE_TAIL) != 0, NULL),
-                                        NULL),
-                        error);
+    return colo_qmp_run(
+        dom, "blockdev-add",
+        colo_json_build("driver", "s", "qcow2", "node-name", "s", name, "file", "o", file,
+                        "backing", "s", backing, "cache", "o",
+                        colo_json_build("no-flush", "b", strcmp(kind, COLO_NODE_TAIL) != 0, NULL),
+                        NULL),
+        error);
 }
 
 gboolean colo_disk_park(virDomainPtr dom, const ColoStepDisk *disk, GError **error)

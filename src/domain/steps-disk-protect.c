@@ -307,7 +307,7 @@ gboolean colo_steps_mirror_yank(virDomainPtr dom, const ColoStepDisk *disk, GErr
     g_autofree char *nbd = colo_disk_node(COLO_NODE_NBD, disk->alias);
     JsonObject *instances = json_object_new_array();
 
-    json_object_array_add(instances, colo_json_build("type", "s", "block-node", "node-name", "s",
-                                                     nbd, NULL));
+    json_object_array_add(instances,
+                          colo_json_build("type", "s", "block-node", "node-name", "s", nbd, NULL));
     return colo_qmp_run(dom, "yank", colo_json_build("instances", "o", instances, NULL), error);
 }

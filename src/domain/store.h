@@ -65,8 +65,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoDomainRecord, colo_domain_record_free)
 
 typedef struct {
     char *name;
-    char *peer;       /* host name or address */
-    uint16_t port;    /* peer's control port */
+    char *peer;           /* host name or address */
+    uint16_t port;        /* peer's control port */
     JsonObject *pool_map; /* {local pool: peer's pool}; never NULL */
 } ColoPairRecord;
 
@@ -74,7 +74,8 @@ ColoPairRecord *colo_pair_record_new(const char *name, const char *peer, uint16_
 void colo_pair_record_free(ColoPairRecord *record);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoPairRecord, colo_pair_record_free)
 
-/* Opens or creates @directory/state.db (mode 0600). A store written by a newer version is refused. */
+/* Opens or creates @directory/state.db (mode 0600). A store written by a newer version is refused.
+ */
 ColoStore *colo_store_open(const char *directory, GError **error);
 void colo_store_close(ColoStore *store);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoStore, colo_store_close)

@@ -33,9 +33,9 @@ static void settle_paired(ColoDomain *d)
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
     if (d->control_silent || !colo_domain_control_is_up(d))
         return;
-    told = colo_domain_call_peer(
-        d, "domain-paired", colo_json_build("generation", "u", d->record->generation, NULL),
-        COLO_RELINQUISH_TIMEOUT_MS, &error);
+    told = colo_domain_call_peer(d, "domain-paired",
+                                 colo_json_build("generation", "u", d->record->generation, NULL),
+                                 COLO_RELINQUISH_TIMEOUT_MS, &error);
     if (!told)
         colo_primary_peer_failed(d, error->message);
 }
@@ -217,7 +217,8 @@ static void plug_in(ColoDomain *d)
     }
 }
 
-/* The guest's packets go to its tap and come from there; nothing of the peer reaches it any more. */
+/* The guest's packets go to its tap and come from there; nothing of the peer reaches it any more.
+ */
 static gboolean cut_filters(ColoDomain *d, GError **error)
 {
     for (guint i = 0; i < d->nics->len; i++) {
@@ -252,8 +253,7 @@ static gboolean serve(ColoDomain *d, GError **error)
         return FALSE;
     /* On disk before QEMU may write: from now on the overlays hold what no other host has. */
     colo_json_add(d->record->details, "chain", "s", "taken", NULL);
-    if (!colo_store_save_domain(d->host->store, d->record, error) ||
-        !cut_filters(d, error))
+    if (!colo_store_save_domain(d->host->store, d->record, error) || !cut_filters(d, error))
         return FALSE;
     plug_in(d);
     if (!colo_steps_lost_heartbeat(d->dom, error))
@@ -390,11 +390,10 @@ static gboolean merge(ColoDomain *d, GError **error)
         colo_steps_net_remove(d->dom, TRUE, NULL);
         if (n > 0 && !colo_steps_disk_return(d->dom, disks, n, &options, &report, error))
             return FALSE;
-        colo_log_full(&log, LOG_NOTICE, __func__,
-                      "disks merged: %.1f ms, tail %.1f ms, guest paused %.1f ms",
-                      (double)report.merge_ns / COLO_NS_PER_MS,
-                      (double)report.tail_ns / COLO_NS_PER_MS,
-                      (double)report.pause_ns / COLO_NS_PER_MS);
+        colo_log_full(
+            &log, LOG_NOTICE, __func__, "disks merged: %.1f ms, tail %.1f ms, guest paused %.1f ms",
+            (double)report.merge_ns / COLO_NS_PER_MS, (double)report.tail_ns / COLO_NS_PER_MS,
+            (double)report.pause_ns / COLO_NS_PER_MS);
         for (guint i = 0; i < d->nics->len; i++) {
             const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
             g_autoptr(GError) nic_error = NULL;
@@ -499,9 +498,8 @@ JsonObject *colo_takeover_force(ColoDomain *d, gboolean discard, GError **error)
         d->record->role = COLO_ROLE_PRIMARY;
         colo_domain_set_state(d, COLO_STATE_ALONE, "the operator decided, from this host's disks");
     }
-    return colo_json_build("name", "s", d->record->name, "state", "s",
-                           colo_state_name(d->record->state), "generation", "u",
-                           d->record->generation, "lost", "s",
-                           copy ? NULL : "what the other host wrote after its copy left this one",
-                           NULL);
+    return colo_json_build(
+        "name", "s", d->record->name, "state", "s", colo_state_name(d->record->state), "generation",
+        "u", d->record->generation, "lost", "s",
+        copy ? NULL : "what the other host wrote after its copy left this one", NULL);
 }

@@ -81,8 +81,7 @@ static virConnectPtr open_once(ColoVirConn *conn)
     virConnectSetKeepAlive(c, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
     if (virConnectRegisterCloseCallback(c, on_close, conn, NULL) < 0 ||
         virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                         VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), conn,
-                                         NULL) < 0) {
+                                         VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), conn, NULL) < 0) {
         colo_warn("%s: no events: %s", conn->uri, virGetLastErrorMessage());
         virConnectUnregisterCloseCallback(c, on_close);
         virConnectClose(c);

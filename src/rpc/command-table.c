@@ -154,8 +154,8 @@ static const ColoCommand commands[] = {
             {"pair", "string", "name of the pair"},
             {"peer", "string", "host name of the peer"},
             {"role", "string", "primary or secondary"},
-            {"state", "string", "unprotected, preparing, syncing, protected, checkpointing, "
-                                "degraded, failing-over, committing or alone"},
+            {"state", "string", "unprotected, preparing, syncing, protected, degraded, "
+                                "failing-over, committing, alone, fenced or manual"},
             {"reason", "string", "why it is in this state"},
             {"generation", "uint", "generation of its ownership"},
             {"owner", "string", "host that owns this generation"},

@@ -148,8 +148,10 @@ static gboolean from_client(Proxy *proxy, int near, int far, gboolean replied)
         return TRUE;
     }
     if (fault == STOP_SERVER && replied) {
-        if (!g_atomic_int_get(&proxy->hit))
+        if (!g_atomic_int_get(&proxy->hit)) {
             kill(etcd_pid, SIGSTOP);
+            waitpid(etcd_pid, NULL, WUNTRACED); /* it takes effect a moment later */
+        }
         g_atomic_int_set(&proxy->hit, 1);
         /* The client's closing alert (24 bytes in TLS 1.3) would make etcd, once it goes on, cancel
          * the request now and then. */
