@@ -19,20 +19,6 @@
 /* How often an idle actor looks at what waits; shorter while the end of a QEMU is being judged. */
 #define TICK_MS 100u
 #define TICK_ENDING_MS 10u
-/* A peer that stalls with its control channel up is given up after so many heartbeat limits of
- * silence; one whose checkpoints do not end after this long more: loading a large one takes time.
- */
-#define STALL_LIMITS 4u
-#define COMMIT_STALL_MS 30000u
-/* A connection to the helper that broke is open again within this time if the helper lives: the
- * client tries every 50 ms. */
-#define HELPER_BACK_MS 100u
-/* A primary's QEMU has closed its channels. All of them within the first time means that its
- * process is gone (only some: COLO failed, or one socket); within the second libvirt may still say
- * that the guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms,
- * and answers a monitor command to it as late, but a shutdown before its end. */
-#define QEMU_CLOSE_MS 15u
-#define QEMU_END_MS 50u
 
 ColoLogContext colo_domain_log(const ColoDomain *d)
 {
@@ -165,222 +151,13 @@ gboolean colo_domain_control_is_up(ColoDomain *d)
 
 /* ---- mail ---- */
 
-/* Ends the job that runs; FALSE when none does. */
-static gboolean abort_job(ColoDomain *d, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean abort_job(ColoDomain *d, const char *format, ...)
-{
-    va_list args;
-
-    if (!d->busy)
-        return FALSE;
-    if (!d->abort_reason) {
-        va_start(args, format);
-        d->abort_reason = g_strdup_vprintf(format, args);
-        va_end(args);
-    }
-    return TRUE;
-}
-
-/* Both ways to the peer are silent: it is suspected, and ownership must be decided. */
-static void consider_suspicion(ColoDomain *d)
-{
-    gboolean packets_lost = d->packets_silent || !g_hash_table_contains(d->streams_up, "packets");
-
-    gboolean running = d->record->state == COLO_STATE_PROTECTED ||
-                       (d->record->state == COLO_STATE_SYNCING && d->record->loaded);
-
-    if (d->busy || !running || !d->control_silent || !packets_lost)
-        return;
-    colo_takeover_by_arbiter(d);
-}
-
-static void peer_side_failed(ColoDomain *d, const char *reason)
-{
-    if (d->record->state != COLO_STATE_PROTECTED || d->qemu_closed_ns)
-        return;
-    if (d->control_silent || !colo_domain_control_is_up(d))
-        consider_suspicion(d);
-    else if (d->record->role == COLO_ROLE_PRIMARY)
-        colo_primary_peer_failed(d, reason);
-    /* A secondary whose control channel is up waits for the primary's decision. */
-}
-
-static void on_stream(ColoDomain *d, ColoMail *mail)
-{
-    const char *stream = colo_json_peek_string(mail->body, "stream", "");
-    const char *reason = colo_json_peek_string(mail->body, "reason", "");
-
-    if (strcmp(mail->name, "stream-up") == 0) {
-        g_hash_table_add(d->streams_up, g_strdup(stream));
-        return;
-    }
-    g_hash_table_remove(d->streams_up, stream);
-    if (abort_job(d, "data stream '%s' to the peer: %s", stream, reason))
-        return;
-    g_autofree char *text = g_strdup_printf("data stream '%s' is down: %s", stream, reason);
-    peer_side_failed(d, text);
-}
-
-static void on_channel_down(ColoDomain *d, ColoMail *mail)
-{
-    const char *channel = colo_json_peek_string(mail->body, "channel", "");
-    const char *reason = colo_json_peek_string(mail->body, "reason", "");
-    g_autofree char *text = NULL;
-
-    if (abort_job(d, "QEMU closed its channel '%s': %s", channel, reason))
-        return;
-    g_hash_table_add(d->channels_down, g_strdup(channel));
-    if (d->record->state != COLO_STATE_PROTECTED || d->qemu_closed_ns)
-        return;
-    text = g_strdup_printf("QEMU closed '%s': %s", channel, reason);
-    if (d->record->role == COLO_ROLE_SECONDARY)
-        colo_secondary_failed(d, text);
-    else
-        d->qemu_closed_ns = colo_clock_ns();
-}
-
-/* Called while qemu_closed_ns is set: what did the closed channels mean? */
-static void judge_closed_channels(ColoDomain *d, uint64_t now)
-{
-    guint all = 1 + 3 * d->nics->len + d->disks->len; /* migration; mirror, out, release; nbd */
-    uint64_t since = now - d->qemu_closed_ns;
-
-    if (g_hash_table_size(d->channels_down) >= all) {
-        if (since >= QEMU_END_MS * COLO_NS_PER_MS)
-            colo_primary_guest_gone(d, d->ended);
-    } else if (since >= QEMU_CLOSE_MS * COLO_NS_PER_MS) {
-        d->qemu_closed_ns = 0;
-        peer_side_failed(d, "QEMU left COLO by itself");
-    }
-}
-
-/* I4: ownership is undecided and the bound of held output is reached: the vCPUs stop until it is
- * decided, instead of a guest whose output is lost. */
-static void hold_output(ColoDomain *d)
-{
-    g_autofree ColoStepDisk *disks = NULL;
-    size_t n;
-
-    if (d->record->state != COLO_STATE_DEGRADED || d->record->role != COLO_ROLE_PRIMARY ||
-        d->output_hold || !d->dom)
-        return;
-    /* A mirrored write that waits for the peer would hold up `stop`, and QEMU's main loop with it.
-     */
-    disks = colo_domain_step_disks(d, &n);
-    for (size_t i = 0; i < n; i++)
-        colo_steps_mirror_yank(d->dom, &disks[i], NULL);
-    if (colo_steps_stop(d->dom, NULL)) {
-        d->output_hold = TRUE;
-        colo_domain_set_state(d, COLO_STATE_DEGRADED, "paused: output-hold");
-    }
-}
-
-/* The secondary's first LOADED makes it a candidate (rule 6), before the primary's CAS can count.
- */
-static void note_first_loaded(ColoDomain *d)
-{
-    g_autoptr(GError) error = NULL;
-    ColoLogContext log = colo_domain_log(d);
-
-    if (d->record->role != COLO_ROLE_SECONDARY || d->record->loaded ||
-        d->record->state != COLO_STATE_SYNCING)
-        return;
-    d->record->loaded = TRUE;
-    if (!colo_store_save_domain(d->host->store, d->record, &error))
-        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
-}
-
-static void on_comparator(ColoDomain *d, ColoMail *mail)
-{
-    const char *name = mail->name;
-
-    if (strcmp(name, "stream-up") == 0 || strcmp(name, "stream-down") == 0) {
-        on_stream(d, mail);
-    } else if (strcmp(name, "channel-down") == 0) {
-        on_channel_down(d, mail);
-    } else if (strcmp(name, "colo-ready") == 0) {
-        d->ready = TRUE;
-    } else if (strcmp(name, "committed") == 0) {
-        d->committed = colo_json_peek_uint(mail->body, "epoch", d->committed);
-        d->checkpoints++;
-        colo_epoch_committed(d, mail->body);
-        colo_domain_publish(d);
-    } else if (strcmp(name, "loaded") == 0) {
-        d->loaded = colo_json_peek_uint(mail->body, "epoch", d->loaded);
-        note_first_loaded(d);
-    } else if (strcmp(name, "kick-done") == 0) {
-        g_autoptr(JsonObject) done =
-            colo_domain_comparator(d, "kick-done", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
-        (void)done;
-    } else if (strcmp(name, "peer-silent") == 0) {
-        d->packets_silent = TRUE;
-        d->packets_silent_ns = colo_clock_ns();
-        if (d->control_silent)
-            abort_job(d, "the peer is silent");
-        consider_suspicion(d);
-    } else if (strcmp(name, "peer-heard") == 0) {
-        d->packets_silent = FALSE;
-    } else if (strcmp(name, "overflow") == 0) {
-        ColoLogContext log = colo_domain_log(d);
-
-        const char *queue = colo_json_peek_string(mail->body, "queue", "?");
-
-        colo_log_full(&log, LOG_WARNING, __func__, "queue '%s' reached its limit", queue);
-        if (strcmp(queue, "held") == 0)
-            hold_output(d);
-    }
-}
-
-static void on_comparator_down(ColoDomain *d)
-{
-    if (abort_job(d, "colo-comparator of this host died") ||
-        d->record->state != COLO_STATE_PROTECTED)
-        return;
-    /* A connection that broke is no dead helper: its sessions may live on. */
-    if (colo_comparator_wait_up(d->host->comparator, HELPER_BACK_MS)) {
-        colo_domain_detach(d);
-        colo_recover(d);
-        return;
-    }
-    g_hash_table_remove_all(d->streams_up);
-    if (d->record->role == COLO_ROLE_SECONDARY)
-        colo_secondary_failed(d, "colo-comparator of the secondary host died");
-    else if (d->control_silent || !colo_domain_control_is_up(d))
-        colo_takeover_by_arbiter(d);
-    else
-        colo_primary_peer_failed(d, "colo-comparator of the primary host died");
-}
-
-static void on_lifecycle(ColoDomain *d, ColoMail *mail)
-{
-    gboolean on_purpose = mail->detail == VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN ||
-                          mail->detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED;
-
-    if (mail->number == VIR_DOMAIN_EVENT_SHUTDOWN)
-        d->ended = TRUE; /* the guest powers off, or the host was told to end it */
-    if (mail->number != VIR_DOMAIN_EVENT_STOPPED)
-        return;
-    /* Late news of a copy that this host ended itself to make way for the one that runs now. */
-    if (!colo_domain_is_gone(d))
-        return;
-    d->qemu_died = TRUE;
-    d->ended = d->ended || on_purpose;
-    if (abort_job(d, "the guest's QEMU on this host ended"))
-        return;
-    if (d->record->role == COLO_ROLE_PRIMARY)
-        colo_primary_guest_gone(d, d->ended);
-    else if (d->record->state == COLO_STATE_SYNCING || d->record->state == COLO_STATE_PROTECTED ||
-             (d->record->state == COLO_STATE_DEGRADED && !d->record->attempt))
-        colo_secondary_failed(d, "QEMU of the secondary died");
-}
-
 static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
 {
     const char *name = mail->name;
 
     if (d->busy) {
         if (strcmp(name, "colo-unprotect") == 0 && d->record->state != COLO_STATE_COMMITTING) {
-            abort_job(d, "ended by colo-unprotect");
+            colo_domain_abort_job(d, "ended by colo-unprotect");
             return colo_json_build("name", "s", d->record->name, NULL);
         }
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
@@ -406,7 +183,7 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     if (strcmp(name, "domain-failed") == 0) { /* the secondary says that its copy is gone */
         const char *reason = colo_json_peek_string(mail->body, "reason", "the secondary failed");
 
-        if (!abort_job(d, "%s", reason) && d->record->role == COLO_ROLE_PRIMARY &&
+        if (!colo_domain_abort_job(d, "%s", reason) && d->record->role == COLO_ROLE_PRIMARY &&
             d->record->state == COLO_STATE_PROTECTED)
             colo_primary_peer_failed(d, reason);
         return json_object_new_object();
@@ -469,19 +246,19 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
             colo_takeover_run(d);
         break;
     case COLO_MAIL_COMPARATOR:
-        on_comparator(d, mail);
+        colo_evidence_comparator(d, mail);
         break;
     case COLO_MAIL_COMPARATOR_DOWN:
-        on_comparator_down(d);
+        colo_evidence_comparator_down(d);
         break;
     case COLO_MAIL_LIFECYCLE:
-        on_lifecycle(d, mail);
+        colo_evidence_lifecycle(d, mail);
         break;
     case COLO_MAIL_CONTROL_SILENT:
         d->control_silent = TRUE;
         if (d->packets_silent)
-            abort_job(d, "the peer is silent");
-        consider_suspicion(d);
+            colo_domain_abort_job(d, "the peer is silent");
+        colo_evidence_consider(d);
         colo_domain_publish(d);
         break;
     case COLO_MAIL_CONTROL_HEARD:
@@ -517,7 +294,7 @@ gboolean colo_domain_pump(ColoDomain *d, unsigned ms, GError **error)
         g_autoptr(ColoMail) mail = colo_mailbox_take(d->mailbox, MIN(left, ms));
 
         if (mail && mail->kind == COLO_MAIL_QUIT) {
-            abort_job(d, "virtcolod is shutting down");
+            colo_domain_abort_job(d, "virtcolod is shutting down");
             colo_mailbox_post(d->mailbox, g_steal_pointer(&mail));
         } else if (mail) {
             handle_mail(d, mail);
@@ -527,27 +304,6 @@ gboolean colo_domain_pump(ColoDomain *d, unsigned ms, GError **error)
             return FALSE;
         }
     } while (colo_clock_ns() < end);
-    return TRUE;
-}
-
-/*
- * The peer's virtcolod answers, but its helper or its QEMU has stopped: output waits for nothing.
- * While control is up the primary decides, and goes on alone with the peer's consent. TRUE if so.
- */
-static gboolean peer_stalls(ColoDomain *d, uint64_t now)
-{
-    const ColoHeartbeat *beat = &d->host->config->heartbeat;
-    uint64_t limit = (uint64_t)beat->interval_ms * beat->missed * STALL_LIMITS * COLO_NS_PER_MS;
-
-    if (d->record->role != COLO_ROLE_PRIMARY || d->control_silent || !colo_domain_control_is_up(d))
-        return FALSE;
-    if (d->packets_silent && now - d->packets_silent_ns > limit)
-        colo_primary_peer_failed(d, "the peer's comparator is silent, its virtcolod is not");
-    else if (d->last_commit_ns &&
-             now - d->last_commit_ns > limit + COMMIT_STALL_MS * COLO_NS_PER_MS)
-        colo_primary_peer_failed(d, "no checkpoint has been completed at the peer");
-    else
-        return FALSE;
     return TRUE;
 }
 
@@ -563,14 +319,11 @@ static void tick(ColoDomain *d)
             colo_takeover_resolve(d);
         break;
     case COLO_STATE_PROTECTED:
-        if (d->qemu_closed_ns)
-            judge_closed_channels(d, now);
-        else if (!peer_stalls(d, now))
-            consider_suspicion(d);
+        colo_evidence_tick(d, now);
         colo_epoch_tick(d, now);
         break;
     case COLO_STATE_SYNCING: /* a secondary; a primary is inside its job */
-        consider_suspicion(d);
+        colo_evidence_consider(d);
         break;
     case COLO_STATE_FAILING_OVER:
     case COLO_STATE_COMMITTING:

@@ -5,7 +5,10 @@
  *
  *   actor.c       the thread: takes mail, dispatches, publishes the view that others read
  *   devices.c     its disks and NICs on this host
- *   primary.c     protect a running domain, go on alone, unprotect
+ *   evidence.c    what comes in about the peer, the helper and QEMU, and what it means
+ *   protect.c     the job that protects a running domain
+ *   protect-undo.c  takes a protection away again
+ *   primary.c     its peer or guest is lost, it is fenced, unprotect, switchover
  *   secondary.c   what the peer's primary asks of us: prepare, incoming, paired, relinquish
  *   takeover.c    the secondary becomes the owner; merge; clean definition
  *   epoch.c       what ends an epoch beside divergence and time
@@ -168,6 +171,14 @@ ColoStepNic colo_domain_step_nic(const ColoProtectedNic *nic);
 void colo_domain_store_devices(ColoDomain *domain);
 void colo_domain_load_devices(ColoDomain *domain);
 
+/* protect.c, protect-undo.c */
+/* The peer's copy must not run any more, durably, before this host releases alone. @forget: the
+ * peer need not remember the domain. FALSE with @error without its consent. */
+gboolean colo_primary_ask_relinquish(ColoDomain *domain, gboolean forget, GError **error);
+/* FALSE when libvirtd did not answer: something is left, call again. */
+gboolean colo_primary_remove_protection(ColoDomain *domain);
+void colo_primary_undo(ColoDomain *domain, GError *why);
+
 /* primary.c */
 void colo_primary_begin(ColoDomain *domain, const char *pair); /* then, at once, ... */
 void colo_primary_protect(ColoDomain *domain);                 /* ... the job */
@@ -175,7 +186,8 @@ JsonObject *colo_primary_unprotect(ColoDomain *domain, GError **error);
 JsonObject *colo_primary_switchover(ColoDomain *domain, GError **error);
 void colo_primary_roll_back(ColoDomain *domain, const char *reason); /* a protection half made */
 void colo_primary_go_alone(ColoDomain *domain, const char *reason);  /* ownership is ours already */
-void colo_primary_clean_up(ColoDomain *domain); /* while "unclean" is stored: tries again */
+void colo_primary_clean_up(ColoDomain *domain);    /* while "unclean" is stored: tries again */
+void colo_primary_tell_paired(ColoDomain *domain); /* the register says paired */
 void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
 void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);
 void colo_primary_quiesce(ColoDomain *domain, const char *reason);
@@ -195,6 +207,14 @@ void colo_takeover_resolve(ColoDomain *domain);    /* DEGRADED: asks again */
 void colo_takeover_run(ColoDomain *domain);        /* the secondary owns: makes it so */
 void colo_takeover_finish(ColoDomain *domain);     /* COMMITTING to ALONE */
 JsonObject *colo_takeover_force(ColoDomain *domain, gboolean discard, GError **error);
+
+/* evidence.c */
+gboolean colo_domain_abort_job(ColoDomain *domain, const char *format, ...) G_GNUC_PRINTF(2, 3);
+void colo_evidence_consider(ColoDomain *domain); /* is the peer suspected? */
+void colo_evidence_comparator(ColoDomain *domain, ColoMail *mail);
+void colo_evidence_comparator_down(ColoDomain *domain);
+void colo_evidence_lifecycle(ColoDomain *domain, ColoMail *mail);
+void colo_evidence_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
 
 /* epoch.c: bounds of an epoch beside its time (design section 4) */
 void colo_epoch_committed(ColoDomain *domain, JsonObject *event); /* primary */

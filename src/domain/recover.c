@@ -10,6 +10,7 @@
 #include "util/error.h"
 #include "util/log.h"
 
+#include <libvirt/virterror.h>
 #include <string.h>
 
 /* A helper that is not there when virtcolod starts gets this long to come up. */
@@ -88,8 +89,11 @@ static void recover_protected(ColoDomain *d)
             colo_secondary_failed(d, "the copy's QEMU is gone");
         return;
     }
-    if (d->dom)
-        return; /* nothing was lost */
+    if (d->dom) { /* nothing was lost */
+        if (primary && !colo_json_peek_bool(d->record->details, "paired-told", TRUE))
+            colo_primary_tell_paired(d);
+        return;
+    }
     if (!colo_domain_attach(d, NULL))
         return;
     colo_domain_load_devices(d);
@@ -160,6 +164,22 @@ static void finish_quiesce(ColoDomain *d)
         colo_secondary_teardown(d);
 }
 
+/* libvirt's autostart is off for a protected domain, because the register must be read first: now
+ * that it names this host, what the operator had set is done. */
+static void autostart(ColoDomain *d)
+{
+    ColoLogContext log = colo_domain_log(d);
+    virDomainPtr dom;
+
+    if (!colo_json_peek_bool(d->record->details, "autostart", FALSE))
+        return;
+    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    if (dom && virDomainIsActive(dom) == 0 && virDomainCreate(dom) < 0)
+        colo_log_full(&log, LOG_ERR, __func__, "starting the domain: %s", virGetLastErrorMessage());
+    if (dom)
+        virDomainFree(dom);
+}
+
 /* The host was booted anew: its QEMU is dead, it is no candidate for anything (design section 3).
  */
 static void recover_rebooted(ColoDomain *d)
@@ -183,6 +203,7 @@ static void recover_rebooted(ColoDomain *d)
     switch (outcome) {
     case COLO_OWNERSHIP_WON:
         colo_domain_set_state(d, COLO_STATE_ALONE, "booted anew; this host owns the domain");
+        autostart(d);
         return;
     case COLO_OWNERSHIP_LOST:
         colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; the peer owns the domain");

@@ -391,6 +391,8 @@ JsonObject *colo_secondary_paired(ColoDomain *d, JsonObject *params, GError **er
 
     if (!colo_json_get_uint(params, "generation", &generation, error))
         return NULL;
+    if (d->record->state == COLO_STATE_PROTECTED && generation == d->record->generation)
+        return json_object_new_object(); /* said twice */
     if (d->record->state != COLO_STATE_SYNCING || generation != d->record->generation ||
         !d->record->loaded) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,

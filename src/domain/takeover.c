@@ -26,18 +26,9 @@
  * peer is lost, that is found out as always. */
 static void settle_paired(ColoDomain *d)
 {
-    g_autoptr(JsonObject) told = NULL;
-    g_autoptr(GError) error = NULL;
-
     colo_domain_gate(d, "paired", NULL);
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
-    if (d->control_silent || !colo_domain_control_is_up(d))
-        return;
-    told = colo_domain_call_peer(d, "domain-paired",
-                                 colo_json_build("generation", "u", d->record->generation, NULL),
-                                 COLO_RELINQUISH_TIMEOUT_MS, &error);
-    if (!told)
-        colo_primary_peer_failed(d, error->message);
+    colo_primary_tell_paired(d);
 }
 
 static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
