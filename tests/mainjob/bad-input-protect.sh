@@ -54,7 +54,7 @@ if [ "$(accel)" = tcg ]; then
     configure $P allow_emulation true
     daemon $P restart virtcolod
 else
-    skip "emulated, without allow_emulation" "the guest runs on KVM"
+    skip "emulated, without allow_emulation" "hardware: the guest runs on KVM"
 fi
 
 # The register cannot be reached: nothing begins.

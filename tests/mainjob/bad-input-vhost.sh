@@ -17,7 +17,7 @@ if [ "$(accel)" = kvm ]; then
     check "protect is refused: names the NIC, vhost and the remedy" eval \
         'grep -q "error: .*interface.*$mac.*vhost.*driver name=.qemu" <<< "$refusal" || { echo "$refusal"; false; }'
 else
-    skip "protect is refused: names the NIC, vhost and the remedy" "emulated guests are never on vhost"
+    skip "protect is refused: names the NIC, vhost and the remedy" "hardware: emulated guests are never on vhost"
 fi
 found=$(colo $P colo-prepare ft --pair $PAIR 2>&1)
 check "colo-prepare tells of vhost and of --fix" eval \
