@@ -107,6 +107,11 @@ void colo_takeover_by_arbiter(ColoDomain *d)
         settle(d, COLO_OWNERSHIP_UNKNOWN, error);
         return;
     }
+    /* Shown at once: the arbiter may take its time to answer. Stored with the attempt. */
+    d->record->state = COLO_STATE_DEGRADED;
+    g_free(d->reason);
+    d->reason = g_strdup("the peer is suspected: asking the arbiter");
+    colo_domain_publish(d);
     outcome = colo_ownership_lost_peer(&ctx, d->record, &error);
     settle(d, outcome, error);
 }
