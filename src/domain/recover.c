@@ -254,10 +254,53 @@ static void recover_preparing(ColoDomain *d)
     }
 }
 
+/*
+ * A copy of an older boot that runs again without ownership: libvirt's autostart (set while the
+ * domain was protected), or somebody's `virsh start`. Its disk is stale and the peer may serve: it
+ * ends at once (I3). Autostart is off from then on and remembered.
+ */
+static void stop_stale_copy(ColoDomain *d)
+{
+    ColoLogContext log = colo_domain_log(d);
+    virDomainPtr dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    int autostart_set = 0;
+
+    if (!dom)
+        return;
+    if (virDomainIsActive(dom) == 1) {
+        colo_log_full(&log, LOG_WARNING, __func__,
+                      "it was started here without owning the domain: ended");
+        if (virDomainDestroy(dom) < 0)
+            colo_log_full(&log, LOG_ERR, __func__, "ending it: %s", virGetLastErrorMessage());
+    }
+    if (virDomainGetAutostart(dom, &autostart_set) == 0 && autostart_set &&
+        virDomainSetAutostart(dom, 0) == 0)
+        colo_json_add(d->record->details, "autostart", "b", TRUE, NULL);
+    virDomainFree(dom);
+}
+
+/* TRUE when nothing that runs here under this UUID can be ours by right. */
+static gboolean must_not_run(ColoDomain *d)
+{
+    if (!rebooted(d) || d->record->owner)
+        return FALSE;
+    switch (d->record->state) {
+    case COLO_STATE_PROTECTED:
+    case COLO_STATE_DEGRADED:
+    case COLO_STATE_MANUAL:
+    case COLO_STATE_FENCED:
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
 void colo_recover(ColoDomain *d)
 {
     ColoRole role = d->record->role;
 
+    if (must_not_run(d))
+        stop_stale_copy(d);
     switch (d->record->state) {
     case COLO_STATE_PREPARING:
     case COLO_STATE_SYNCING:
