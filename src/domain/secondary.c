@@ -373,18 +373,6 @@ JsonObject *colo_secondary_incoming(ColoDomain *d, GError **error)
     return ok ? json_object_new_object() : NULL;
 }
 
-/* A takeover is faster with its third overlays open already; without them it opens them itself. */
-static void open_tails(ColoDomain *d)
-{
-    size_t n;
-    g_autofree ColoStepDisk *disks = colo_domain_step_disks(d, &n);
-    g_autoptr(GError) error = NULL;
-    ColoLogContext log = colo_domain_log(d);
-
-    if (n > 0 && !colo_steps_disk_prepare_tails(d->dom, disks, n, &error))
-        colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
-}
-
 JsonObject *colo_secondary_paired(ColoDomain *d, JsonObject *params, GError **error)
 {
     uint64_t generation;
@@ -402,7 +390,6 @@ JsonObject *colo_secondary_paired(ColoDomain *d, JsonObject *params, GError **er
         return NULL;
     }
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
-    open_tails(d);
     return json_object_new_object();
 }
 
