@@ -22,21 +22,34 @@ static void send_beat(ColoSession *session)
         session->stats[COLO_STAT_HEARTBEATS_SENT]++;
 }
 
+/* Wakes for the next beat or for the moment of silence, whichever is first: judged at beats alone,
+ * silence would be seen up to a whole interval after its limit. */
+static void arm(ColoSession *session, uint64_t limit)
+{
+    uint64_t due = session->beat_due_ns;
+
+    if (!session->silent)
+        due = MIN(due, session->heard_ns + limit);
+    colo_loop_arm(session->host->loop, &session->beat, due);
+}
+
 static void beat(void *opaque)
 {
     ColoSession *session = opaque;
     uint64_t now = colo_clock_ns();
-    uint64_t limit =
-        session->config.heartbeat_ms * session->config.heartbeat_missed * COLO_NS_PER_MS;
+    uint64_t interval = session->config.heartbeat_ms * COLO_NS_PER_MS;
+    uint64_t limit = interval * session->config.heartbeat_missed;
 
-    send_beat(session);
-    if (!session->silent && now - session->heard_ns > limit) {
+    if (now >= session->beat_due_ns) {
+        send_beat(session);
+        session->beat_due_ns = now + interval;
+    }
+    if (!session->silent && now - session->heard_ns >= limit) {
         session->silent = true;
         colo_session_event(session, "peer-silent", "silent-ms", "u",
                            (now - session->heard_ns) / COLO_NS_PER_MS, NULL);
     }
-    colo_loop_arm(session->host->loop, &session->beat,
-                  now + session->config.heartbeat_ms * COLO_NS_PER_MS);
+    arm(session, limit);
 }
 
 void colo_heartbeat_start(ColoSession *session)
@@ -44,9 +57,8 @@ void colo_heartbeat_start(ColoSession *session)
     session->beat.due = beat;
     session->beat.opaque = session;
     colo_heartbeat_heard(session);
-    send_beat(session);
-    colo_loop_arm(session->host->loop, &session->beat,
-                  session->heard_ns + session->config.heartbeat_ms * COLO_NS_PER_MS);
+    session->beat_due_ns = session->heard_ns;
+    beat(session);
 }
 
 void colo_heartbeat_heard(ColoSession *session)

@@ -142,6 +142,7 @@ struct ColoSession {
 
     /* heartbeat.c */
     ColoTimer beat;
+    uint64_t beat_due_ns; /* the next one; the timer may be armed for the silence before it */
     uint64_t heard_ns;
     bool silent;
 
