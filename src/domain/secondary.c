@@ -10,6 +10,7 @@
 #include "domain/secondary-xml.h"
 #include "domain/steps-bridge.h"
 #include "domain/steps-migrate.h"
+#include "domain/uplink.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -103,6 +104,25 @@ static gboolean check_copies(ColoDomain *d, JsonObject *disks, GError **error)
 {
     for (size_t i = 0; i < json_object_array_length(disks); i++) {
         if (!check_copy(d, json_object_array_get_idx(disks, i), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The bridge of this host that a takeover plugs @nic of the primary into; the caller owns it. */
+static char *uplink_of(ColoDomain *d, JsonObject *nic, GError **error)
+{
+    return colo_uplink_find(
+        d->host->virconn, d->record->name, colo_json_peek_string(nic, "bridge", NULL),
+        colo_json_peek_string(nic, "network", NULL), d->host->config->host_name, error);
+}
+
+static gboolean check_uplinks(ColoDomain *d, JsonObject *nics, GError **error)
+{
+    for (size_t i = 0; i < json_object_array_length(nics); i++) {
+        g_autofree char *uplink = uplink_of(d, json_object_array_get_idx(nics, i), error);
+
+        if (!uplink)
             return FALSE;
     }
     return TRUE;
@@ -276,22 +296,25 @@ static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
     return done != NULL;
 }
 
-/* What the takeover needs: our own devices, with the primary's real bridges. */
-static void remember(ColoDomain *d, JsonObject *params, JsonObject *nics)
+/* What the takeover needs: our own devices, with the bridges that stand for the primary's. */
+static gboolean remember(ColoDomain *d, JsonObject *params, JsonObject *nics, GError **error)
 {
     for (guint i = 0; i < d->nics->len; i++) {
         ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
         JsonObject *theirs = json_object_array_get_idx(nics, i);
 
         g_free(nic->bridge);
+        nic->bridge = uplink_of(d, theirs, error);
+        if (!nic->bridge)
+            return FALSE;
         g_free(nic->network);
-        nic->bridge = g_strdup(colo_json_peek_string(theirs, "bridge", NULL));
         nic->network = g_strdup(colo_json_peek_string(theirs, "network", NULL));
     }
     colo_domain_store_devices(d);
     colo_json_add(d->record->details, "inactive-xml", "s",
                   colo_json_peek_string(params, "inactive-xml", NULL), "peer-host", "s",
                   d->peer_host, "chain", "s", "in", NULL);
+    return TRUE;
 }
 
 static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
@@ -313,7 +336,7 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
     d->record->pair = g_strdup(pair);
     g_free(d->peer_host);
     d->peer_host = g_strdup(host);
-    if (!check_copies(d, disks, error))
+    if (!check_copies(d, disks, error) || !check_uplinks(d, nics, error))
         return FALSE;
     /* Seen, durably, before anything is made: a generation never goes back. */
     d->record->role = COLO_ROLE_SECONDARY;
@@ -325,9 +348,9 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
     colo_domain_set_state(d, COLO_STATE_PREPARING, NULL);
     if (!start_copy(d, params, disks, nics, error) || !same_aliases(d, disks, TRUE, error) ||
         !same_aliases(d, nics, FALSE, error) || !check_sizes(d, disks, error) ||
-        !start_session(d, params, error) || !put_disks_in(d, error) || !put_filters_in(d, error))
+        !start_session(d, params, error) || !put_disks_in(d, error) || !put_filters_in(d, error) ||
+        !remember(d, params, nics, error))
         return FALSE;
-    remember(d, params, nics);
     colo_domain_set_state(d, COLO_STATE_SYNCING, NULL);
     return TRUE;
 }

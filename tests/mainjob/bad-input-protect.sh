@@ -39,6 +39,11 @@ check "a copy of another size: names both sizes" refused "vda.*67108864.*3355443
 check "and nothing changed" untouched
 on $S mv /var/lib/libvirt/images/kept.raw /var/lib/libvirt/images/ft.raw
 
+on $S sh -c 'ip link set br0 down && ip link set br0 name br9'
+check "the guest's bridge is missing on the peer: names both" refused "'br0' does not exist on $S" ft --pair $PAIR
+check "and nothing changed" untouched
+on $S sh -c 'ip link set br9 name br0 && ip link set br0 up'
+
 configure $S checkpoint_max_overlay_bytes '"900000G"'
 daemon $S restart virtcolod
 check "not enough space for overlays on the peer" refused "MiB free" ft --pair $PAIR
