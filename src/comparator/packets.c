@@ -69,7 +69,8 @@ static void compare_output(ColoSession *session, unsigned nic, const uint8_t *fr
         session->queue_pressed = true;
         colo_session_overflow(session, "held", COLO_SESSION_HELD_BYTES);
     }
-    if (verdict != COLO_VERDICT_RELEASED)
+    /* A frame that left may have left one behind: the ACK that is owed after a clamped one. */
+    if (verdict != COLO_VERDICT_RELEASED || colo_compare_oldest_ns(session->compare))
         colo_wanted_update(session);
 }
 

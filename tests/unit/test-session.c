@@ -2,6 +2,7 @@
 /* Two comparators between two stand-ins for QEMU: frames, checkpoints, gates, disk bytes. */
 #include "test-comparator-lab.h"
 
+#include "test-compare-frames.h"
 #include "util/clock.h"
 
 #include <errno.h>
@@ -502,6 +503,61 @@ static void test_wanted_repeats_until_kicked(void)
     lab_down(&lab);
 }
 
+static void send_tcp(int fd, const Segment *segment)
+{
+    uint8_t frame[2000];
+    size_t len = put_tcp(frame, segment);
+
+    lab_write_frame(fd, frame + VNET, len - VNET);
+}
+
+/* Next frame on "release" as a TCP segment; its acknowledgement. */
+static uint32_t hear_ack(Lab *lab)
+{
+    uint8_t frame[2000];
+    ssize_t n = lab_read_frame(lab->p_release, frame, sizeof(frame), LAB_WAIT_MS);
+
+    g_assert_cmpint(n, >=, TCP_AT - VNET + 20);
+    return get32(frame + TCP_AT - VNET + 8);
+}
+
+/* A frame that leaves with a clamped ACK leaves a held one behind: its deadline runs too. */
+static void test_owed_ack_is_not_forgotten(void)
+{
+    static const uint8_t scale_7[] = {1, 3, 3, 7};
+    Segment syn = {.seq = 100,
+                   .ack = 1001,
+                   .flags = SYN | ACK,
+                   .window = 64000,
+                   .options = scale_7,
+                   .options_len = sizeof(scale_7)};
+    Segment text = {.seq = 101, .ack = 1001, .flags = ACK, .window = 500, TEXT("abc")};
+    g_autoptr(JsonObject) wanted = NULL;
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    send_tcp(lab.s_out, &syn);
+    send_tcp(lab.s_out, &text);
+    /* A round trip behind them on the same stream: they have been compared. */
+    lab_say(lab.s_out, "flush");
+    lab_say(lab.p_out, "flush");
+    lab_hear(lab.p_release, "flush");
+    g_usleep(LAB_QUIET_MS * 1000);
+    lab_forget(&lab.p, "checkpoint-wanted");
+    send_tcp(lab.p_out, &syn);
+    g_assert_cmpuint(hear_ack(&lab), ==, 1001);
+    text.ack = 1641;
+    send_tcp(lab.p_out, &text);
+    g_assert_cmpuint(hear_ack(&lab), ==, 1001);
+    g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), ==, 1);
+    wanted = lab_event(&lab.p, "checkpoint-wanted");
+    g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "unanswered");
+    lab_checkpoint(&lab);
+    g_assert_cmpuint(hear_ack(&lab), ==, 1641);
+    lab_down(&lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -525,5 +581,6 @@ int main(int argc, char **argv)
     g_test_add_func("/session/early-bytes", test_early_bytes_wait);
     g_test_add_func("/session/checkpoint/unknown", test_unknown_stream_is_told);
     g_test_add_func("/session/wanted/repeats", test_wanted_repeats_until_kicked);
+    g_test_add_func("/session/wanted/owed-ack", test_owed_ack_is_not_forgotten);
     return g_test_run();
 }
