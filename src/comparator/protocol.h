@@ -60,7 +60,9 @@
  *                       fed is LOADED, a partial one is cut off by closing "migration";
  *                       disk channels are closed. Refused (operation-invalid) before
  *                       "colo-ready" and when the checkpoint stream is unknown. May be asked
- *                       again, also by a later controller: the newest asker is answered
+ *                       again, also by a later controller: the newest asker is answered,
+ *                       one before it with operation-failed; so is everyone when QEMU took in
+ *                       a whole checkpoint and ended "migration" without LOADED
  * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
  * "stats" {"uuid"} -> SESSION
  *     {"uuid", "generation", "role", "gate", "ready": b, "epoch": u, "committed": u, "loaded": u,

@@ -28,6 +28,25 @@ static JsonObject *prepared(ColoSession *session)
     return colo_json_build("epoch", "u", session->loaded, NULL);
 }
 
+static GError *not_loaded(const ColoSession *session)
+{
+    return g_error_new(COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                       "session %s: QEMU took in checkpoint %" G_GUINT64_FORMAT
+                       " but has not answered LOADED",
+                       session->config.uuid, session->epoch);
+}
+
+/* The asker before the newest one gets an end to its request as well: its place is free again. */
+static void send_away(ColoSession *session)
+{
+    if (session->taking_over)
+        session->host->answer(session->host->opaque, session->takeover_token, NULL,
+                              g_error_new(COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                                          "session %s was asked for the takeover again",
+                                          session->config.uuid));
+    session->taking_over = false;
+}
+
 gboolean colo_takeover_prepare(ColoSession *session, uint64_t token, JsonObject **result,
                                GError **error)
 {
@@ -44,7 +63,12 @@ gboolean colo_takeover_prepare(ColoSession *session, uint64_t token, JsonObject 
         return FALSE;
     }
     /* Asked again, the newest asker gets the answer: the one before may have died (I5). */
-    if (session->running && session->sent && session->channels[COLO_CHANNEL_MIGRATION][0]) {
+    send_away(session);
+    if (session->running && session->sent) {
+        if (!session->channels[COLO_CHANNEL_MIGRATION][0]) {
+            g_propagate_error(error, not_loaded(session));
+            return FALSE;
+        }
         session->taking_over = true;
         session->takeover_token = token;
         return TRUE;
@@ -65,10 +89,7 @@ void colo_takeover_update(ColoSession *session)
         return;
     session->taking_over = false;
     if (session->running || session->unknown)
-        g_set_error(&error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
-                    "session %s: QEMU took in checkpoint %" G_GUINT64_FORMAT
-                    " but has not answered LOADED",
-                    session->config.uuid, session->epoch);
+        error = not_loaded(session);
     session->host->answer(session->host->opaque, session->takeover_token,
                           error ? NULL : prepared(session), error);
 }

@@ -400,6 +400,63 @@ static void test_takeover_waits_for_loaded(void)
     lab_down(&lab);
 }
 
+/* The checkpoint is wholly in QEMU when it ends the channel without LOADED: what it holds is
+ * unknown, however often it is asked. */
+static void test_takeover_refuses_what_was_not_loaded(void)
+{
+    Lab lab;
+    g_autofree char *first = NULL, *again = NULL;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    close(lab.s_migration);
+    lab.s_migration = 0;
+    json_object_put(lab_event(&lab.s, "channel-down"));
+    json_object_put(lab_gate(&lab.s, "closed"));
+    first = lab_refused(&lab.s, "takeover-prepare", lab_about(), -1);
+    g_assert_cmpstr(first, ==, "operation-failed");
+    again = lab_refused(&lab.s, "takeover-prepare", lab_about(), -1);
+    g_assert_cmpstr(again, ==, "operation-failed");
+    lab_down(&lab);
+}
+
+/* Asked again while it waits, the newest asker is answered in the end, and the one before at once:
+ * requests that nobody answers would use up the controller's places. */
+static void test_takeover_asked_again(void)
+{
+    Lab lab;
+    uint32_t received = GUINT32_TO_BE(COLO_MSG_VMSTATE_RECEIVED);
+    uint32_t loaded = GUINT32_TO_BE(COLO_MSG_VMSTATE_LOADED);
+    g_autoptr(JsonObject) answer = NULL;
+    uint64_t id;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_pages(&lab);
+    json_object_put(lab_gate(&lab.s, "closed"));
+    id = lab_send(&lab.s, "takeover-prepare", lab_about(), -1);
+    for (int i = 0; i < 100; i++) {
+        uint64_t next = lab_send(&lab.s, "takeover-prepare", lab_about(), -1);
+        g_autoptr(JsonObject) old = lab_answer(&lab.s, id);
+
+        g_assert_cmpstr(colo_json_peek_string(colo_json_peek(old, "error"), "code", ""), ==,
+                        "operation-failed");
+        id = next;
+    }
+    lab_write(lab.s_migration, &received, sizeof(received));
+    lab_write(lab.s_migration, &loaded, sizeof(loaded));
+    answer = lab_answer(&lab.s, id);
+    g_assert_cmpuint(colo_json_peek_uint(colo_json_peek(answer, "return"), "epoch", 0), ==, 2);
+    lab_down(&lab);
+}
+
 static void test_disk_bytes_both_ways(void)
 {
     Lab lab;
@@ -577,6 +634,8 @@ int main(int argc, char **argv)
     g_test_add_func("/session/takeover/idle", test_takeover_idle);
     g_test_add_func("/session/takeover/partial", test_takeover_cuts_partial);
     g_test_add_func("/session/takeover/whole", test_takeover_waits_for_loaded);
+    g_test_add_func("/session/takeover/not-loaded", test_takeover_refuses_what_was_not_loaded);
+    g_test_add_func("/session/takeover/asked-again", test_takeover_asked_again);
     g_test_add_func("/session/disk/both-ways", test_disk_bytes_both_ways);
     g_test_add_func("/session/early-bytes", test_early_bytes_wait);
     g_test_add_func("/session/checkpoint/unknown", test_unknown_stream_is_told);
