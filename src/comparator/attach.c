@@ -163,6 +163,13 @@ static size_t stream_ring(unsigned number)
     return number == COLO_STREAM_PACKETS ? COLO_SESSION_PACKETS_RING : COLO_SESSION_STREAM_RING;
 }
 
+/* The migration cannot be taken up again: bytes of it went with the stream that carried it, and
+ * QEMU, the parsers and the commits (I1) would go on as if nothing were missing. */
+static bool is_used_up(const ColoSession *session, int number)
+{
+    return number == COLO_STREAM_CHECKPOINT && session->stats[COLO_STAT_CHECKPOINT_BYTES] > 0;
+}
+
 gboolean colo_session_attach_peer(ColoSession *session, const char *name, int fd, GError **error)
 {
     int number = colo_session_stream_number(session, name);
@@ -183,6 +190,14 @@ gboolean colo_session_attach_peer(ColoSession *session, const char *name, int fd
                     "stream '%s' of session %s is attached already", name, session->config.uuid);
         return FALSE;
     }
+    if (is_used_up(session, number)) {
+        close(fd);
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "stream '%s' of session %s has ended with a part of QEMU's migration: make a "
+                    "new session",
+                    name, session->config.uuid);
+        return FALSE;
+    }
     colo_stream_free(session->streams[number]);
     session->streams[number] = colo_stream_connect(
         session->host->loop, fd, session->config.uuid, session->config.generation, name,
@@ -194,7 +209,7 @@ void colo_session_adopt(ColoSession *session, ColoStream *stream)
 {
     int number = colo_session_stream_number(session, colo_stream_name(stream));
 
-    if (number < 0 || session->config.primary || session->shut ||
+    if (number < 0 || session->config.primary || session->shut || is_used_up(session, number) ||
         !colo_stream_adopt(stream, stream_ring((unsigned)number), &stream_ops, session)) {
         colo_stream_close(stream, "not wanted");
         colo_stream_free(stream);

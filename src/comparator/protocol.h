@@ -27,7 +27,8 @@
  * "peer-attach" {"uuid", "stream": "packets"|"checkpoint"|"disk:ALIAS"} + FD (primary only)
  *     -> {}   FD: TCP connected to the peer's data port; the TLS handshake goes on in the
  *             background and ends in the event "stream-up" or "stream-down". A stream that is
- *             down can be attached anew; the secondary takes the newer connection.
+ *             down can be attached anew, and the secondary takes the newer connection; but for
+ *             "checkpoint" once it has carried bytes: what went with it is missing for good.
  * "local-attach" {"uuid", "channel": CHANNEL} + FD -> {}
  *     FD: our end of a socket pair whose other end QEMU holds; a channel that is down can be
  *     attached anew. When a disk's stream ends its "nbd" is closed, and the other way round.
