@@ -156,7 +156,8 @@ static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
     const char *name = mail->name;
 
     if (d->busy) {
-        if (strcmp(name, "colo-unprotect") == 0 && d->record->state != COLO_STATE_COMMITTING) {
+        if (strcmp(name, "colo-unprotect") == 0 &&
+            (d->record->state == COLO_STATE_PREPARING || d->record->state == COLO_STATE_SYNCING)) {
             colo_domain_abort_job(d, "ended by colo-unprotect");
             return colo_json_build("name", "s", d->record->name, NULL);
         }

@@ -94,9 +94,10 @@ typedef struct {
     GHashTable *streams_up;     /* set of names */
     GHashTable *channels_down;  /* set of names: closed by this host's QEMU */
 
-    gboolean busy;      /* a job runs: it pumps the mailbox itself */
-    char *abort_reason; /* why the job must end, set by mail that came in meanwhile */
-    gboolean ended;     /* the guest was shut down or destroyed on purpose */
+    gboolean busy;        /* a job runs: it pumps the mailbox itself */
+    char *abort_reason;   /* why the job must end, set by mail that came in meanwhile */
+    gboolean ended;       /* the guest was shut down or destroyed on purpose */
+    uint64_t shutdown_ns; /* when it powered off: libvirt ends its QEMU now, or resets it */
     gboolean qemu_died;
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;          /* colo-ready was seen */
@@ -214,6 +215,7 @@ void colo_evidence_consider(ColoDomain *domain); /* is the peer suspected? */
 void colo_evidence_comparator(ColoDomain *domain, ColoMail *mail);
 void colo_evidence_comparator_down(ColoDomain *domain);
 void colo_evidence_lifecycle(ColoDomain *domain, ColoMail *mail);
+void colo_evidence_after_job(ColoDomain *domain); /* one that failed, PROTECTED all along */
 void colo_evidence_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
 
 /* epoch.c: bounds of an epoch beside its time (design section 4) */

@@ -21,6 +21,9 @@
  * and answers a monitor command to it as late, but a shutdown before its end. */
 #define QEMU_CLOSE_MS 15u
 #define QEMU_END_MS 50u
+/* libvirt ends a QEMU whose guest has powered off at once (SIGKILL follows SIGTERM after 10 s), or
+ * resets the guest (virsh reboot): what happens to that one later is no shutdown. */
+#define SHUTDOWN_END_MS 20000u
 /* A peer that stalls with its control channel up is given up after so many heartbeat limits of
  * silence; one whose checkpoints do not end after this long more: loading a large one takes time.
  */
@@ -88,9 +91,9 @@ static void on_channel_down(ColoDomain *d, ColoMail *mail)
     const char *reason = colo_json_peek_string(mail->body, "reason", "");
     g_autofree char *text = NULL;
 
+    g_hash_table_add(d->channels_down, g_strdup(channel));
     if (colo_domain_abort_job(d, "QEMU closed its channel '%s': %s", channel, reason))
         return;
-    g_hash_table_add(d->channels_down, g_strdup(channel));
     if (d->record->state != COLO_STATE_PROTECTED || d->qemu_closed_ns)
         return;
     text = g_strdup_printf("QEMU closed '%s': %s", channel, reason);
@@ -98,6 +101,13 @@ static void on_channel_down(ColoDomain *d, ColoMail *mail)
         colo_secondary_failed(d, text);
     else
         d->qemu_closed_ns = colo_clock_ns();
+}
+
+/* TRUE when the end of this host's QEMU is what somebody wanted. */
+static gboolean ends_on_purpose(const ColoDomain *d)
+{
+    return d->ended ||
+           (d->shutdown_ns && colo_clock_ns() - d->shutdown_ns < SHUTDOWN_END_MS * COLO_NS_PER_MS);
 }
 
 /* Called while qemu_closed_ns is set: what did the closed channels mean? */
@@ -108,7 +118,7 @@ static void judge_closed_channels(ColoDomain *d, uint64_t now)
 
     if (g_hash_table_size(d->channels_down) >= all) {
         if (since >= QEMU_END_MS * COLO_NS_PER_MS)
-            colo_primary_guest_gone(d, d->ended);
+            colo_primary_guest_gone(d, ends_on_purpose(d));
     } else if (since >= QEMU_CLOSE_MS * COLO_NS_PER_MS) {
         d->qemu_closed_ns = 0;
         peer_side_failed(d, "QEMU left COLO by itself");
@@ -218,14 +228,18 @@ void colo_evidence_lifecycle(ColoDomain *d, ColoMail *mail)
                           mail->detail == VIR_DOMAIN_EVENT_STOPPED_DESTROYED;
 
     if (mail->number == VIR_DOMAIN_EVENT_SHUTDOWN)
-        d->ended = TRUE; /* the guest powers off, or the host was told to end it */
+        d->shutdown_ns = colo_clock_ns();
+    if (mail->number == VIR_DOMAIN_EVENT_STARTED) {
+        d->ended = FALSE;
+        d->shutdown_ns = 0;
+    }
     if (mail->number != VIR_DOMAIN_EVENT_STOPPED)
         return;
     /* Late news of a copy that this host ended itself to make way for the one that runs now. */
     if (!colo_domain_is_gone(d))
         return;
     d->qemu_died = TRUE;
-    d->ended = d->ended || on_purpose;
+    d->ended = on_purpose || ends_on_purpose(d);
     if (colo_domain_abort_job(d, "the guest's QEMU on this host ended"))
         return;
     if (d->record->role == COLO_ROLE_PRIMARY)
@@ -254,6 +268,23 @@ static gboolean peer_stalls(ColoDomain *d, uint64_t now)
     else
         return FALSE;
     return TRUE;
+}
+
+/*
+ * A job ended early and left the domain PROTECTED. The mail that ended it did nothing else: what it
+ * said is looked at now.
+ */
+void colo_evidence_after_job(ColoDomain *d)
+{
+    if (d->qemu_died) {
+        colo_primary_guest_gone(d, d->ended);
+    } else if (g_hash_table_size(d->channels_down) > 0) {
+        d->qemu_closed_ns = colo_clock_ns();
+    } else {
+        colo_domain_detach(d);
+        colo_recover(d);
+        colo_evidence_consider(d);
+    }
 }
 
 void colo_evidence_tick(ColoDomain *d, uint64_t now)

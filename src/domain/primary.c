@@ -185,8 +185,10 @@ JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
     }
     d->busy = FALSE;
     g_clear_pointer(&d->abort_reason, g_free);
-    if (error && *error)
+    if (error && *error) {
+        colo_evidence_after_job(d);
         return NULL;
+    }
     if (!colo_domain_gate(d, "closed", error))
         return NULL;
     if (!colo_ownership_consent(&ctx, d->record, error)) {

@@ -439,6 +439,7 @@ void colo_primary_begin(ColoDomain *d, const char *pair)
 
     d->busy = TRUE;
     d->qemu_died = d->ended = FALSE;
+    d->shutdown_ns = 0;
     d->qemu_closed_ns = 0;
     d->packets_silent = FALSE;
     d->checkpoints = 0;

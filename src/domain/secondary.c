@@ -361,6 +361,7 @@ JsonObject *colo_secondary_prepare(ColoDomain *d, JsonObject *params, GError **e
 
     g_clear_pointer(&d->error, g_free);
     d->qemu_died = d->ended = FALSE;
+    d->shutdown_ns = 0;
     d->packets_silent = FALSE;
     d->checkpoints = 0;
     d->loaded = 0;
