@@ -29,6 +29,9 @@
 #define DOWNTIME_FIRST_MS UINT64_C(20)
 #define DOWNTIME_MAX_MS UINT64_C(2000)
 #define DOWNTIME_RAISE_NS (5 * COLO_NS_PER_SEC)
+/* From "output needs both" to the first commit: output is held all the time, so a peer that does
+ * not complete a checkpoint is given up. */
+#define PAIRING_MS 30000u
 /* QEMU's own limit on the migration stream is lifted: the link is ours (bytes/s). */
 #define STREAM_BANDWIDTH (UINT64_C(1) << 34)
 
@@ -352,13 +355,21 @@ static gboolean committed_epoch(ColoDomain *d, uint64_t *epoch, GError **error)
 static gboolean begin_pairing(ColoDomain *d, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
-    uint64_t before, now;
+    uint64_t before, now, end;
 
     if (!colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
                            1000, 5000, error) ||
         !colo_domain_gate(d, "paired", error) || !committed_epoch(d, &before, error))
         return FALSE;
+    end = colo_clock_ns() + PAIRING_MS * COLO_NS_PER_MS;
     for (now = before; now <= before;) {
+        if (colo_clock_ns() > end) {
+            g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,
+                        "domain '%s': the peer %s completed no checkpoint within %u ms of the "
+                        "first: see the QEMU log of both hosts",
+                        d->record->name, d->peer_host, PAIRING_MS);
+            return FALSE;
+        }
         colo_kicker_kick(d->host->kicker, d->record->uuid);
         if (!colo_domain_pump(d, POLL_MS / 5, error) || !committed_epoch(d, &now, error))
             return FALSE;
