@@ -461,7 +461,8 @@ JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError 
 
     if (!colo_json_get_uint(params, "generation", &generation, error))
         return NULL;
-    if (generation <= d->record->relinquished)
+    /* An owner's earlier consent is no word for today: the asker would go on beside it (rule 8). */
+    if (!d->record->owner && generation <= d->record->relinquished)
         return colo_json_build("relinquished", "u", generation, NULL); /* asked twice */
     if (d->record->owner || d->record->generation > generation) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
