@@ -134,7 +134,7 @@ void colo_primary_roll_back(ColoDomain *d, const char *reason)
 {
     g_autoptr(GError) error = g_error_new(COLO_ERROR, COLO_ERROR_OPERATION_FAILED, "%s", reason);
 
-    d->qemu_died = !colo_domain_is_running(d);
+    d->qemu_died = colo_domain_is_gone(d);
     /* virtcolod has just started: the peer's copy goes too, if the peer is heard soon. */
     if (d->record->pair)
         colo_pairs_wait_up(d->host->pairs, d->record->pair, ROLL_BACK_WAIT_MS, NULL);

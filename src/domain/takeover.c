@@ -367,7 +367,9 @@ static gboolean merge(ColoDomain *d, GError **error)
     g_autofree ColoStepDisk *disks = NULL;
     ColoLogContext log = colo_domain_log(d);
 
-    if (!colo_domain_is_running(d)) {
+    /* Not "not running": a libvirtd that does not answer tells nothing, and the files of a QEMU
+     * that lives must not be touched. */
+    if (colo_domain_is_gone(d)) {
         colo_domain_load_devices(d);
         disks = colo_domain_step_disks(d, &n);
         if (!repair_offline(d, disks, n, error))
