@@ -101,7 +101,6 @@ typedef struct {
     gboolean qemu_died;
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;          /* colo-ready was seen */
-    gboolean output_hold;    /* I4: its vCPUs are stopped by us until ownership is decided */
     uint64_t loaded;         /* highest epoch LOADED */
     uint64_t committed;
     uint64_t checkpoints;
@@ -192,6 +191,8 @@ void colo_primary_tell_paired(ColoDomain *domain); /* the register says paired *
 void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
 void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);
 void colo_primary_quiesce(ColoDomain *domain, const char *reason);
+void colo_primary_hold_output(ColoDomain *domain);   /* I4: stops the vCPUs, DEGRADED */
+void colo_primary_resume_output(ColoDomain *domain); /* ownership is decided: they go on */
 
 /* secondary.c */
 JsonObject *colo_secondary_prepare(ColoDomain *domain, JsonObject *params, GError **error);

@@ -5,7 +5,6 @@
  */
 #include "domain/actor.h"
 
-#include "domain/steps-migrate.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -125,27 +124,6 @@ static void judge_closed_channels(ColoDomain *d, uint64_t now)
     }
 }
 
-/* I4: ownership is undecided and the bound of held output is reached: the vCPUs stop until it is
- * decided, instead of a guest whose output is lost. */
-static void hold_output(ColoDomain *d)
-{
-    g_autofree ColoStepDisk *disks = NULL;
-    size_t n;
-
-    if (d->record->state != COLO_STATE_DEGRADED || d->record->role != COLO_ROLE_PRIMARY ||
-        d->output_hold || !d->dom)
-        return;
-    /* A mirrored write that waits for the peer would hold up `stop`, and QEMU's main loop with it.
-     */
-    disks = colo_domain_step_disks(d, &n);
-    for (size_t i = 0; i < n; i++)
-        colo_steps_mirror_yank(d->dom, &disks[i], NULL);
-    if (colo_steps_stop(d->dom, NULL)) {
-        d->output_hold = TRUE;
-        colo_domain_set_state(d, COLO_STATE_DEGRADED, "paused: output-hold");
-    }
-}
-
 /* The secondary's first LOADED makes it a candidate (rule 6), before the primary's CAS can count.
  */
 static void note_first_loaded(ColoDomain *d)
@@ -198,7 +176,7 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
 
         colo_log_full(&log, LOG_WARNING, __func__, "queue '%s' reached its limit", queue);
         if (strcmp(queue, "held") == 0)
-            hold_output(d);
+            colo_primary_hold_output(d);
     }
 }
 

@@ -17,13 +17,46 @@
 /* How long mail is let in between two looks at a checkpoint that was asked for. */
 #define POLL_MS 50u
 
+/* I4: ownership is undecided and the bound of held output is reached: the vCPUs stop until it is
+ * decided, instead of a guest whose output is lost. Stored before: a virtcolod that is started
+ * meanwhile must let the guest go on. */
+void colo_primary_hold_output(ColoDomain *d)
+{
+    g_autofree ColoStepDisk *disks = NULL;
+    size_t n;
+
+    if (d->record->state != COLO_STATE_DEGRADED || d->record->role != COLO_ROLE_PRIMARY ||
+        colo_json_peek_bool(d->record->details, "output-hold", FALSE) || !d->dom)
+        return;
+    /* A mirrored write that waits for the peer would hold up `stop`, and QEMU's main loop with it.
+     */
+    disks = colo_domain_step_disks(d, &n);
+    for (size_t i = 0; i < n; i++)
+        colo_steps_mirror_yank(d->dom, &disks[i], NULL);
+    colo_json_add(d->record->details, "output-hold", "b", TRUE, NULL);
+    colo_domain_set_state(d, COLO_STATE_DEGRADED, "paused: output-hold");
+    if (!colo_steps_stop(d->dom, NULL))
+        colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
+}
+
+void colo_primary_resume_output(ColoDomain *d)
+{
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+
+    if (!colo_json_peek_bool(d->record->details, "output-hold", FALSE))
+        return;
+    if (colo_domain_renew(d, &error) && colo_steps_cont(d->dom, &error))
+        colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
+    else
+        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
+}
+
 void colo_primary_go_alone(ColoDomain *d, const char *reason)
 {
     /* Stored with the state: a virtcolod that dies in between finishes it after its restart. */
     colo_json_add(d->record->details, "unclean", "b", TRUE, NULL);
     colo_domain_set_state(d, COLO_STATE_ALONE, reason);
-    if (d->output_hold && d->dom && colo_steps_cont(d->dom, NULL))
-        d->output_hold = FALSE;
     colo_primary_clean_up(d);
 }
 
@@ -96,6 +129,7 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
         colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     (void)gone;
     colo_domain_detach(d);
+    colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
     colo_domain_set_state(d, COLO_STATE_FENCED, reason);
 }
 
@@ -117,6 +151,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     if (d->record->state != COLO_STATE_PROTECTED && d->record->state != COLO_STATE_DEGRADED)
         return;
     colo_kicker_unwatch(d->host->kicker, d->record->uuid);
+    colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
     colo_domain_gate(d, "closed", NULL);
     if (d->record->attempt) {
         /* No consent and no new CAS until the register has said what became of the last one. */

@@ -313,7 +313,7 @@ static gboolean remember(ColoDomain *d, JsonObject *params, JsonObject *nics, GE
     colo_domain_store_devices(d);
     colo_json_add(d->record->details, "inactive-xml", "s",
                   colo_json_peek_string(params, "inactive-xml", NULL), "peer-host", "s",
-                  d->peer_host, "chain", "s", "in", NULL);
+                  d->peer_host, "chain", "s", "in", "output-hold", "b", FALSE, NULL);
     return TRUE;
 }
 

@@ -26,9 +26,17 @@
  * peer is lost, that is found out as always. */
 static void settle_paired(ColoDomain *d)
 {
-    colo_domain_gate(d, "paired", NULL);
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
-    colo_primary_tell_paired(d);
+    if (!d->dom) { /* of a virtcolod that was started meanwhile: the session is to be adopted */
+        colo_recover(d);
+    } else {
+        colo_domain_gate(d, "paired", NULL);
+        colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
+                          1000, 5000, NULL);
+    }
+    colo_primary_resume_output(d);
+    if (d->record->state == COLO_STATE_PROTECTED)
+        colo_primary_tell_paired(d);
 }
 
 static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
