@@ -308,6 +308,15 @@ gboolean colo_domain_pump(ColoDomain *d, unsigned ms, GError **error)
     return TRUE;
 }
 
+/* Looking for the session and the guest failed: again, or nobody watches over them. */
+static void adopt(ColoDomain *d, uint64_t now)
+{
+    if (d->dom || now < d->next_attempt_ns)
+        return;
+    d->next_attempt_ns = now + COLO_NS_PER_SEC;
+    colo_recover(d);
+}
+
 /* What waits for time to pass. */
 static void tick(ColoDomain *d)
 {
@@ -320,10 +329,12 @@ static void tick(ColoDomain *d)
             colo_takeover_resolve(d);
         break;
     case COLO_STATE_PROTECTED:
+        adopt(d, now);
         colo_evidence_tick(d, now);
         colo_epoch_tick(d, now);
         break;
     case COLO_STATE_SYNCING: /* a secondary; a primary is inside its job */
+        adopt(d, now);
         colo_evidence_consider(d);
         break;
     case COLO_STATE_FAILING_OVER:

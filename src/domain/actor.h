@@ -99,6 +99,7 @@ typedef struct {
     gboolean ended;       /* the guest was shut down or destroyed on purpose */
     uint64_t shutdown_ns; /* when it powered off: libvirt ends its QEMU now, or resets it */
     gboolean qemu_died;
+    gboolean must_end;       /* FENCED: libvirtd did not end the copy, it is told again */
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;          /* colo-ready was seen */
     uint64_t loaded;         /* highest epoch LOADED */
@@ -160,7 +161,9 @@ gboolean colo_domain_is_running(ColoDomain *domain);
 gboolean colo_domain_is_gone(ColoDomain *domain);
 
 /* Makes sure that dom is of a connection that lives: a restart of libvirtd leaves it with a dead
- * one, on which every command fails. Attaches if there is no dom. Waits 5 s for libvirtd. */
+ * one, on which every command fails. Without dom the devices are the stored ones: QEMU is asked
+ * nothing, so that one that hangs, or is in the middle of a checkpoint, is left alone. Waits 5 s
+ * for libvirtd. */
 gboolean colo_domain_renew(ColoDomain *domain, GError **error);
 
 /* Borrowing views for the steps; the arrays are g_free()d. */

@@ -119,14 +119,15 @@ gboolean colo_domain_renew(ColoDomain *d, GError **error)
 {
     virDomainPtr dom;
 
-    if (!d->dom)
-        return colo_domain_attach(d, error);
-    if (virConnectIsAlive(virDomainGetConnect(d->dom)) == 1)
+    if (d->dom && virConnectIsAlive(virDomainGetConnect(d->dom)) == 1)
         return TRUE;
     dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, error);
     if (!dom)
         return FALSE;
-    virDomainFree(d->dom);
+    if (!d->dom)
+        colo_domain_load_devices(d);
+    else
+        virDomainFree(d->dom);
     d->dom = dom;
     return TRUE;
 }

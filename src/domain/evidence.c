@@ -52,7 +52,8 @@ void colo_evidence_consider(ColoDomain *d)
     gboolean running = d->record->state == COLO_STATE_PROTECTED ||
                        (d->record->state == COLO_STATE_SYNCING && d->record->loaded);
 
-    if (d->busy || !running || !d->control_silent || !packets_lost)
+    /* Without dom the session is not adopted yet: that no stream is known says nothing. */
+    if (d->busy || !running || !d->dom || !d->control_silent || !packets_lost)
         return;
     colo_takeover_by_arbiter(d);
 }

@@ -111,7 +111,7 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
 
     colo_kicker_unwatch(d->host->kicker, d->record->uuid);
     colo_domain_gate(d, "closed", NULL);
-    if (d->dom || colo_domain_attach(d, NULL)) {
+    if (colo_domain_renew(d, NULL)) {
         for (guint i = 0; i < d->nics->len; i++) {
             const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
             g_autofree char *tap = colo_steps_net_tap(d->dom, nic->alias, NULL);
@@ -121,9 +121,12 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
         }
         /* The copy is worthless from here on: its disk is resynchronized before it is used again.
          * Destroying it frees the memory that the peer's next protection needs. */
-        if (virDomainDestroy(d->dom) < 0)
+        d->must_end = virDomainDestroy(d->dom) < 0;
+        if (d->must_end)
             colo_log_full(&log, LOG_WARNING, __func__, "stopping the fenced guest: %s",
                           virGetLastErrorMessage());
+    } else {
+        d->must_end = !colo_domain_is_gone(d);
     }
     g_autoptr(JsonObject) gone =
         colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);

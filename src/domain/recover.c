@@ -23,6 +23,9 @@ static gboolean rebooted(ColoDomain *d)
     return g_strcmp0(d->record->boot_id, d->host->boot_id) != 0;
 }
 
+/* libvirt reports a killed QEMU after 25 to 250 ms (evidence.c). */
+#define QEMU_END_MS 500u
+
 /* Channels that a session of this domain has while both copies run (comparator/protocol.h). */
 static guint all_channels(const ColoDomain *d)
 {
@@ -38,14 +41,16 @@ static gboolean adopt_session(ColoDomain *d, gboolean *broken)
         colo_domain_comparator(d, "stats", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     JsonObject *streams = colo_json_peek(stats, "streams");
     JsonObject *channels = colo_json_peek(stats, "channels");
+    uint64_t silent_ms = colo_json_peek_uint(stats, "peer-silent-ms", 0);
 
     if (!stats || colo_json_peek_uint(stats, "generation", 0) != d->record->generation)
         return FALSE;
     d->loaded = colo_json_peek_uint(stats, "loaded", 0);
     d->committed = colo_json_peek_uint(stats, "committed", 0);
     d->checkpoints = d->committed;
-    d->packets_silent = colo_json_peek_uint(stats, "peer-silent-ms", 0) >
-                        (uint64_t)beat->interval_ms * beat->missed;
+    d->packets_silent = silent_ms > (uint64_t)beat->interval_ms * beat->missed;
+    d->packets_silent_ns = colo_clock_ns() - silent_ms * COLO_NS_PER_MS;
+    d->last_commit_ns = colo_clock_ns(); /* a peer that completes none from now on is found */
     g_hash_table_remove_all(d->streams_up);
     if (streams && json_object_is_type(streams, json_type_object)) {
         json_object_object_foreach(streams, name, value)
@@ -57,6 +62,25 @@ static gboolean adopt_session(ColoDomain *d, gboolean *broken)
     *broken = g_hash_table_size(d->streams_up) < 2 + d->disks->len ||
               !json_object_is_type(channels, json_type_array) ||
               json_object_array_length(channels) < all_channels(d);
+    return TRUE;
+}
+
+/* TRUE when QEMU has closed every channel and libvirt agrees within a moment that it is gone: not
+ * the session broke, this copy died. */
+static gboolean copy_just_died(ColoDomain *d)
+{
+    g_autoptr(JsonObject) stats =
+        colo_domain_comparator(d, "stats", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    JsonObject *channels = colo_json_peek(stats, "channels");
+    uint64_t end = colo_clock_ns() + QEMU_END_MS * COLO_NS_PER_MS;
+
+    if (!json_object_is_type(channels, json_type_array) || json_object_array_length(channels) > 0)
+        return FALSE;
+    while (!colo_domain_is_gone(d)) {
+        if (colo_clock_ns() > end)
+            return FALSE;
+        g_usleep(10 * 1000);
+    }
     return TRUE;
 }
 
@@ -76,7 +100,8 @@ static void session_failed(ColoDomain *d, const char *reason)
 static void recover_protected(ColoDomain *d)
 {
     gboolean primary = d->record->role == COLO_ROLE_PRIMARY;
-    virConnectPtr conn = colo_virconn_get(d->host->virconn, 10000, NULL);
+    /* Later on its coming back is told. */
+    virConnectPtr conn = colo_virconn_get(d->host->virconn, d->last_tick_ns ? 0 : 10000, NULL);
     gboolean broken = FALSE;
 
     if (!conn)
@@ -94,9 +119,8 @@ static void recover_protected(ColoDomain *d)
             colo_primary_tell_paired(d);
         return;
     }
-    if (!colo_domain_attach(d, NULL))
+    if (!colo_domain_renew(d, NULL))
         return;
-    colo_domain_load_devices(d);
     if (!colo_comparator_wait_up(d->host->comparator, COMPARATOR_START_MS) ||
         !adopt_session(d, &broken)) {
         session_failed(d, "colo-comparator of this host lost its sessions");
@@ -105,6 +129,10 @@ static void recover_protected(ColoDomain *d)
     /* By the store both run (rule 14). A secondary's gate that was closed stays so: then the peer
      * was suspected, and is suspected again. */
     colo_domain_gate(d, "paired", NULL);
+    if (broken && primary && copy_just_died(d)) {
+        colo_primary_guest_gone(d, FALSE);
+        return;
+    }
     if (broken && !d->packets_silent) {
         session_failed(d, "a data stream or channel ended while virtcolod was away");
         return;
@@ -153,11 +181,20 @@ static void repeat_consent(ColoDomain *d)
     colo_domain_set_state(d, COLO_STATE_FENCED, d->reason);
 }
 
-/* Fenced in the store, but virtcolod went away before the guest was stopped (rule 8). */
+/* Fenced in the store, but virtcolod went away before the guest was stopped (rule 8), or libvirtd
+ * was not there for it. */
 static void finish_quiesce(ColoDomain *d)
 {
-    if (d->last_tick_ns || rebooted(d) || !colo_domain_is_running(d))
+    if ((d->last_tick_ns && !d->must_end) || rebooted(d))
         return;
+    if (colo_domain_is_gone(d)) {
+        d->must_end = FALSE;
+        return;
+    }
+    if (!colo_domain_is_running(d)) { /* libvirtd does not answer */
+        d->must_end = TRUE;
+        return;
+    }
     if (d->record->role == COLO_ROLE_PRIMARY)
         colo_primary_quiesce(d, "the peer owns the domain");
     else if (d->record->role == COLO_ROLE_SECONDARY)

@@ -434,13 +434,20 @@ void colo_secondary_teardown(ColoDomain *d)
     g_hash_table_remove_all(d->streams_up);
     if (d->disks->len == 0 && d->nics->len == 0)
         colo_domain_load_devices(d);
-    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, &error);
+    d->must_end = FALSE;
     if (dom) {
-        if (virDomainIsActive(dom) == 1 && virDomainDestroy(dom) < 0)
+        if (virDomainIsActive(dom) == 1 && virDomainDestroy(dom) < 0) {
+            d->must_end = TRUE;
             colo_log_full(&log, LOG_WARNING, __func__, "ending the copy: %s",
                           virGetLastErrorMessage());
+        }
         virDomainFree(dom);
+    } else if (!g_error_matches(error, COLO_ERROR, COLO_ERROR_NO_DOMAIN)) {
+        d->must_end = TRUE;
+        colo_log_full(&log, LOG_WARNING, __func__, "ending the copy: %s", error->message);
     }
+    g_clear_error(&error);
     disks = colo_domain_step_disks(d, &n);
     for (size_t i = 0; i < n; i++) {
         if (!colo_steps_overlays_remove(&disks[i], &error)) {
@@ -485,8 +492,9 @@ JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError 
     }
     colo_secondary_teardown(d);
     colo_domain_set_state(d,
-                          colo_json_peek_bool(params, "forget", FALSE) ? COLO_STATE_UNPROTECTED
-                                                                       : COLO_STATE_FENCED,
+                          colo_json_peek_bool(params, "forget", FALSE) && !d->must_end
+                              ? COLO_STATE_UNPROTECTED
+                              : COLO_STATE_FENCED,
                           "given up at the primary's request");
     return colo_json_build("relinquished", "u", generation, NULL);
 }
