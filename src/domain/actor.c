@@ -126,6 +126,17 @@ gboolean colo_domain_gate(ColoDomain *d, const char *mode, GError **error)
     return FALSE;
 }
 
+gboolean colo_domain_attach_local(ColoDomain *d, const char *kind, const char *alias, int fd,
+                                  GError **error)
+{
+    g_autofree char *channel = alias ? g_strconcat(kind, ":", alias, NULL) : g_strdup(kind);
+    g_autoptr(JsonObject) done =
+        colo_domain_comparator(d, "local-attach", colo_json_build("channel", "s", channel, NULL),
+                               fd, COLO_COMPARATOR_TIMEOUT_MS, error);
+
+    return done != NULL;
+}
+
 JsonObject *colo_domain_call_peer(ColoDomain *d, const char *method, JsonObject *params,
                                   unsigned timeout_ms, GError **error)
 {

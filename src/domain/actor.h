@@ -146,6 +146,10 @@ JsonObject *colo_domain_comparator(ColoDomain *domain, const char *execute, Json
                                    int fd, unsigned timeout_ms, GError **error);
 gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
 
+/* Hands @fd, which stays the caller's, to the helper as channel @kind:@alias (NULL: @kind). */
+gboolean colo_domain_attach_local(ColoDomain *domain, const char *kind, const char *alias, int fd,
+                                  GError **error);
+
 /* One request to the peer's actor of this domain: "uuid" is added to @params (taken over). */
 JsonObject *colo_domain_call_peer(ColoDomain *domain, const char *method, JsonObject *params,
                                   unsigned timeout_ms, GError **error);

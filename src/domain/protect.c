@@ -186,19 +186,18 @@ static gboolean attach_streams(ColoDomain *d, uint16_t port, GError **error)
     return wait_streams(d, 2 + d->disks->len, error);
 }
 
-/* Hands @fd (closed here) to the helper as @kind:@alias, or @kind alone. */
-static gboolean attach_local(ColoDomain *d, const char *kind, const char *alias, int fd,
-                             GError **error)
+/* Our end of a socket to QEMU, as its creator returned it (-1: @error is set), goes to the helper.
+ */
+static gboolean give_local(ColoDomain *d, const char *kind, const char *alias, int fd,
+                           GError **error)
 {
-    g_autofree char *channel = alias ? g_strconcat(kind, ":", alias, NULL) : g_strdup(kind);
-    g_autoptr(JsonObject) done = NULL;
+    gboolean ok;
 
     if (fd < 0)
         return FALSE;
-    done = colo_domain_comparator(d, "local-attach", colo_json_build("channel", "s", channel, NULL),
-                                  fd, COLO_COMPARATOR_TIMEOUT_MS, error);
+    ok = colo_domain_attach_local(d, kind, alias, fd, error);
     close(fd);
-    return done != NULL;
+    return ok;
 }
 
 static void show_disk_progress(ColoDomain *d, const ColoMirrorState *states)
@@ -233,7 +232,7 @@ static gboolean sync_disks(ColoDomain *d, GError **error)
     for (size_t i = 0; i < n; i++) {
         int fd = colo_steps_mirror_prepare(d->dom, &disks[i], error);
 
-        if (!attach_local(d, "nbd", disks[i].alias, fd, error) ||
+        if (!give_local(d, "nbd", disks[i].alias, fd, error) ||
             !colo_steps_mirror_start(d->dom, &disks[i], error))
             return FALSE;
     }
@@ -268,9 +267,9 @@ static gboolean add_filters(ColoDomain *d, GError **error)
 
         if (!colo_steps_net_channels(d->dom, &step, COLO_STEPS_PRIMARY, &fds, error))
             return FALSE;
-        ok = attach_local(d, "mirror", nic->alias, dup(fds.mirror), error) &&
-             attach_local(d, "release", nic->alias, dup(fds.release), error) &&
-             attach_local(d, "out", nic->alias, dup(fds.out), error) &&
+        ok = colo_domain_attach_local(d, "mirror", nic->alias, fds.mirror, error) &&
+             colo_domain_attach_local(d, "release", nic->alias, fds.release, error) &&
+             colo_domain_attach_local(d, "out", nic->alias, fds.out, error) &&
              colo_steps_net_filters(d->dom, &step, COLO_STEPS_PRIMARY, error);
         colo_nic_fds_clear(&fds);
         if (!ok)
@@ -299,7 +298,7 @@ static gboolean enter_colo(ColoDomain *d, GError **error)
     d->ready = FALSE;
     d->loaded = d->committed = 0;
     fd = colo_steps_migrate_start(d->dom, error);
-    if (!attach_local(d, "migration", NULL, fd, error))
+    if (!give_local(d, "migration", NULL, fd, error))
         return FALSE;
     while (d->loaded == 0) {
         if (!colo_steps_migrate_state(d->dom, &state, error))

@@ -219,17 +219,6 @@ static gboolean check_sizes(ColoDomain *d, JsonObject *theirs, GError **error)
     return TRUE;
 }
 
-static gboolean attach_local(ColoDomain *d, const char *kind, const char *alias, int fd,
-                             GError **error)
-{
-    g_autofree char *channel = alias ? g_strconcat(kind, ":", alias, NULL) : g_strdup(kind);
-    g_autoptr(JsonObject) done =
-        colo_domain_comparator(d, "local-attach", colo_json_build("channel", "s", channel, NULL),
-                               fd, COLO_COMPARATOR_TIMEOUT_MS, error);
-
-    return done != NULL;
-}
-
 static gboolean put_disks_in(ColoDomain *d, GError **error)
 {
     size_t n;
@@ -248,7 +237,7 @@ static gboolean put_disks_in(ColoDomain *d, GError **error)
     if (!colo_steps_nbd_start(d->dom, disks, n, fds, error))
         return FALSE;
     for (size_t i = 0; i < n; i++) {
-        ok = ok && attach_local(d, "nbd", disks[i].alias, fds[i], error);
+        ok = ok && colo_domain_attach_local(d, "nbd", disks[i].alias, fds[i], error);
         close(fds[i]);
     }
     return ok;
@@ -264,8 +253,8 @@ static gboolean put_filters_in(ColoDomain *d, GError **error)
 
         if (!colo_steps_net_channels(d->dom, &step, COLO_STEPS_SECONDARY, &fds, error))
             return FALSE;
-        ok = attach_local(d, "in", nic->alias, fds.in, error) &&
-             attach_local(d, "out", nic->alias, fds.out, error) &&
+        ok = colo_domain_attach_local(d, "in", nic->alias, fds.in, error) &&
+             colo_domain_attach_local(d, "out", nic->alias, fds.out, error) &&
              colo_steps_net_filters(d->dom, &step, COLO_STEPS_SECONDARY, error);
         colo_nic_fds_clear(&fds);
         if (!ok)
@@ -392,7 +381,8 @@ JsonObject *colo_secondary_incoming(ColoDomain *d, GError **error)
     if (fd < 0)
         return NULL;
     /* From here on the primary hears of every LOADED; it counts them once it is paired. */
-    ok = attach_local(d, "migration", NULL, fd, error) && colo_domain_gate(d, "paired", error);
+    ok = colo_domain_attach_local(d, "migration", NULL, fd, error) &&
+         colo_domain_gate(d, "paired", error);
     close(fd);
     return ok ? json_object_new_object() : NULL;
 }
