@@ -110,6 +110,14 @@ JsonObject *colo_domain_comparator(ColoDomain *d, const char *execute, JsonObjec
     return colo_comparator_call(d->host->comparator, execute, arguments, fd, timeout_ms, error);
 }
 
+void colo_domain_end_session(ColoDomain *d)
+{
+    g_autoptr(JsonObject) gone =
+        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+
+    (void)gone;
+}
+
 gboolean colo_domain_gate(ColoDomain *d, const char *mode, GError **error)
 {
     g_autoptr(GError) own = NULL;

@@ -144,6 +144,8 @@ gboolean colo_domain_pump(ColoDomain *domain, unsigned ms, GError **error);
 /* One request to the helper about this domain: "uuid" is added to @arguments (taken over). */
 JsonObject *colo_domain_comparator(ColoDomain *domain, const char *execute, JsonObject *arguments,
                                    int fd, unsigned timeout_ms, GError **error);
+/* Ends the domain's session at the helper; one that is not there is fine. */
+void colo_domain_end_session(ColoDomain *domain);
 gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
 
 /* Hands @fd, which stays the caller's, to the helper as channel @kind:@alias (NULL: @kind). */

@@ -128,9 +128,7 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
     } else {
         d->must_end = !colo_domain_is_gone(d);
     }
-    g_autoptr(JsonObject) gone =
-        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
-    (void)gone;
+    colo_domain_end_session(d);
     colo_domain_detach(d);
     colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
     colo_domain_set_state(d, COLO_STATE_FENCED, reason);
@@ -141,7 +139,6 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     g_autoptr(GError) error = NULL;
     g_autoptr(JsonObject) answer = NULL;
-    g_autoptr(JsonObject) gone = NULL;
     uint64_t n = d->record->generation;
     ColoLogContext log = colo_domain_log(d);
 
@@ -165,8 +162,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
         /* The service was ended: the other copy ends too, and this host keeps the domain. */
         if (colo_primary_ask_relinquish(d, TRUE, &error) &&
             colo_ownership_accept_consent(&ctx, d->record, n, &error)) {
-            gone = colo_domain_comparator(d, "session-destroy", NULL, -1,
-                                          COLO_COMPARATOR_TIMEOUT_MS, NULL);
+            colo_domain_end_session(d);
             d->next_register_ns = colo_clock_ns();
             colo_domain_detach(d);
             colo_domain_set_state(d, COLO_STATE_ALONE, "the guest was shut down");
@@ -186,7 +182,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
                                    COLO_RELINQUISH_TIMEOUT_MS, &error);
     if (!answer)
         colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", error->message);
-    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    colo_domain_end_session(d);
     colo_domain_detach(d);
 }
 

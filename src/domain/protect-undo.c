@@ -22,7 +22,6 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
 {
     size_t n;
     g_autofree ColoStepDisk *disks = NULL;
-    g_autoptr(JsonObject) gone = NULL;
     g_autoptr(GError) error = NULL;
     ColoLogContext log = colo_domain_log(d);
     ColoMigrateState state;
@@ -40,7 +39,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
         g_clear_error(&error);
     }
-    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    colo_domain_end_session(d);
     g_hash_table_remove_all(d->streams_up);
     if (colo_steps_migrate_state(d->dom, &state, NULL)) {
         if (state.status == COLO_MIGRATE_COLO)
@@ -98,11 +97,8 @@ void colo_primary_undo(ColoDomain *d, GError *why)
     colo_log_full(&log, LOG_WARNING, __func__, "not protected: %s", why->message);
     g_free(d->error);
     d->error = g_strdup(why->message);
-    if (d->qemu_died) {
-        g_autoptr(JsonObject) gone = colo_domain_comparator(d, "session-destroy", NULL, -1,
-                                                            COLO_COMPARATOR_TIMEOUT_MS, NULL);
-        (void)gone;
-    }
+    if (d->qemu_died)
+        colo_domain_end_session(d);
     if (!begun) {
         /* Nothing of this attempt reached the peer, the register or the guest. A new generation now
          * could outrun a register that has not followed a consent yet. */

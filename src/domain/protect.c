@@ -112,11 +112,9 @@ static gboolean check_vnet_uniform(ColoDomain *d, GError **error)
 
 static gboolean start_session(ColoDomain *d, const char *psk, GError **error)
 {
-    g_autoptr(JsonObject) old =
-        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     g_autoptr(JsonObject) done = NULL;
 
-    (void)old; /* a session of an earlier attempt; none is fine */
+    colo_domain_end_session(d); /* a session of an earlier attempt; none is fine */
     g_hash_table_remove_all(d->streams_up);
     g_hash_table_remove_all(d->channels_down);
     done = colo_domain_comparator(d, "session-create", session_arguments(d, "primary", psk), -1,

@@ -270,11 +270,9 @@ static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
                                        "vnet-hdr",   "heartbeat-ms", "heartbeat-missed",
                                        "nics",       "disks"};
     JsonObject *arguments = json_object_new_object();
-    g_autoptr(JsonObject) old =
-        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     g_autoptr(JsonObject) done = NULL;
 
-    (void)old;
+    colo_domain_end_session(d);
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
         json_object_object_add(arguments, keys[i],
                                json_object_get(colo_json_peek(params, keys[i])));
@@ -414,13 +412,12 @@ void colo_secondary_teardown(ColoDomain *d)
 {
     ColoLogContext log = colo_domain_log(d);
     g_autoptr(GError) error = NULL;
-    g_autoptr(JsonObject) gone = NULL;
     g_autofree ColoStepDisk *disks = NULL;
     virDomainPtr dom;
     size_t n;
 
     d->record->loaded = FALSE;
-    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    colo_domain_end_session(d);
     g_hash_table_remove_all(d->streams_up);
     if (d->disks->len == 0 && d->nics->len == 0)
         colo_domain_load_devices(d);

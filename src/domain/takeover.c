@@ -274,7 +274,6 @@ static gboolean serve(ColoDomain *d, GError **error)
 void colo_takeover_run(ColoDomain *d)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(JsonObject) gone = NULL;
     uint64_t start = colo_clock_ns();
     ColoLogContext log;
 
@@ -297,7 +296,7 @@ void colo_takeover_run(ColoDomain *d)
     d->record->role = COLO_ROLE_PRIMARY;
     colo_json_add(d->record->details, "wanted", "b", TRUE, NULL);
     colo_domain_set_state(d, COLO_STATE_COMMITTING, "merging the disks");
-    gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    colo_domain_end_session(d);
     g_hash_table_remove_all(d->streams_up);
     colo_takeover_finish(d);
     d->busy = FALSE;
