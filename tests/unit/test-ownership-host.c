@@ -88,18 +88,22 @@ void join_as_secondary(Host *primary, Host *secondary)
     g_assert_true(colo_store_save_domain(primary->store, primary->record, NULL));
 }
 
+void hosts_new(Pair *pair)
+{
+    pair->uuid = g_uuid_string_random();
+    host_new(&pair->a, "alpha", "beta", pair->uuid, NULL);
+    host_new(&pair->b, "beta", "alpha", pair->uuid, NULL);
+}
+
 void pair_new(Pair *pair)
 {
     g_autoptr(GError) error = NULL;
 
-    pair->uuid = g_uuid_string_random();
-    host_new(&pair->a, "alpha", "beta", pair->uuid, NULL);
-    host_new(&pair->b, "beta", "alpha", pair->uuid, NULL);
-    g_assert_true(colo_ownership_begin(&pair->a.ctx, pair->a.record, &error));
+    hosts_new(pair);
+    g_assert_true(OWN(begin, &pair->a, &error));
     g_assert_no_error(error);
     join_as_secondary(&pair->a, &pair->b);
-    g_assert_cmpint(colo_ownership_pair(&pair->a.ctx, pair->a.record, &error), ==,
-                    COLO_OWNERSHIP_PAIRED);
+    g_assert_cmpint(OWN(pair, &pair->a, &error), ==, COLO_OWNERSHIP_PAIRED);
     g_assert_no_error(error);
 }
 
@@ -108,6 +112,31 @@ void pair_clear(Pair *pair)
     host_clear(&pair->a);
     host_clear(&pair->b);
     g_free(pair->uuid);
+}
+
+typedef struct {
+    void (*begin)(Pair *pair);
+    void (*test)(Pair *pair);
+} PairTest;
+
+static void run_test(gconstpointer data)
+{
+    const PairTest *t = data;
+    Pair pair;
+
+    if (!have_etcd())
+        return;
+    t->begin(&pair);
+    t->test(&pair);
+    pair_clear(&pair);
+}
+
+void add_test(const char *path, void (*begin)(Pair *pair), void (*test)(Pair *pair))
+{
+    PairTest *t = g_new(PairTest, 1);
+
+    *t = (PairTest){begin, test};
+    g_test_add_data_func_full(path, t, run_test, g_free);
 }
 
 void assert_register(const char *uuid, uint64_t generation, const char *owner,
@@ -170,7 +199,7 @@ ColoOwnership resolve(Host *host)
     ColoOwnership outcome = COLO_OWNERSHIP_UNKNOWN;
 
     for (unsigned i = 0; outcome == COLO_OWNERSHIP_UNKNOWN && i < 200; i++) {
-        outcome = colo_ownership_resolve_unknown(&host->ctx, host->record, NULL);
+        outcome = OWN(resolve_unknown, host, NULL);
         if (outcome == COLO_OWNERSHIP_UNKNOWN)
             g_usleep(50 * 1000);
     }

@@ -32,13 +32,21 @@ void host_use(Host *host, ColoArbiter *arbiter);
 /* What the store has now, for colo_domain_record_free(). */
 ColoDomainRecord *host_stored(const Host *host);
 
-/* alpha (primary) and beta (secondary that has LOADED) in generation 1, paired. */
+/* A verb of ownership.h, said by @host. */
+#define OWN(verb, host, ...) colo_ownership_##verb(&(host)->ctx, (host)->record, __VA_ARGS__)
+
+/* alpha and beta, where the domain never was protected, or, paired: alpha (primary) and beta
+ * (secondary that has LOADED) in generation 1, paired. */
 typedef struct {
     char *uuid;
     Host a, b;
 } Pair;
+void hosts_new(Pair *pair);
 void pair_new(Pair *pair);
 void pair_clear(Pair *pair);
+
+/* @test with a pair that @begin (one of the two above) made; skipped when etcd is not installed. */
+void add_test(const char *path, void (*begin)(Pair *pair), void (*test)(Pair *pair));
 
 /* @secondary follows @primary into its generation, as rule 3 and a first LOADED do. */
 void join_as_secondary(Host *primary, Host *secondary);

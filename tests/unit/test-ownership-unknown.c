@@ -8,304 +8,225 @@
 #include <signal.h>
 #include <string.h>
 
-/* etcd stops in the middle of a CAS of @host, which goes through @proxy from now on. */
-static void stop_etcd_in_the_cas(Host *host, Proxy *proxy, const char *uuid)
+/* @host's next CAS goes through @proxy, which does @fault to it. */
+static void fault_in_the_cas(Host *host, Proxy *proxy, Fault fault, const char *uuid)
 {
-    proxy_start(proxy, uuid, host->record->generation);
-    host_use(host, armed(proxy, STOP_SERVER, uuid));
+    g_autoptr(ColoArbiter) arbiter = direct();
+    g_autoptr(ColoRegister) reg = must_read(arbiter, uuid);
+
+    proxy_start(proxy, uuid, reg->generation);
+    host_use(host, armed(proxy, fault, uuid));
 }
 
-/* etcd goes on, and @host reaches it directly. */
-static void etcd_goes_on(Host *host, Proxy *proxy)
+/* The fault came; @host reaches etcd directly again, and etcd goes on. */
+static void mend(Host *host, Proxy *proxy)
 {
     g_assert_cmpint(g_atomic_int_get(&proxy->hit), ==, 1);
-    kill(etcd_pid, SIGCONT);
-    wait_for_etcd();
+    if (g_atomic_int_get(&proxy->fault) == STOP_SERVER) {
+        kill(etcd_pid, SIGCONT);
+        wait_for_etcd();
+    }
     host_use(host, direct());
     proxy_end(proxy);
 }
 
-static void test_rule7_an_unknown_take_is_won_in_the_end(void)
+static void test_rule7_an_unknown_take_is_won_in_the_end(Pair *p)
 {
+    g_autoptr(ColoArbiter) arbiter = direct();
     g_autofree char *attempt = NULL;
-    g_autoptr(ColoArbiter) arbiter = NULL;
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    arbiter = direct();
-    pair_new(&p);
-    stop_etcd_in_the_cas(&p.b, &proxy, p.uuid);
-    g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
+    fault_in_the_cas(&p->b, &proxy, STOP_SERVER, p->uuid);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
     /* Neither lost nor won, and on disk before the request was sent. */
-    assert_host(&p.b, 1, FALSE, TRUE);
-    g_assert_false(p.b.record->attempt_pair);
-    attempt = g_strdup(p.b.record->attempt);
+    assert_host(&p->b, 1, FALSE, TRUE);
+    g_assert_false(p->b.record->attempt_pair);
+    attempt = g_strdup(p->b.record->attempt);
     /* It consents to nothing and joins no session. */
-    g_assert_false(colo_ownership_consent(&p.b.ctx, p.b.record, NULL));
-    g_assert_false(colo_ownership_begin(&p.b.ctx, p.b.record, NULL));
-    host_restart(&p.b);
-    assert_host(&p.b, 1, FALSE, TRUE);
-    g_assert_cmpstr(p.b.record->attempt, ==, attempt);
+    g_assert_false(OWN(consent, &p->b, NULL));
+    g_assert_false(OWN(begin, &p->b, NULL));
+    host_restart(&p->b);
+    assert_host(&p->b, 1, FALSE, TRUE);
+    g_assert_cmpstr(p->b.record->attempt, ==, attempt);
 
-    etcd_goes_on(&p.b, &proxy);
-    g_assert_cmpint(resolve(&p.b), ==, COLO_OWNERSHIP_WON);
-    assert_host(&p.b, 2, TRUE, FALSE);
-    assert_register(p.uuid, 2, "beta", COLO_REGISTER_ALONE);
+    mend(&p->b, &proxy);
+    g_assert_cmpint(resolve(&p->b), ==, COLO_OWNERSHIP_WON);
+    assert_host(&p->b, 2, TRUE, FALSE);
+    assert_register(p->uuid, 2, "beta", COLO_REGISTER_ALONE);
     /* By the same attempt, not by a second CAS. */
-    g_autoptr(ColoRegister) reg = must_read(arbiter, p.uuid);
+    g_autoptr(ColoRegister) reg = must_read(arbiter, p->uuid);
     g_assert_cmpstr(reg->attempt, ==, attempt);
-    pair_clear(&p);
 }
 
-static void test_rule7_a_lost_reply_is_found_out_after_a_restart(void)
+static void test_rule7_a_lost_reply_is_found_out_after_a_restart(Pair *p)
 {
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
-    proxy_start(&proxy, p.uuid, 1);
-    host_use(&p.b, armed(&proxy, LOSE_REPLY, p.uuid));
-    g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_cmpint(g_atomic_int_get(&proxy.hit), ==, 1);
-    assert_register(p.uuid, 2, "beta", COLO_REGISTER_ALONE); /* applied, but it does not know */
-    assert_host(&p.b, 1, FALSE, TRUE);
-    proxy_end(&proxy);
-    host_restart(&p.b);
-    host_use(&p.b, direct());
-    g_assert_cmpint(colo_ownership_resolve_unknown(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_WON);
-    assert_host(&p.b, 2, TRUE, FALSE);
-    pair_clear(&p);
+    fault_in_the_cas(&p->b, &proxy, LOSE_REPLY, p->uuid);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    assert_register(p->uuid, 2, "beta", COLO_REGISTER_ALONE); /* applied, but it does not know */
+    assert_host(&p->b, 1, FALSE, TRUE);
+    host_restart(&p->b);
+    mend(&p->b, &proxy);
+    g_assert_cmpint(OWN(resolve_unknown, &p->b, NULL), ==, COLO_OWNERSHIP_WON);
+    assert_host(&p->b, 2, TRUE, FALSE);
 }
 
-static void test_rule7_paired_decides_nothing_and_the_attempt_is_repeated(void)
+static void test_rule7_paired_decides_nothing_and_the_attempt_is_repeated(Pair *p)
 {
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
-    proxy_start(&proxy, p.uuid, 1);
-    host_use(&p.b, armed(&proxy, LOSE_REQUEST, p.uuid));
-    g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_cmpint(g_atomic_int_get(&proxy.hit), ==, 1);
-    assert_register(p.uuid, 1, "alpha", COLO_REGISTER_PAIRED);
+    fault_in_the_cas(&p->b, &proxy, LOSE_REQUEST, p->uuid);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    assert_register(p->uuid, 1, "alpha", COLO_REGISTER_PAIRED);
     /* A suspicion again is the same attempt, not a new one. */
     {
-        g_autofree char *attempt = g_strdup(p.b.record->attempt);
+        g_autofree char *attempt = g_strdup(p->b.record->attempt);
 
-        g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                        COLO_OWNERSHIP_UNKNOWN);
-        g_assert_cmpstr(p.b.record->attempt, ==, attempt);
+        g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+        g_assert_cmpstr(p->b.record->attempt, ==, attempt);
     }
-    host_use(&p.b, direct());
-    proxy_end(&proxy);
-    g_assert_cmpint(resolve(&p.b), ==, COLO_OWNERSHIP_WON);
-    assert_host(&p.b, 2, TRUE, FALSE);
-    pair_clear(&p);
+    mend(&p->b, &proxy);
+    g_assert_cmpint(resolve(&p->b), ==, COLO_OWNERSHIP_WON);
+    assert_host(&p->b, 2, TRUE, FALSE);
 }
 
-static void test_rule7_an_unknown_take_is_lost_when_the_other_won(void)
+static void test_rule7_an_unknown_take_is_lost_when_the_other_won(Pair *p)
 {
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
-    proxy_start(&proxy, p.uuid, 1);
-    host_use(&p.b, armed(&proxy, LOSE_REQUEST, p.uuid));
-    g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_cmpint(colo_ownership_lost_peer(&p.a.ctx, p.a.record, NULL), ==, COLO_OWNERSHIP_WON);
-    host_restart(&p.b);
-    host_use(&p.b, direct());
-    proxy_end(&proxy);
-    g_assert_cmpint(resolve(&p.b), ==, COLO_OWNERSHIP_LOST);
-    assert_host(&p.b, 2, FALSE, FALSE);
-    g_assert_cmpint(p.b.record->state, ==, COLO_STATE_FENCED);
-    assert_register(p.uuid, 2, "alpha", COLO_REGISTER_ALONE);
-    pair_clear(&p);
+    fault_in_the_cas(&p->b, &proxy, LOSE_REQUEST, p->uuid);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    g_assert_cmpint(OWN(lost_peer, &p->a, NULL), ==, COLO_OWNERSHIP_WON);
+    host_restart(&p->b);
+    mend(&p->b, &proxy);
+    g_assert_cmpint(resolve(&p->b), ==, COLO_OWNERSHIP_LOST);
+    assert_host(&p->b, 2, FALSE, FALSE);
+    g_assert_cmpint(p->b.record->state, ==, COLO_STATE_FENCED);
+    assert_register(p->uuid, 2, "alpha", COLO_REGISTER_ALONE);
 }
 
 /* Rule 7: the peer's consent ends an unknown take; whatever becomes of the CAS, it is ours. */
-static void test_rule7_consent_ends_an_unknown_take(void)
+static void test_rule7_consent_ends_an_unknown_take(Pair *p)
 {
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
-    stop_etcd_in_the_cas(&p.b, &proxy, p.uuid);
-    g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_true(colo_ownership_consent(&p.a.ctx, p.a.record, NULL));
-    g_assert_true(colo_ownership_accept_consent(&p.b.ctx, p.b.record, 1, NULL));
-    assert_host(&p.b, 2, TRUE, FALSE);
-    etcd_goes_on(&p.b, &proxy);
+    fault_in_the_cas(&p->b, &proxy, STOP_SERVER, p->uuid);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    g_assert_true(OWN(consent, &p->a, NULL));
+    g_assert_true(OWN(accept_consent, &p->b, 1, NULL));
+    assert_host(&p->b, 2, TRUE, FALSE);
+    mend(&p->b, &proxy);
     for (unsigned i = 0; i < 100; i++) {
-        if (colo_ownership_update_register(&p.b.ctx, p.b.record, NULL) == COLO_OWNERSHIP_WON)
+        if (OWN(update_register, &p->b, NULL) == COLO_OWNERSHIP_WON)
             break;
         g_usleep(20 * 1000);
     }
-    assert_register(p.uuid, 2, "beta", COLO_REGISTER_ALONE);
-    assert_host(&p.b, 2, TRUE, FALSE);
-    pair_clear(&p);
+    assert_register(p->uuid, 2, "beta", COLO_REGISTER_ALONE);
+    assert_host(&p->b, 2, TRUE, FALSE);
 }
 
-static void test_rule4_an_unknown_pairing_never_goes_back_to_alone(void)
+static void test_rule4_an_unknown_pairing_never_goes_back_to_alone(Pair *p)
 {
-    g_autofree char *uuid = g_uuid_string_random();
     g_autofree char *attempt = NULL;
     Proxy proxy;
-    Host a;
 
-    if (!have_etcd())
-        return;
-    host_new(&a, "alpha", "beta", uuid, NULL);
-    g_assert_true(colo_ownership_begin(&a.ctx, a.record, NULL));
-    stop_etcd_in_the_cas(&a, &proxy, uuid);
-    g_assert_cmpint(colo_ownership_pair(&a.ctx, a.record, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
-    assert_host(&a, 1, FALSE, TRUE);
-    g_assert_true(a.record->attempt_pair);
-    attempt = g_strdup(a.record->attempt);
-    host_restart(&a);
+    g_assert_true(OWN(begin, &p->a, NULL));
+    fault_in_the_cas(&p->a, &proxy, STOP_SERVER, p->uuid);
+    g_assert_cmpint(OWN(pair, &p->a, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    assert_host(&p->a, 1, FALSE, TRUE);
+    g_assert_true(p->a.record->attempt_pair);
+    attempt = g_strdup(p->a.record->attempt);
+    host_restart(&p->a);
     /* The peer is lost meanwhile: it may be able to take, so this host does not own it. */
-    g_assert_cmpint(colo_ownership_lost_peer(&a.ctx, a.record, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
-    g_assert_cmpstr(a.record->attempt, ==, attempt);
-    assert_host(&a, 1, FALSE, TRUE);
-    etcd_goes_on(&a, &proxy);
-    g_assert_cmpint(resolve(&a), ==, COLO_OWNERSHIP_PAIRED);
-    assert_host(&a, 1, FALSE, FALSE);
-    assert_register(uuid, 1, "alpha", COLO_REGISTER_PAIRED);
+    g_assert_cmpint(OWN(lost_peer, &p->a, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    g_assert_cmpstr(p->a.record->attempt, ==, attempt);
+    assert_host(&p->a, 1, FALSE, TRUE);
+    mend(&p->a, &proxy);
+    g_assert_cmpint(resolve(&p->a), ==, COLO_OWNERSHIP_PAIRED);
+    assert_host(&p->a, 1, FALSE, FALSE);
+    assert_register(p->uuid, 1, "alpha", COLO_REGISTER_PAIRED);
     /* Paired for sure: now rule 6 decides. */
-    g_assert_cmpint(colo_ownership_lost_peer(&a.ctx, a.record, NULL), ==, COLO_OWNERSHIP_WON);
-    assert_host(&a, 2, TRUE, FALSE);
-    host_clear(&a);
+    g_assert_cmpint(OWN(lost_peer, &p->a, NULL), ==, COLO_OWNERSHIP_WON);
+    assert_host(&p->a, 2, TRUE, FALSE);
 }
 
-static void test_rule4_the_peer_took_over_while_the_pairing_was_unknown(void)
+static void test_rule4_the_peer_took_over_while_the_pairing_was_unknown(Pair *p)
 {
-    g_autofree char *uuid = g_uuid_string_random();
     Proxy proxy;
-    Host a, b;
 
-    if (!have_etcd())
-        return;
-    host_new(&a, "alpha", "beta", uuid, NULL);
-    host_new(&b, "beta", "alpha", uuid, NULL);
-    g_assert_true(colo_ownership_begin(&a.ctx, a.record, NULL));
-    join_as_secondary(&a, &b);
-    stop_etcd_in_the_cas(&a, &proxy, uuid);
-    g_assert_cmpint(colo_ownership_pair(&a.ctx, a.record, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
-    etcd_goes_on(&a, &proxy);
+    g_assert_true(OWN(begin, &p->a, NULL));
+    join_as_secondary(&p->a, &p->b);
+    fault_in_the_cas(&p->a, &proxy, STOP_SERVER, p->uuid);
+    g_assert_cmpint(OWN(pair, &p->a, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    mend(&p->a, &proxy);
     for (unsigned i = 0; i < 100; i++) { /* until the request has arrived */
-        g_autoptr(ColoRegister) reg = must_read(a.arbiter, uuid);
+        g_autoptr(ColoRegister) reg = must_read(p->a.arbiter, p->uuid);
 
         if (reg->mode == COLO_REGISTER_PAIRED)
             break;
         g_usleep(20 * 1000);
     }
-    g_assert_cmpint(colo_ownership_lost_peer(&b.ctx, b.record, NULL), ==, COLO_OWNERSHIP_WON);
-    host_restart(&a);
-    g_assert_cmpint(resolve(&a), ==, COLO_OWNERSHIP_LOST);
-    assert_host(&a, 2, FALSE, FALSE);
-    g_assert_cmpint(a.record->state, ==, COLO_STATE_FENCED);
-    host_clear(&a);
-    host_clear(&b);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_WON);
+    host_restart(&p->a);
+    g_assert_cmpint(resolve(&p->a), ==, COLO_OWNERSHIP_LOST);
+    assert_host(&p->a, 2, FALSE, FALSE);
+    g_assert_cmpint(p->a.record->state, ==, COLO_STATE_FENCED);
 }
 
-static void test_rule11_a_lost_reply_of_the_update(void)
+static void test_rule11_a_lost_reply_of_the_update(Pair *p)
 {
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
-    g_assert_true(colo_ownership_consent(&p.a.ctx, p.a.record, NULL));
-    g_assert_true(colo_ownership_accept_consent(&p.b.ctx, p.b.record, 1, NULL));
-    proxy_start(&proxy, p.uuid, 1);
-    host_use(&p.b, armed(&proxy, LOSE_REPLY, p.uuid));
-    g_assert_cmpint(colo_ownership_update_register(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_cmpint(g_atomic_int_get(&proxy.hit), ==, 1);
-    proxy_end(&proxy);
-    host_use(&p.b, direct());
-    g_assert_cmpint(colo_ownership_update_register(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_WON);
-    assert_host(&p.b, 2, TRUE, FALSE);
-    assert_register(p.uuid, 2, "beta", COLO_REGISTER_ALONE);
-    pair_clear(&p);
+    g_assert_true(OWN(consent, &p->a, NULL));
+    g_assert_true(OWN(accept_consent, &p->b, 1, NULL));
+    fault_in_the_cas(&p->b, &proxy, LOSE_REPLY, p->uuid);
+    g_assert_cmpint(OWN(update_register, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    mend(&p->b, &proxy);
+    g_assert_cmpint(OWN(update_register, &p->b, NULL), ==, COLO_OWNERSHIP_WON);
+    assert_host(&p->b, 2, TRUE, FALSE);
+    assert_register(p->uuid, 2, "beta", COLO_REGISTER_ALONE);
 }
 
 /* Rule 5: nothing stands on what could not be stored. */
-static void test_rule5_what_is_not_stored_is_not_believed(void)
+static void test_rule5_what_is_not_stored_is_not_believed(Pair *p)
 {
     Proxy proxy;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
-
-    store_break(&p.a);
-    g_assert_cmpint(colo_ownership_lost_peer(&p.a.ctx, p.a.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_null(p.a.record->attempt); /* and nothing was sent */
-    assert_register(p.uuid, 1, "alpha", COLO_REGISTER_PAIRED);
-    g_assert_false(colo_ownership_accept_consent(&p.a.ctx, p.a.record, 1, NULL));
-    g_assert_false(p.a.record->owner);
-    g_assert_false(colo_ownership_accept_consent(&p.a.ctx, p.a.record, 1, NULL)); /* nor twice */
-    g_assert_false(colo_ownership_consent(&p.a.ctx, p.a.record, NULL));
-    g_assert_cmpuint(p.a.record->relinquished, ==, 0);
-    store_mend(&p.a);
-    assert_host(&p.a, 1, FALSE, FALSE);
+    store_break(&p->a);
+    g_assert_cmpint(OWN(lost_peer, &p->a, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    g_assert_null(p->a.record->attempt); /* and nothing was sent */
+    assert_register(p->uuid, 1, "alpha", COLO_REGISTER_PAIRED);
+    g_assert_false(OWN(accept_consent, &p->a, 1, NULL));
+    g_assert_false(p->a.record->owner);
+    g_assert_false(OWN(accept_consent, &p->a, 1, NULL)); /* nor twice */
+    g_assert_false(OWN(consent, &p->a, NULL));
+    g_assert_cmpuint(p->a.record->relinquished, ==, 0);
+    store_mend(&p->a);
+    assert_host(&p->a, 1, FALSE, FALSE);
 
     /* The CAS wins, but that cannot be stored: not the owner until it is. */
-    proxy_start(&proxy, p.uuid, 1);
-    host_use(&p.b, armed(&proxy, LOSE_REPLY, p.uuid));
-    g_assert_cmpint(colo_ownership_lost_peer(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    host_use(&p.b, direct());
-    proxy_end(&proxy);
-    store_break(&p.b);
-    g_assert_cmpint(colo_ownership_resolve_unknown(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_UNKNOWN);
-    g_assert_false(p.b.record->owner);
-    g_assert_cmpuint(p.b.record->generation, ==, 1);
-    g_assert_nonnull(p.b.record->attempt);
-    store_mend(&p.b);
-    g_assert_cmpint(colo_ownership_resolve_unknown(&p.b.ctx, p.b.record, NULL), ==,
-                    COLO_OWNERSHIP_WON);
-    assert_host(&p.b, 2, TRUE, FALSE);
-    pair_clear(&p);
+    fault_in_the_cas(&p->b, &proxy, LOSE_REPLY, p->uuid);
+    g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    mend(&p->b, &proxy);
+    store_break(&p->b);
+    g_assert_cmpint(OWN(resolve_unknown, &p->b, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    g_assert_false(p->b.record->owner);
+    g_assert_cmpuint(p->b.record->generation, ==, 1);
+    g_assert_nonnull(p->b.record->attempt);
+    store_mend(&p->b);
+    g_assert_cmpint(OWN(resolve_unknown, &p->b, NULL), ==, COLO_OWNERSHIP_WON);
+    assert_host(&p->b, 2, TRUE, FALSE);
 }
 
-static void test_rule5_a_pairing_that_cannot_be_stored_is_not_sent(void)
+static void test_rule5_a_pairing_that_cannot_be_stored_is_not_sent(Pair *p)
 {
-    g_autofree char *uuid = g_uuid_string_random();
-    Host a;
-
-    if (!have_etcd())
-        return;
-    host_new(&a, "alpha", "beta", uuid, NULL);
-    g_assert_true(colo_ownership_begin(&a.ctx, a.record, NULL));
-    store_break(&a);
-    g_assert_cmpint(colo_ownership_pair(&a.ctx, a.record, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
-    store_mend(&a);
-    assert_host(&a, 1, TRUE, FALSE); /* as before */
-    assert_register(uuid, 1, "alpha", COLO_REGISTER_ALONE);
-    host_clear(&a);
+    g_assert_true(OWN(begin, &p->a, NULL));
+    store_break(&p->a);
+    g_assert_cmpint(OWN(pair, &p->a, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    store_mend(&p->a);
+    assert_host(&p->a, 1, TRUE, FALSE); /* as before */
+    assert_register(p->uuid, 1, "alpha", COLO_REGISTER_ALONE);
 }
 
 /* ---- both at once ---- */
@@ -326,32 +247,28 @@ static gpointer race(gpointer data)
     while (!g_atomic_int_get(racer->go))
         ;
     g_usleep(racer->delay_us);
-    racer->outcome = colo_ownership_lost_peer(&racer->host->ctx, racer->host->record, NULL);
+    racer->outcome = OWN(lost_peer, racer->host, NULL);
     return NULL;
 }
 
-static void test_I3_one_of_two_that_suspect_each_other_wins(void)
+static void test_I3_one_of_two_that_suspect_each_other_wins(Pair *p)
 {
     unsigned wins[2] = {0}, unknown = 0;
-    Pair p;
 
-    if (!have_etcd())
-        return;
-    pair_new(&p);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        uint64_t n = p.a.record->generation;
+        uint64_t n = p->a.record->generation;
         gint go = 0;
-        Racer racers[2] = {{&p.a, &go, (unsigned)g_test_rand_int_range(0, 1500), 0},
-                           {&p.b, &go, (unsigned)g_test_rand_int_range(0, 1500), 0}};
+        Racer racers[2] = {{&p->a, &go, (unsigned)g_test_rand_int_range(0, 1500), 0},
+                           {&p->b, &go, (unsigned)g_test_rand_int_range(0, 1500), 0}};
         GThread *threads[2];
         Host *winner, *loser;
         Proxy proxy = {0};
         gboolean faulty = round % 5 == 4;
 
-        g_assert_cmpuint(p.b.record->generation, ==, n);
+        g_assert_cmpuint(p->b.record->generation, ==, n);
         if (faulty) { /* now and then a reply gets lost */
-            proxy_start(&proxy, p.uuid, n);
-            host_use(&p.b, armed(&proxy, LOSE_REPLY, p.uuid));
+            proxy_start(&proxy, p->uuid, n);
+            host_use(&p->b, armed(&proxy, LOSE_REPLY, p->uuid));
         }
         for (unsigned i = 0; i < 2; i++)
             threads[i] = g_thread_new("racer", race, &racers[i]);
@@ -359,7 +276,7 @@ static void test_I3_one_of_two_that_suspect_each_other_wins(void)
         for (unsigned i = 0; i < 2; i++)
             g_thread_join(threads[i]);
         if (faulty) {
-            host_use(&p.b, direct());
+            host_use(&p->b, direct());
             proxy_end(&proxy);
         }
         for (unsigned i = 0; i < 2; i++) {
@@ -372,28 +289,25 @@ static void test_I3_one_of_two_that_suspect_each_other_wins(void)
                             (racers[1].outcome == COLO_OWNERSHIP_WON),
                         ==, 1);
         winner = racers[racers[0].outcome == COLO_OWNERSHIP_WON ? 0 : 1].host;
-        loser = winner == &p.a ? &p.b : &p.a;
-        wins[winner == &p.a ? 0 : 1]++;
-        g_assert_cmpint(racers[winner == &p.a ? 1 : 0].outcome, ==, COLO_OWNERSHIP_LOST);
+        loser = winner == &p->a ? &p->b : &p->a;
+        wins[winner == &p->a ? 0 : 1]++;
+        g_assert_cmpint(racers[winner == &p->a ? 1 : 0].outcome, ==, COLO_OWNERSHIP_LOST);
         assert_host(winner, n + 1, TRUE, FALSE);
         assert_host(loser, n + 1, FALSE, FALSE);
-        assert_register(p.uuid, n + 1, winner->name, COLO_REGISTER_ALONE);
+        assert_register(p->uuid, n + 1, winner->name, COLO_REGISTER_ALONE);
         host_restart(loser);
         g_assert_cmpint(loser->record->state, ==, COLO_STATE_FENCED);
-        g_assert_cmpint(colo_ownership_lost_peer(&loser->ctx, loser->record, NULL), ==,
-                        COLO_OWNERSHIP_LOST);
-        g_assert_false(colo_ownership_begin(&loser->ctx, loser->record, NULL));
+        g_assert_cmpint(OWN(lost_peer, loser, NULL), ==, COLO_OWNERSHIP_LOST);
+        g_assert_false(OWN(begin, loser, NULL));
 
         /* The winner protects it again, to the loser. */
-        g_assert_true(colo_ownership_begin(&winner->ctx, winner->record, NULL));
+        g_assert_true(OWN(begin, winner, NULL));
         join_as_secondary(winner, loser);
-        g_assert_cmpint(colo_ownership_pair(&winner->ctx, winner->record, NULL), ==,
-                        COLO_OWNERSHIP_PAIRED);
+        g_assert_cmpint(OWN(pair, winner, NULL), ==, COLO_OWNERSHIP_PAIRED);
     }
     g_test_message("of %u rounds alpha won %u, beta %u; %u answers were unknown at first", ROUNDS,
                    wins[0], wins[1], unknown);
     g_assert_cmpuint(unknown, >, 0);
-    pair_clear(&p);
 }
 
 /* A consent and a suspicion cross each other: still one owner, and never both gave up and took. */
@@ -412,7 +326,7 @@ static gpointer give(gpointer data)
     while (!g_atomic_int_get(giver->go))
         ;
     g_usleep(giver->delay_us);
-    giver->accepted = colo_ownership_consent(&a->ctx, a->record, NULL);
+    giver->accepted = OWN(consent, a, NULL);
     return NULL;
 }
 
@@ -435,10 +349,9 @@ static void test_I3_consent_while_the_other_takes(void)
         g_thread_join(giving);
         g_assert_true(giver.accepted);
         g_assert_cmpint(racer.outcome, ==, COLO_OWNERSHIP_WON);
-        g_assert_true(colo_ownership_accept_consent(&p.b.ctx, p.b.record, 1, NULL));
+        g_assert_true(OWN(accept_consent, &p.b, 1, NULL));
         assert_host(&p.b, 2, TRUE, FALSE);
-        g_assert_cmpint(colo_ownership_lost_peer(&p.a.ctx, p.a.record, NULL), ==,
-                        COLO_OWNERSHIP_LOST);
+        g_assert_cmpint(OWN(lost_peer, &p.a, NULL), ==, COLO_OWNERSHIP_LOST);
         assert_register(p.uuid, 2, "beta", COLO_REGISTER_ALONE);
         pair_clear(&p);
     }
@@ -446,17 +359,17 @@ static void test_I3_consent_while_the_other_takes(void)
 
 void add_unknown_tests(void)
 {
-#define ADD(path, f) g_test_add_func("/domain/ownership/" path, f)
-    ADD("rule4-unknown", test_rule4_an_unknown_pairing_never_goes_back_to_alone);
-    ADD("rule4-peer-took", test_rule4_the_peer_took_over_while_the_pairing_was_unknown);
-    ADD("rule5-not-stored", test_rule5_what_is_not_stored_is_not_believed);
-    ADD("rule5-pair-not-stored", test_rule5_a_pairing_that_cannot_be_stored_is_not_sent);
-    ADD("rule7-server-stopped", test_rule7_an_unknown_take_is_won_in_the_end);
-    ADD("rule7-lost-reply", test_rule7_a_lost_reply_is_found_out_after_a_restart);
-    ADD("rule7-repeated", test_rule7_paired_decides_nothing_and_the_attempt_is_repeated);
-    ADD("rule7-other-won", test_rule7_an_unknown_take_is_lost_when_the_other_won);
-    ADD("rule7-consent", test_rule7_consent_ends_an_unknown_take);
-    ADD("rule11-lost-reply", test_rule11_a_lost_reply_of_the_update);
-    ADD("I3-race", test_I3_one_of_two_that_suspect_each_other_wins);
-    ADD("I3-consent-race", test_I3_consent_while_the_other_takes);
+#define ADD(path, begin, f) add_test("/domain/ownership/" path, begin, f)
+    ADD("rule4-unknown", hosts_new, test_rule4_an_unknown_pairing_never_goes_back_to_alone);
+    ADD("rule4-peer-took", hosts_new, test_rule4_the_peer_took_over_while_the_pairing_was_unknown);
+    ADD("rule5-not-stored", pair_new, test_rule5_what_is_not_stored_is_not_believed);
+    ADD("rule5-pair-not-stored", hosts_new, test_rule5_a_pairing_that_cannot_be_stored_is_not_sent);
+    ADD("rule7-server-stopped", pair_new, test_rule7_an_unknown_take_is_won_in_the_end);
+    ADD("rule7-lost-reply", pair_new, test_rule7_a_lost_reply_is_found_out_after_a_restart);
+    ADD("rule7-repeated", pair_new, test_rule7_paired_decides_nothing_and_the_attempt_is_repeated);
+    ADD("rule7-other-won", pair_new, test_rule7_an_unknown_take_is_lost_when_the_other_won);
+    ADD("rule7-consent", pair_new, test_rule7_consent_ends_an_unknown_take);
+    ADD("rule11-lost-reply", pair_new, test_rule11_a_lost_reply_of_the_update);
+    ADD("I3-race", pair_new, test_I3_one_of_two_that_suspect_each_other_wins);
+    g_test_add_func("/domain/ownership/I3-consent-race", test_I3_consent_while_the_other_takes);
 }
