@@ -3,21 +3,6 @@
 #include "comparator/arena.h"
 #include "test-compare-frames.h"
 
-static void setup(Sink *sink, gconstpointer data G_GNUC_UNUSED)
-{
-    sink_init(sink, NULL);
-}
-
-static void teardown(Sink *sink, gconstpointer data G_GNUC_UNUSED)
-{
-    sink_clear(sink);
-}
-
-static uint64_t count(Sink *sink, ColoCompareCounter which)
-{
-    return colo_compare_counter(sink->compare, which);
-}
-
 static ColoVerdict udp(Sink *sink, bool primary, unsigned port, const char *text)
 {
     uint8_t frame[200];

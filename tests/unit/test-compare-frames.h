@@ -184,3 +184,45 @@ static inline ColoVerdict feed_tcp(Sink *sink, bool primary, const Segment *segm
 #define P(sink, ...) feed_tcp(sink, true, &(Segment){__VA_ARGS__})
 #define S(sink, ...) feed_tcp(sink, false, &(Segment){__VA_ARGS__})
 #define TEXT(s) .data = (s), .len = sizeof(s) - 1
+
+/* ---- what the tests of single behaviours share ---- */
+
+static inline void setup(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    sink_init(sink, NULL);
+}
+
+static inline void teardown(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    sink_clear(sink);
+}
+
+static inline uint64_t count(Sink *sink, ColoCompareCounter which)
+{
+    return colo_compare_counter(sink->compare, which);
+}
+
+static inline uint64_t held(Sink *sink)
+{
+    uint64_t frames;
+
+    colo_compare_held(sink->compare, &frames, NULL);
+    return frames;
+}
+
+/* Timestamps: NOP NOP 8 10 val ecr. */
+#define TS(v) "\1\1\x8\xa\0\0\0" v "\0\0\0\1"
+/* MSS, SACK-permitted, timestamps and window scale of a SYN, as Linux sends them. */
+#define SYN_OPTIONS(ts, scale) "\2\4\5\xb4\4\2\x8\xa\0\0\0" ts "\0\0\0\0\1\3\3" scale
+
+/* The handshake of a connection that the guest accepts; client data starts at 1001, the guest's at
+ * 101. Window scale 7. */
+static inline void handshake(Sink *sink)
+{
+    g_assert_cmpint(S(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .window = 64000,
+                      .options = SYN_OPTIONS("\1", "\7"), .options_len = 20),
+                    ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpint(P(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .window = 64000,
+                      .options = SYN_OPTIONS("\2", "\7"), .options_len = 20),
+                    ==, COLO_VERDICT_RELEASED);
+}
