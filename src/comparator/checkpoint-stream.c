@@ -5,6 +5,8 @@
  */
 #include "comparator/checkpoint-stream.h"
 
+#include "util/bytes.h"
+
 #include <string.h>
 
 /* Flags of a page record (RAM_SAVE_FLAG_* of QEMU's migration/ram.c). */
@@ -57,16 +59,6 @@ static const uint8_t field_size[] = {
     [ST_FOOTER_ID] = 4, [ST_SIZE] = 4,        [ST_SIZE_VALUE] = 8, [ST_DEVICE_FIRST] = 1,
     [ST_DEVICE] = 0,    [ST_DEVICE_LAST] = 1, [ST_UNKNOWN] = 0,
 };
-
-static uint32_t be32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static uint64_t be64(const uint8_t *p)
-{
-    return (uint64_t)be32(p) << 32 | be32(p + 4);
-}
 
 void colo_forward_init(ColoForwardParser *parser)
 {
@@ -126,17 +118,17 @@ static int field_done(ColoForwardParser *parser, const uint8_t *p, ColoForwardEv
     switch (parser->state) {
     case ST_REQUEST:
         *event = COLO_FORWARD_REQUEST;
-        return be32(p) == COLO_MSG_CHECKPOINT_REQUEST ? ST_SEND : ST_UNKNOWN;
+        return colo_get32(p) == COLO_MSG_CHECKPOINT_REQUEST ? ST_SEND : ST_UNKNOWN;
     case ST_SEND:
         *event = COLO_FORWARD_SEND;
-        return be32(p) == COLO_MSG_VMSTATE_SEND ? ST_SECTION : ST_UNKNOWN;
+        return colo_get32(p) == COLO_MSG_VMSTATE_SEND ? ST_SECTION : ST_UNKNOWN;
     case ST_SECTION:
         return section_state(p[0]);
     case ST_SECTION_ID:
-        parser->section = be32(p);
+        parser->section = colo_get32(p);
         return ST_RECORD;
     case ST_RECORD:
-        parser->flags = (uint32_t)be64(p) & FLAG_MASK;
+        parser->flags = (uint32_t)colo_get64(p) & FLAG_MASK;
         if (parser->flags == FLAG_EOS)
             return ST_AFTER_EOS;
         return parser->flags & FLAG_CONTINUE ? body_state(parser) : ST_NAME_LEN;
@@ -149,16 +141,16 @@ static int field_done(ColoForwardParser *parser, const uint8_t *p, ColoForwardEv
         parser->skip = (uint64_t)p[1] << 8 | p[2];
         return p[0] == 1 ? ST_BODY : ST_UNKNOWN;
     case ST_COMPRESS:
-        parser->skip = be32(p);
+        parser->skip = colo_get32(p);
         return parser->skip <= COLO_FORWARD_COMPRESSED_MAX ? ST_BODY : ST_UNKNOWN;
     case ST_AFTER_EOS:
         return p[0] == VM_SECTION_FOOTER ? ST_FOOTER_ID : section_state(p[0]);
     case ST_FOOTER_ID:
-        return be32(p) == parser->section ? ST_SECTION : ST_UNKNOWN;
+        return colo_get32(p) == parser->section ? ST_SECTION : ST_UNKNOWN;
     case ST_SIZE:
-        return be32(p) == COLO_MSG_VMSTATE_SIZE ? ST_SIZE_VALUE : ST_UNKNOWN;
+        return colo_get32(p) == COLO_MSG_VMSTATE_SIZE ? ST_SIZE_VALUE : ST_UNKNOWN;
     case ST_SIZE_VALUE:
-        return size_state(parser, be64(p));
+        return size_state(parser, colo_get64(p));
     case ST_DEVICE_FIRST:
         parser->skip = parser->device_bytes - 2;
         return p[0] == VM_SECTION_FULL ? ST_DEVICE : ST_UNKNOWN;
@@ -269,6 +261,6 @@ size_t colo_return_feed(ColoReturnParser *parser, const uint8_t *data, size_t le
     if (parser->have < sizeof(parser->part))
         return n;
     parser->have = 0;
-    *event = return_word(parser, be32(parser->part));
+    *event = return_word(parser, colo_get32(parser->part));
     return *event == COLO_RETURN_UNKNOWN ? len : n;
 }

@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include "util/bytes.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -104,29 +106,6 @@ bool colo_frame_tcp_twin(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_
                          const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info, bool any_seq);
 
 bool colo_envelope_equal(const ColoEnvelope *a, const ColoEnvelope *b);
-
-/* Big-endian fields. */
-static inline uint16_t colo_get16(const uint8_t *p)
-{
-    return (uint16_t)((p[0] << 8) | p[1]);
-}
-
-static inline uint32_t colo_get32(const uint8_t *p)
-{
-    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
-}
-
-static inline void colo_put16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
-static inline void colo_put32(uint8_t *p, uint32_t v)
-{
-    colo_put16(p, (uint16_t)(v >> 16));
-    colo_put16(p + 2, (uint16_t)v);
-}
 
 /* Sequence numbers wrap on purpose (RFC 9293 3.4): a is before b when less than 2^31 behind it. */
 static inline bool colo_seq_before(uint32_t a, uint32_t b)

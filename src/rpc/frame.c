@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rpc/frame.h"
 
+#include "util/bytes.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -11,38 +12,25 @@ struct ColoRpcReader {
     gboolean broken;
 };
 
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
-static void put32(uint8_t *p, uint32_t value)
-{
-    p[0] = (uint8_t)(value >> 24);
-    p[1] = (uint8_t)(value >> 16);
-    p[2] = (uint8_t)(value >> 8);
-    p[3] = (uint8_t)value;
-}
-
 static void decode_header(const uint8_t *p, ColoRpcHeader *header)
 {
-    header->program = get32(p + 4);
-    header->version = get32(p + 8);
-    header->procedure = get32(p + 12);
-    header->type = get32(p + 16);
-    header->serial = get32(p + 20);
-    header->status = get32(p + 24);
+    header->program = colo_get32(p + 4);
+    header->version = colo_get32(p + 8);
+    header->procedure = colo_get32(p + 12);
+    header->type = colo_get32(p + 16);
+    header->serial = colo_get32(p + 20);
+    header->status = colo_get32(p + 24);
 }
 
 void colo_rpc_header_encode(const ColoRpcHeader *header, size_t body_len, uint8_t *out)
 {
-    put32(out, (uint32_t)(COLO_RPC_HEADER_BYTES + body_len));
-    put32(out + 4, header->program);
-    put32(out + 8, header->version);
-    put32(out + 12, header->procedure);
-    put32(out + 16, header->type);
-    put32(out + 20, header->serial);
-    put32(out + 24, header->status);
+    colo_put32(out, (uint32_t)(COLO_RPC_HEADER_BYTES + body_len));
+    colo_put32(out + 4, header->program);
+    colo_put32(out + 8, header->version);
+    colo_put32(out + 12, header->procedure);
+    colo_put32(out + 16, header->type);
+    colo_put32(out + 20, header->serial);
+    colo_put32(out + 24, header->status);
 }
 
 void colo_rpc_frame_free(ColoRpcFrame *frame)
@@ -96,7 +84,7 @@ ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error)
     }
     if (in->len < COLO_RPC_LENGTH_BYTES)
         return NULL;
-    length = get32(in->data);
+    length = colo_get32(in->data);
     if (length < COLO_RPC_HEADER_BYTES) {
         set_broken(reader, error, "below the header of", length, COLO_RPC_HEADER_BYTES);
         return NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "util/framing.h"
 
+#include "util/bytes.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -43,14 +44,12 @@ static gboolean length_is_legal(size_t len, GError **error)
 
 char *colo_frame_reader_next(ColoFrameReader *reader, size_t *len, GError **error)
 {
-    guint32 be;
     size_t size;
     char *message;
 
     if (reader->buffer->len < COLO_FRAME_HEADER)
         return NULL;
-    memcpy(&be, reader->buffer->data, sizeof(be));
-    size = GUINT32_FROM_BE(be);
+    size = colo_get32(reader->buffer->data);
     if (!length_is_legal(size, error) || reader->buffer->len - COLO_FRAME_HEADER < size)
         return NULL;
     message = g_malloc(size + 1);
@@ -63,14 +62,12 @@ char *colo_frame_reader_next(ColoFrameReader *reader, size_t *len, GError **erro
 
 GBytes *colo_frame_build(const void *payload, size_t len, GError **error)
 {
-    guint32 be;
     guint8 *frame;
 
     if (!length_is_legal(len, error))
         return NULL;
-    be = GUINT32_TO_BE((guint32)len);
     frame = g_malloc(COLO_FRAME_HEADER + len);
-    memcpy(frame, &be, sizeof(be));
+    colo_put32(frame, (uint32_t)len);
     memcpy(frame + COLO_FRAME_HEADER, payload, len);
     return g_bytes_new_take(frame, COLO_FRAME_HEADER + len);
 }
