@@ -116,6 +116,14 @@ void wait_for_etcd(void)
     }
 }
 
+gboolean have_etcd(void)
+{
+    if (etcd_pid)
+        return TRUE;
+    g_test_skip("etcd is not installed (Debian: etcd-server)");
+    return FALSE;
+}
+
 ColoRegister *must_read(ColoArbiter *arbiter, const char *uuid)
 {
     g_autoptr(GError) error = NULL;

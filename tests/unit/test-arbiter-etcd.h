@@ -24,6 +24,9 @@ uint16_t free_port(void);
 ColoArbiter *arbiter_at(uint16_t port, const char *name, const char *ca, unsigned timeout_ms);
 ColoArbiter *direct(void); /* as alpha, without proxy */
 
+/* FALSE, and the test is skipped, when etcd is not installed. */
+gboolean have_etcd(void);
+
 /* The register of @uuid, which must be there. */
 ColoRegister *must_read(ColoArbiter *arbiter, const char *uuid);
 

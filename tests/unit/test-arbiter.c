@@ -11,14 +11,6 @@
 #include <signal.h>
 #include <string.h>
 
-static gboolean have_etcd(void)
-{
-    if (etcd_pid)
-        return TRUE;
-    g_test_skip("etcd is not installed (Debian: etcd-server)");
-    return FALSE;
-}
-
 /* A register {1, alpha, beta, paired} of a fresh domain; its uuid. */
 static char *paired_domain(ColoArbiter *arbiter)
 {

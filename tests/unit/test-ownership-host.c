@@ -4,14 +4,6 @@
 #include <glib/gstdio.h>
 #include <sqlite3.h>
 
-gboolean have_etcd(void)
-{
-    if (etcd_pid)
-        return TRUE;
-    g_test_skip("etcd is not installed (Debian: etcd-server)");
-    return FALSE;
-}
-
 static void set_context(Host *host)
 {
     host->ctx = (ColoOwnershipContext){host->store, host->arbiter, host->name, host->peer};

@@ -14,9 +14,6 @@ typedef struct {
     ColoOwnershipContext ctx; /* of what is above */
 } Host;
 
-/* FALSE, and the test is skipped, when etcd is not installed. */
-gboolean have_etcd(void);
-
 /* A host with an empty store and a record of domain @uuid that was never protected. @arbiter is
  * taken over; NULL: etcd. */
 void host_new(Host *host, const char *name, const char *peer, const char *uuid,
