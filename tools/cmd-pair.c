@@ -37,7 +37,16 @@ int cmd_pair_info_show(Cli *cli G_GNUC_UNUSED, const CliCall *call G_GNUC_UNUSED
                        JsonObject *result)
 {
     CliPairs *pairs = cli_pairs_new();
+    JsonObject *pools = colo_json_peek(result, "pool-map");
+    g_autoptr(GString) map = g_string_new(NULL);
 
+    if (json_object_is_type(pools, json_type_object)) {
+        json_object_object_foreach(pools, here, there)
+        {
+            g_string_append_printf(map, "%s%s=%s", map->len ? ", " : "", here,
+                                   json_object_get_string(there));
+        }
+    }
     cli_pairs_add(pairs, _("Name"), "%s", colo_json_peek_string(result, "name", ""));
     cli_pairs_add(pairs, _("This host"), "%s", colo_json_peek_string(result, "local-host", ""));
     cli_pairs_add(pairs, _("Peer"), "%s", colo_json_peek_string(result, "peer", ""));
@@ -49,6 +58,8 @@ int cmd_pair_info_show(Cli *cli G_GNUC_UNUSED, const CliCall *call G_GNUC_UNUSED
     if (colo_json_peek(result, "silent-ms"))
         cli_pairs_add(pairs, _("Last heard"), _("%" PRIu64 " ms ago"),
                       colo_json_peek_uint(result, "silent-ms", 0));
+    if (map->len)
+        cli_pairs_add(pairs, _("Pool map"), "%s", map->str);
     cli_pairs_add(pairs, _("Certificate until"), "%s",
                   colo_json_peek_string(result, "certificate-expiry", ""));
     cli_pairs_add(pairs, _("Last error"), "%s", colo_json_peek_string(result, "last-error", ""));

@@ -2,6 +2,7 @@
 /* The commands of design section 6: each from validated arguments to its result. */
 #include "domain/commands.h"
 
+#include "domain/pool-map.h"
 #include "rpc/command-table.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -16,8 +17,11 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
 {
     const char *name = colo_json_peek_string(args, "name", NULL);
     const char *peer = colo_json_peek_string(args, "peer", NULL);
+    const char *text = colo_json_peek_string(args, "pool-map", NULL);
     uint64_t port = colo_json_peek_uint(args, "port", COLO_CHANNEL_PORT);
     g_autoptr(JsonObject) answer = NULL;
+    g_autoptr(JsonObject) map = NULL;
+    g_autofree char *theirs = NULL; /* the same map as the peer sees it */
     ColoChannel *channel;
 
     if (!name)
@@ -27,24 +31,20 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
                             "colo-pair-define needs a name and --peer");
         return NULL;
     }
-    if (colo_json_peek(args, "pool-map")) {
-        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
-                            "--pool-map is not implemented yet: the copies of a domain's disks "
-                            "have the same paths on both hosts; give the pools the same target");
+    map = colo_pool_map_parse(text, error);
+    if (!map || !colo_pairs_define(m->host.pairs, name, peer, (uint16_t)port, text, error))
         return NULL;
-    }
-    if (!colo_pairs_define(m->host.pairs, name, peer, (uint16_t)port, error))
-        return NULL;
+    theirs = colo_pool_map_to_text(map, TRUE);
     /* A pair that cannot be connected is not kept: nothing changed. */
     if (!colo_pairs_wait_up(m->host.pairs, name, PAIR_TIMEOUT_MS, error))
         goto undo;
     channel = colo_pairs_channel(m->host.pairs, name, error);
-    answer = channel
-                 ? colo_channel_call(channel, "pair-define",
-                                     colo_json_build("name", "s", name, "port", "u",
-                                                     (uint64_t)m->host.config->control_port, NULL),
-                                     PAIR_TIMEOUT_MS, error)
-                 : NULL;
+    answer = channel ? colo_channel_call(channel, "pair-define",
+                                         colo_json_build("name", "s", name, "port", "u",
+                                                         (uint64_t)m->host.config->control_port,
+                                                         "pool-map", "s", theirs, NULL),
+                                         PAIR_TIMEOUT_MS, error)
+                     : NULL;
     if (!answer)
         goto undo;
     return colo_json_build("name", "s", name, NULL);

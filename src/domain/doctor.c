@@ -11,6 +11,7 @@
 #include "domain/eligibility.h"
 
 #include "domain/commands.h"
+#include "domain/pool-map.h"
 #include "domain/xml-util.h"
 #include "util/error.h"
 
@@ -386,6 +387,15 @@ static void check_domains(Doctor *d)
     free(domains);
 }
 
+static void check_pool_map(Doctor *d, const char *check, JsonObject *map)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (d->conn && map && !colo_pool_map_check(d->conn, map, d->findings.host, &error))
+        colo_doctor_bad(&d->findings, "error", check, "virsh pool-define-as, virsh pool-start",
+                        "%s", error->message);
+}
+
 static void check_pairs(Doctor *d)
 {
     g_autoptr(JsonObject) list = colo_pairs_list(d->m->host.pairs);
@@ -409,6 +419,7 @@ static void check_pairs(Doctor *d)
                             "certificate ('virsh-colo colo-pair-info')",
                             "the control channel to %s is %s%s%s", peer, state, why ? ": " : "",
                             why ? why : "");
+        check_pool_map(d, check, colo_json_peek(info, "pool-map"));
     }
 }
 

@@ -230,18 +230,20 @@ static void emit(JsonObject *event, void *opaque)
 static JsonObject *peer_defines_pair(ColoManager *m, const ColoPeerInfo *from, JsonObject *params,
                                      GError **error)
 {
-    const char *name;
+    const char *name, *map = NULL;
     uint64_t port;
 
     if (!colo_json_get_string(params, "name", &name, error) ||
-        !colo_json_get_uint(params, "port", &port, error))
+        !colo_json_get_uint(params, "port", &port, error) ||
+        (colo_json_peek(params, "pool-map") &&
+         !colo_json_get_string(params, "pool-map", &map, error)))
         return NULL;
     if (port == 0 || port > UINT16_MAX) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
                     "pair '%s': port %" G_GUINT64_FORMAT " is not 1 to 65535", name, port);
         return NULL;
     }
-    if (!colo_pairs_define(m->host.pairs, name, from->host, (uint16_t)port, error))
+    if (!colo_pairs_define(m->host.pairs, name, from->host, (uint16_t)port, map, error))
         return NULL;
     colo_info("pair '%s' with %s was defined by the peer", name, from->host);
     return json_object_new_object();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "domain/pairs.h"
 
+#include "domain/pool-map.h"
 #include "util/error.h"
 
 #define WAIT_STEP_US (20 * G_TIME_SPAN_MILLISECOND)
@@ -136,21 +137,30 @@ static Pair *find(ColoPairs *pairs, const char *name, GError **error)
 }
 
 gboolean colo_pairs_define(ColoPairs *pairs, const char *name, const char *peer, uint16_t port,
-                           GError **error)
+                           const char *pool_map, GError **error)
 {
     g_autoptr(GRecMutexLocker) locker = g_rec_mutex_locker_new(&pairs->lock);
     Pair *old = g_hash_table_lookup(pairs->table, name);
+    g_autoptr(JsonObject) map = colo_pool_map_parse(pool_map, error);
     ColoPairRecord *record;
 
-    if (old && g_strcmp0(old->record->peer, peer) == 0 && old->record->port == port)
+    if (!map)
+        return FALSE;
+    if (old && g_strcmp0(old->record->peer, peer) == 0 && old->record->port == port &&
+        json_object_equal(old->record->pool_map, map))
         return TRUE;
     if (old) {
+        g_autofree char *shown = colo_pool_map_to_text(old->record->pool_map, FALSE);
+
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                    "pair '%s' exists already with peer %s:%u: undefine it first", name,
-                    old->record->peer, old->record->port);
+                    "pair '%s' exists already on %s with peer %s:%u and %s%s: undefine it first",
+                    name, pairs->config->host_name, old->record->peer, old->record->port,
+                    shown ? "pool map " : "no pool map", shown ? shown : "");
         return FALSE;
     }
     record = colo_pair_record_new(name, peer, port);
+    json_object_put(record->pool_map);
+    record->pool_map = g_steal_pointer(&map);
     if (!colo_store_save_pair(pairs->store, record, error)) {
         colo_pair_record_free(record);
         return FALSE;
@@ -217,6 +227,17 @@ char *colo_pairs_peer_address(ColoPairs *pairs, const char *name)
     return pair ? g_strdup(pair->record->peer) : NULL;
 }
 
+JsonObject *colo_pairs_pool_map(ColoPairs *pairs, const char *name)
+{
+    g_autoptr(GRecMutexLocker) locker = g_rec_mutex_locker_new(&pairs->lock);
+    Pair *pair = find(pairs, name, NULL);
+    JsonObject *copy = NULL;
+
+    if (pair)
+        json_object_deep_copy(pair->record->pool_map, &copy, NULL);
+    return copy ? copy : json_object_new_object();
+}
+
 static const char *pair_state(const Pair *pair, const ColoConfig *config)
 {
     uint64_t limit = (uint64_t)config->heartbeat.interval_ms * config->heartbeat.missed;
@@ -271,6 +292,7 @@ JsonObject *colo_pairs_info(ColoPairs *pairs, const char *name, GError **error)
 
         expiry = when ? g_date_time_format_iso8601(when) : NULL;
     }
+    colo_json_add(info, "pool-map", "o", colo_pairs_pool_map(pairs, name), NULL);
     colo_json_add(info, "peer-version", "s", peer ? peer->software : NULL, "peer-host", "s",
                   peer ? peer->host : NULL, "last-error", "s", last_error, "silent-ms", "u",
                   colo_channel_silent_ms(pair->channel), "certificate-expiry", "s", expiry, NULL);

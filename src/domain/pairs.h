@@ -27,9 +27,10 @@ ColoPairs *colo_pairs_new(const ColoConfig *config, const ColoPeerInfo *self, Co
                           GError **error);
 void colo_pairs_free(ColoPairs *pairs);
 
-/* Stores and connects; replaces a pair of the same name and peer. Does not ask the peer. */
+/* Stores and connects; a pair of the same name must be the same in all. @pool_map: pool-map.h's
+ * text, or NULL. Does not ask the peer. */
 gboolean colo_pairs_define(ColoPairs *pairs, const char *name, const char *peer, uint16_t port,
-                           GError **error);
+                           const char *pool_map, GError **error);
 gboolean colo_pairs_undefine(ColoPairs *pairs, const char *name, GError **error);
 
 /* COLO_ERROR_NO_PAIR when there is none. The channel is valid until colo_pairs_undefine(), which
@@ -45,6 +46,9 @@ char *colo_pairs_peer_host(ColoPairs *pairs, const char *name, GError **error);
 
 /* The address dialled. g_free(). */
 char *colo_pairs_peer_address(ColoPairs *pairs, const char *name);
+
+/* The pool map (pool-map.h), empty when there is no such pair. json_object_put(). */
+JsonObject *colo_pairs_pool_map(ColoPairs *pairs, const char *name);
 
 /* Results of colo-pair-list and colo-pair-info (rpc/command-table.c names the members). */
 JsonObject *colo_pairs_list(ColoPairs *pairs);

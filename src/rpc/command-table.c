@@ -42,7 +42,7 @@ static const ColoCommand commands[] = {
             {.name = "port", .type = COLO_ARG_UINT, .min = 1, .max = 65535,
              .help = N_("TCP port of the peer's virtcolod")},
             {.name = "pool-map", .type = COLO_ARG_STRING,
-             .help = N_("storage pools here and there: LOCAL=PEER[,LOCAL=PEER...]")},
+             .help = N_("storage pools here and there: POOL=PEER-POOL[,POOL=PEER-POOL...]")},
             JSON_ARG,),
         .results = RESULTS({"name", "string", "name of the pair"},),
     }, {
@@ -64,6 +64,7 @@ static const ColoCommand commands[] = {
             {"peer-version", "string", "version of the peer's virtcolod"},
             {"last-error", "string", "why the control channel was lost last"},
             {"silent-ms", "uint", "milliseconds since the peer was heard"},
+            {"pool-map", "object", "storage pool here and the peer's for the copies of its disks"},
             {"certificate-expiry", "string", "end of validity of the peer's certificate"},),
     }, {
         .name = "colo-prepare", .group = "protection", .changes = TRUE,

@@ -76,7 +76,8 @@ static JsonObject *do_pair(const char *command, JsonObject *args, GError **error
     }
     result = pair_object(name, peer);
     colo_json_add(result, "peer-version", "s", "0.1.0", "silent-ms", "i", 40, "last-error", "s", "",
-                  "certificate-expiry", "s", "2027-01-01", NULL);
+                  "certificate-expiry", "s", "2027-01-01", "pool-map", "o",
+                  json_tokener_parse("{\"default\":\"fast\",\"vms\":\"vms2\"}"), NULL);
     return result;
 }
 

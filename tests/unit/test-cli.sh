@@ -79,9 +79,11 @@ Port:              16520
 State:             up
 Peer'\''s version:    0.1.0
 Last heard:        40 ms ago
+Pool map:          default=fast, vms=vms2
 Certificate until: 2027-01-01' '' colo-pair-info ab
 run colo-pair-info ab --json
-grep -q '"peer-version":"0.1.0"' "$dir/stdout" && [ $code = 0 ]
+grep -q '"peer-version":"0.1.0"' "$dir/stdout" && [ $code = 0 ] &&
+    grep -q '"pool-map":{"default":"fast","vms":"vms2"}' "$dir/stdout"
 result 'pair-info --json' $?
 
 # prepare and protect
