@@ -5,7 +5,7 @@
  *
  * Request "prepare-copy", as host-command of the control channel; either
  *   {"target": "vda", "format": "raw"|"qcow2", "size": BYTES, "check": BOOL,
- *    "path": "/dir/file"  or  "pool": NAME, "volume": FILE,
+ *    "pair": NAME, "path": "/dir/file", and maybe a place by the pool map (pool-map.h),
  *    "identity": of the primary's own file (prepare-copy.h), or null}
  *     -> {"path": "/dir/file", "created": BOOL, "action": text for people}
  *   {"files": [PATH...], "bridges": [NAME...], "networks": [NAME...]}
@@ -14,8 +14,8 @@
  * for one disk has changed nothing for another. Nothing that exists is ever written to.
  */
 #include "domain/commands.h"
+#include "domain/pool-map.h"
 #include "domain/prepare-copy.h"
-#include "domain/xml-util.h"
 #include "util/error.h"
 
 #include <errno.h>
@@ -36,7 +36,8 @@
 typedef struct {
     const char *target, *format;
     const char *path;          /* or NULL and ... */
-    const char *pool, *volume; /* ... these */
+    const char *pool, *volume; /* ... these, ... */
+    const char *from;          /* ... from this pool of the sender */
     const char *identity;      /* or NULL */
     uint64_t size;
     gboolean check;
@@ -76,31 +77,13 @@ static gboolean valid_path(const char *path, GError **error)
     return ok;
 }
 
-/* Name of a pool or volume: one path component. */
-static gboolean valid_name(const char *what, const char *name, GError **error)
-{
-    gboolean ok = *name && strlen(name) <= NAME_MAX && !strchr(name, '/') &&
-                  strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-                  g_utf8_validate(name, -1, NULL);
-
-    for (const char *p = name; ok && *p; p++)
-        ok = !g_ascii_iscntrl(*p);
-    if (!ok) {
-        g_autofree char *shown = g_strescape(name, NULL);
-
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "'%.256s' is not the name of a %s",
-                    shown, what);
-    }
-    return ok;
-}
-
 static gboolean read_request(JsonObject *args, CopyRequest *r, GError **error)
 {
     memset(r, 0, sizeof(*r));
     r->target = colo_json_peek_string(args, "target", "");
     r->check = colo_json_peek_bool(args, "check", FALSE);
     r->identity = colo_json_peek_string(args, "identity", NULL);
-    if (!valid_name("disk", r->target, error) ||
+    if (!colo_pool_map_valid_name("disk", r->target, error) ||
         !colo_json_get_string(args, "format", &r->format, error) ||
         !colo_json_get_uint(args, "size", &r->size, error))
         return FALSE;
@@ -117,10 +100,12 @@ static gboolean read_request(JsonObject *args, CopyRequest *r, GError **error)
                     r->target, r->size, MAX_DISK_BYTES);
         return FALSE;
     }
+    r->from = colo_json_peek_string(args, "from", NULL);
     if (colo_json_peek(args, "pool"))
         return colo_json_get_string(args, "pool", &r->pool, error) &&
                colo_json_get_string(args, "volume", &r->volume, error) &&
-               valid_name("storage pool", r->pool, error) && valid_name("volume", r->volume, error);
+               colo_pool_map_valid_name("storage pool", r->pool, error) &&
+               colo_pool_map_valid_name("volume", r->volume, error);
     return colo_json_get_string(args, "path", &r->path, error) && valid_path(r->path, error);
 }
 
@@ -242,34 +227,21 @@ static virStoragePoolPtr find_pool(virConnectPtr conn, const CopyRequest *r, con
                                    char **path, char **type, GError **error)
 {
     g_autofree char *folder = r->path ? g_path_get_dirname(r->path) : NULL;
-    virStoragePoolPtr pool = r->pool ? virStoragePoolLookupByName(conn, r->pool)
+    virStoragePoolPtr pool = r->pool ? colo_pool_map_lookup(conn, r->pool, r->target, host, error)
                                      : virStoragePoolLookupByTargetPath(conn, folder);
-    g_autoptr(ColoXmlDoc) doc = NULL;
     g_autofree char *target = NULL;
-    char *xml;
 
-    if (!pool && r->pool) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
-                    "disk %s: there is no storage pool '%s' on %s: define it there, or correct the "
-                    "pair's pool map",
-                    r->target, r->pool, host);
+    if (!pool && r->pool)
         return NULL;
-    }
     if (!pool) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
                     "disk %s: no active storage pool of %s holds the directory %s: create one "
-                    "there ('virsh pool-create-as NAME dir --target %s'), or map the pool to one "
-                    "of the peer's",
+                    "there ('virsh pool-create-as NAME dir --target %s'), or define the "
+                    "pair with --pool-map",
                     r->target, host, folder, folder);
         return NULL;
     }
-    xml = virStoragePoolGetXMLDesc(pool, 0);
-    doc = xml ? colo_xml_parse(xml, "pool", NULL) : NULL;
-    free(xml);
-    if (doc) {
-        *type = colo_xml_attr(xmlDocGetRootElement(doc), "type");
-        target = colo_xml_text(colo_xml_find(xmlDocGetRootElement(doc), "target/path"));
-    }
+    target = colo_pool_map_directory(pool, type);
     if (virStoragePoolIsActive(pool) != 1 || !target || !*type) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
                     "disk %s: storage pool '%s' of %s is not active or has no path: run 'virsh "
@@ -364,17 +336,18 @@ static JsonObject *keep_existing(const CopyRequest *r, const char *path, const c
               : NULL;
 }
 
-static JsonObject *make_in_pool(virConnectPtr conn, const CopyRequest *r, const char *host,
-                                GError **error)
+static JsonObject *make_in_pool(virConnectPtr conn, JsonObject *map, const CopyRequest *r,
+                                const char *host, GError **error)
 {
     g_autofree char *path = NULL, *type = NULL;
     virStoragePoolPtr pool = find_pool(conn, r, host, &path, &type, error);
     g_autoptr(GError) why = NULL;
-    JsonObject *result;
+    JsonObject *result = NULL;
 
     if (!pool)
         return NULL;
-    result = keep_existing(r, path, host, &why);
+    if (colo_pool_map_leads_back(conn, map, r->target, path, r->from, &why))
+        result = keep_existing(r, path, host, &why);
     if (why) {
         g_propagate_error(error, g_steal_pointer(&why));
     } else if (!result) {
@@ -431,8 +404,8 @@ static JsonObject *find_missing(virConnectPtr conn, JsonObject *args, GError **e
         gboolean (*has)(virConnectPtr conn, const char *name);
     } kinds[] = {
         {"files", "file", valid_file, has_file},
-        {"bridges", "bridge", valid_name, has_bridge},
-        {"networks", "network", valid_name, has_network},
+        {"bridges", "bridge", colo_pool_map_valid_name, has_bridge},
+        {"networks", "network", colo_pool_map_valid_name, has_network},
     };
     g_autoptr(JsonObject) missing = json_object_new_array();
 
@@ -460,25 +433,38 @@ static JsonObject *find_missing(virConnectPtr conn, JsonObject *args, GError **e
     return colo_json_build("missing", "o", json_object_get(missing), NULL);
 }
 
+static JsonObject *make_copy(virConnectPtr conn, JsonObject *map, const CopyRequest *r,
+                             const char *host, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    JsonObject *result = NULL;
+
+    /* A copy that the operator made needs no pool. */
+    if (r->path && colo_pool_map_leads_back(conn, map, r->target, r->path, r->from, &why))
+        result = keep_existing(r, r->path, host, &why);
+    if (why)
+        g_propagate_error(error, g_steal_pointer(&why));
+    else if (!result)
+        result = make_in_pool(conn, map, r, host, error);
+    return result;
+}
+
 JsonObject *colo_prepare_copy(ColoManager *m, JsonObject *args, GError **error)
 {
     const char *host = m->host.config->host_name;
     gboolean look = colo_json_peek(args, "files") != NULL;
-    g_autoptr(GError) why = NULL;
-    JsonObject *result = NULL;
+    g_autoptr(JsonObject) map =
+        colo_pairs_pool_map(m->host.pairs, colo_json_peek_string(args, "pair", NULL));
+    JsonObject *result;
     CopyRequest request;
     virConnectPtr conn;
 
     if (!look && !read_request(args, &request, error))
         return NULL;
-    /* A copy that the operator made needs no pool. */
-    if (!look && request.path)
-        result = keep_existing(&request, request.path, host, &why);
-    if (why)
-        g_propagate_error(error, g_steal_pointer(&why));
-    else if (!result && (conn = colo_virconn_get(m->host.virconn, CONN_TIMEOUT_MS, error))) {
-        result = look ? find_missing(conn, args, error) : make_in_pool(conn, &request, host, error);
-        virConnectClose(conn);
-    }
+    conn = colo_virconn_get(m->host.virconn, CONN_TIMEOUT_MS, error);
+    if (!conn)
+        return NULL;
+    result = look ? find_missing(conn, args, error) : make_copy(conn, map, &request, host, error);
+    virConnectClose(conn);
     return result;
 }

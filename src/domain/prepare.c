@@ -6,6 +6,7 @@
  */
 #include "domain/commands.h"
 #include "domain/eligibility.h"
+#include "domain/pool-map.h"
 #include "domain/prepare-copy.h"
 #include "domain/secondary-xml.h"
 #include "domain/xml-util.h"
@@ -21,7 +22,8 @@ typedef struct {
     virConnectPtr conn;
     virDomainPtr dom;
     const char *pair;
-    char *peer; /* name for people */
+    char *peer;      /* name for people */
+    JsonObject *map; /* the pair's pool map */
     ColoDomainInfo *info;
     JsonObject *actions;
 } Prepare;
@@ -87,31 +89,9 @@ static gboolean locate_disk(Prepare *p, const ColoDiskInfo *disk, char **path, u
     return ok;
 }
 
-/* The peer's pool for @path by the pair's pool map, or NULL: the same path there. g_free(). */
-static char *mapped_pool(Prepare *p, const char *path)
-{
-    g_autofree char *folder = g_path_get_dirname(path);
-    virStoragePoolPtr pool = virStoragePoolLookupByTargetPath(p->conn, folder);
-    g_autoptr(GPtrArray) pairs = NULL;
-    char *mapped = NULL;
-
-    if (!pool)
-        return NULL;
-    pairs = colo_store_pairs(p->m->host.store, NULL);
-    for (guint i = 0; pairs && i < pairs->len; i++) {
-        const ColoPairRecord *record = g_ptr_array_index(pairs, i);
-
-        if (strcmp(record->name, p->pair) == 0)
-            mapped = g_strdup(
-                colo_json_peek_string(record->pool_map, virStoragePoolGetName(pool), NULL));
-    }
-    virStoragePoolFree(pool);
-    return mapped;
-}
-
 static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean check, GError **error)
 {
-    g_autofree char *path = NULL, *pool = NULL, *identity = NULL;
+    g_autofree char *path = NULL, *identity = NULL;
     g_autofree char *object = g_strdup_printf("disk %s", disk->target);
     const char *format = disk->format ? disk->format : "raw";
     g_autoptr(JsonObject) reply = NULL;
@@ -121,16 +101,10 @@ static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean chec
     if (!locate_disk(p, disk, &path, &size, error))
         return FALSE;
     identity = colo_prepare_identity(path);
-    request = colo_json_build("target", "s", disk->target, "format", "s", format, "size", "u", size,
-                              "check", "b", check, "identity", "s", identity, NULL);
-    pool = mapped_pool(p, path);
-    if (pool) {
-        g_autofree char *volume = g_path_get_basename(path);
-
-        colo_json_add(request, "pool", "s", pool, "volume", "s", volume, NULL);
-    } else {
-        colo_json_add(request, "path", "s", path, NULL);
-    }
+    request = colo_json_build("pair", "s", p->pair, "target", "s", disk->target, "format", "s",
+                              format, "size", "u", size, "check", "b", check, "identity", "s",
+                              identity, "path", "s", path, NULL);
+    colo_pool_map_add_place(p->conn, p->map, path, request);
     reply = ask_peer(p, request, error);
     if (!reply)
         return FALSE;
@@ -141,6 +115,8 @@ static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean chec
 
 static gboolean prepare_disks(Prepare *p, GError **error)
 {
+    if (!colo_pool_map_check(p->conn, p->map, p->m->host.config->host_name, error))
+        return FALSE;
     for (int check = 1; check >= 0; check--) {
         for (guint i = 0; i < p->info->disks->len; i++) {
             const ColoDiskInfo *disk = g_ptr_array_index(p->info->disks, i);
@@ -344,9 +320,11 @@ JsonObject *colo_prepare(ColoManager *m, const char *domain, const char *pair, g
         p.peer = colo_pairs_peer_host(m->host.pairs, pair, NULL);
         if (!p.peer)
             p.peer = colo_pairs_peer_address(m->host.pairs, pair);
+        p.map = colo_pairs_pool_map(m->host.pairs, pair);
         ok = run(&p, fix, error);
     }
     g_clear_pointer(&p.info, colo_domain_info_free);
+    json_object_put(p.map);
     g_free(p.peer);
     virDomainFree(p.dom);
     if (p.conn)

@@ -14,6 +14,7 @@
 #include "domain/dial.h"
 #include "domain/eligibility.h"
 #include "domain/host-facts.h"
+#include "domain/pool-map.h"
 #include "domain/qmp.h"
 #include "domain/steps-migrate.h"
 #include "util/clock.h"
@@ -122,6 +123,20 @@ static gboolean start_session(ColoDomain *d, const char *psk, GError **error)
     return done != NULL;
 }
 
+/* Says where the copies lie on the peer, where that is not the same path. */
+static void add_places(ColoDomain *d)
+{
+    g_autoptr(JsonObject) map = colo_pairs_pool_map(d->host->pairs, d->record->pair);
+    JsonObject *disks = colo_json_peek(d->record->details, "disks");
+
+    for (guint i = 0; i < d->disks->len; i++) {
+        const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
+
+        colo_pool_map_add_place(virDomainGetConnect(d->dom), map, disk->copy,
+                                json_object_array_get_idx(disks, i));
+    }
+}
+
 /* What the peer needs to make its copy (secondary.c). Returns its answer. */
 static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
 {
@@ -130,6 +145,7 @@ static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
     char *inactive = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE);
 
     colo_domain_store_devices(d);
+    add_places(d);
     colo_json_add(params, "name", "s", d->record->name, "pair", "s", d->record->pair, "live-xml",
                   "s", live, "inactive-xml", "s", inactive, "devices", "o",
                   json_object_get(d->record->details), "host", "s", d->host->config->host_name,

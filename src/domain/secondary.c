@@ -6,6 +6,7 @@
 #include "domain/actor.h"
 
 #include "domain/host-facts.h"
+#include "domain/pool-map.h"
 #include "domain/qmp.h"
 #include "domain/secondary-xml.h"
 #include "domain/steps-bridge.h"
@@ -98,6 +99,29 @@ static gboolean check_copy(ColoDomain *d, JsonObject *disk, GError **error)
         return FALSE;
     }
     return TRUE;
+}
+
+/* From here on "copy" of the primary's @disks is the path on this host. */
+static gboolean find_copies(ColoDomain *d, JsonObject *disks, GError **error)
+{
+    g_autoptr(JsonObject) map = colo_pairs_pool_map(d->host->pairs, d->record->pair);
+    virConnectPtr conn = colo_virconn_get(d->host->virconn, 5000, error);
+    gboolean ok = conn != NULL;
+
+    for (size_t i = 0; ok && i < json_object_array_length(disks); i++) {
+        JsonObject *disk = json_object_array_get_idx(disks, i);
+        g_autofree char *path =
+            colo_pool_map_resolve(conn, map, d->host->config->host_name, disk, error);
+
+        ok = path != NULL;
+        if (ok)
+            colo_json_add(disk, "copy", "s", path, NULL);
+        else
+            g_prefix_error(error, "domain '%s': ", d->record->name);
+    }
+    if (conn)
+        virConnectClose(conn);
+    return ok;
 }
 
 static gboolean check_copies(ColoDomain *d, JsonObject *disks, GError **error)
@@ -323,7 +347,8 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
     d->record->pair = g_strdup(pair);
     g_free(d->peer_host);
     d->peer_host = g_strdup(host);
-    if (!check_copies(d, disks, error) || !check_uplinks(d, nics, error))
+    if (!find_copies(d, disks, error) || !check_copies(d, disks, error) ||
+        !check_uplinks(d, nics, error))
         return FALSE;
     /* Seen, durably, before anything is made: a generation never goes back. */
     d->record->role = COLO_ROLE_SECONDARY;
