@@ -23,6 +23,7 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
     g_autoptr(JsonObject) map = NULL;
     g_autofree char *theirs = NULL; /* the same map as the peer sees it */
     ColoChannel *channel;
+    gboolean known;
 
     if (!name)
         name = colo_json_peek_string(args, "pair", NULL);
@@ -31,6 +32,7 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
                             "colo-pair-define needs a name and --peer");
         return NULL;
     }
+    known = colo_pairs_channel(m->host.pairs, name, NULL) != NULL;
     map = colo_pool_map_parse(text, error);
     if (!map || !colo_pairs_define(m->host.pairs, name, peer, (uint16_t)port, text, error))
         return NULL;
@@ -49,7 +51,8 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
         goto undo;
     return colo_json_build("name", "s", name, NULL);
 undo:
-    colo_pairs_undefine(m->host.pairs, name, NULL);
+    if (!known)
+        colo_pairs_undefine(m->host.pairs, name, NULL);
     return NULL;
 }
 
