@@ -6,7 +6,7 @@
  * Request "prepare-copy", as host-command of the control channel; either
  *   {"target": "vda", "format": "raw"|"qcow2", "size": BYTES, "check": BOOL,
  *    "pair": NAME, "path": "/dir/file", and maybe a place by the pool map (pool-map.h),
- *    "identity": of the primary's own file (prepare-copy.h), or null}
+ *    "identity", "owner": of the primary's own file (prepare-copy.h), or null}
  *     -> {"path": "/dir/file", "created": BOOL, "action": text for people}
  *   {"files": [PATH...], "bridges": [NAME...], "networks": [NAME...]}
  *     -> {"missing": [NAME or PATH...]}   what this host does not have
@@ -35,10 +35,10 @@
 
 typedef struct {
     const char *target, *format;
-    const char *path;          /* or NULL and ... */
-    const char *pool, *volume; /* ... these, ... */
-    const char *from;          /* ... from this pool of the sender */
-    const char *identity;      /* or NULL */
+    const char *path;             /* or NULL and ... */
+    const char *pool, *volume;    /* ... these, ... */
+    const char *from;             /* ... from this pool of the sender */
+    const char *identity, *owner; /* or NULL */
     uint64_t size;
     gboolean check;
 } CopyRequest;
@@ -83,6 +83,7 @@ static gboolean read_request(JsonObject *args, CopyRequest *r, GError **error)
     r->target = colo_json_peek_string(args, "target", "");
     r->check = colo_json_peek_bool(args, "check", FALSE);
     r->identity = colo_json_peek_string(args, "identity", NULL);
+    r->owner = colo_json_peek_string(args, "owner", NULL);
     if (!colo_pool_map_valid_name("disk", r->target, error) ||
         !colo_json_get_string(args, "format", &r->format, error) ||
         !colo_json_get_uint(args, "size", &r->size, error))
@@ -272,18 +273,25 @@ static gboolean check_space(virStoragePoolPtr pool, const CopyRequest *r, const 
     return FALSE;
 }
 
-/* Makes the volume; a copy in a file is sparse. */
+/* Makes the volume; a copy in a file is sparse, and its owner's, where this host knows that user.
+ */
 static gboolean create_volume(virStoragePoolPtr pool, const char *type, const CopyRequest *r,
                               const char *path, GError **error)
 {
     g_autofree char *name = g_path_get_basename(path);
     gboolean file = strcmp(type, "logical") != 0 && strcmp(type, "disk") != 0;
     gboolean qcow2 = strcmp(r->format, "qcow2") == 0;
+    uid_t uid;
+    gid_t gid;
+    g_autofree char *owner =
+        colo_prepare_owner_ids(r->owner, &uid, &gid)
+            ? g_strdup_printf("<owner>%u</owner><group>%u</group>", (unsigned)uid, (unsigned)gid)
+            : g_strdup("");
     /* libvirt's default for qcow2 is the old version 2. */
     g_autofree char *target =
         file ? g_strdup_printf("<allocation>0</allocation><target><format type='%s'/>%s"
-                               "<permissions><mode>0600</mode></permissions></target>",
-                               r->format, qcow2 ? "<compat>1.1</compat>" : "")
+                               "<permissions><mode>0600</mode>%s</permissions></target>",
+                               r->format, qcow2 ? "<compat>1.1</compat>" : "", owner)
              : g_strdup("");
     g_autofree char *volume = g_markup_printf_escaped(
         "<volume><name>%s</name><capacity unit='bytes'>%" G_GUINT64_FORMAT "</capacity>", name,

@@ -91,7 +91,7 @@ static gboolean locate_disk(Prepare *p, const ColoDiskInfo *disk, char **path, u
 
 static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean check, GError **error)
 {
-    g_autofree char *path = NULL, *identity = NULL;
+    g_autofree char *path = NULL, *identity = NULL, *owner = NULL;
     g_autofree char *object = g_strdup_printf("disk %s", disk->target);
     const char *format = disk->format ? disk->format : "raw";
     g_autoptr(JsonObject) reply = NULL;
@@ -101,9 +101,10 @@ static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean chec
     if (!locate_disk(p, disk, &path, &size, error))
         return FALSE;
     identity = colo_prepare_identity(path);
+    owner = colo_prepare_owner(path);
     request = colo_json_build("pair", "s", p->pair, "target", "s", disk->target, "format", "s",
                               format, "size", "u", size, "check", "b", check, "identity", "s",
-                              identity, "path", "s", path, NULL);
+                              identity, "path", "s", path, "owner", "s", owner, NULL);
     colo_pool_map_add_place(p->conn, p->map, path, request);
     reply = ask_peer(p, request, error);
     if (!reply)

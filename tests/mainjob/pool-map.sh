@@ -60,8 +60,11 @@ check "and at the peer, as the way back" is "$(pool_map "$second" fast)" default
 check "it is in the table" eval "colo $first colo-pair-info $PAIR | grep -q 'default=fast'"
 daemon "$second" restart virtcolod > /dev/null
 check "it is kept over a restart" wait_for 30 eval "is \"\$(pool_map $second fast)\" default"
+on "$first" chown man:man $HERE/ft.raw
 check "colo-prepare makes the copy" colo "$P" colo-prepare ft --pair $PAIR
 check "the copy is in the mapped pool" has "$second" $THERE/ft.raw
+check "with the owner of the original" is "$(on "$second" stat -c %U:%G $THERE/ft.raw)" man:man
+on "$first" chown root:root $HERE/ft.raw && on "$second" chown root:root $THERE/ft.raw
 check "libvirt knows it as a volume" virsh_at "$second" vol-info ft.raw --pool fast
 check "nothing was made at the primary's path" not has "$second" $HERE/ft.raw
 
