@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Disk writer.  Block number N (from 1) goes to slot N % SLOTS, is flushed, and only then counts
- * as durable.  Its content follows from N alone, so any copy of the disk can be judged by itself.
+ * as durable.  Its content follows from N and the disk's index alone, so any copy of the disk can be
+ * judged by itself, and a block of one disk on another is found.
  *
  * At start the whole area is judged: with M the highest number found, every block M, M-1, ...
  * down to 1 or M-SLOTS+1 must be there and right.  One slot may hold anything: that of M+1, whose
@@ -22,7 +23,7 @@
 #define FIRST 256  /* slots left alone at the disk's start, 1 MiB */
 #define CHECKS 4   /* old blocks verified for each one written */
 #define SCAN 64    /* blocks a read at start */
-#define MAGIC 0x31764b4c42434c4fULL
+#define MAGIC 0x31764b4c42434c4fULL /* of disk 0; each has its own */
 
 struct block {
     uint64_t magic;
@@ -30,6 +31,14 @@ struct block {
     uint64_t body[BLOCK / 8 - 3];
     uint64_t sum; /* FNV-1a, 64 bit words, of all before */
 };
+
+static struct disk *disk;
+static unsigned disk_index;
+
+static uint64_t magic(void)
+{
+    return MAGIC + disk_index;
+}
 
 static uint64_t checksum(const struct block *b)
 {
@@ -45,7 +54,7 @@ static void fill(struct block *b, uint64_t number)
 {
     uint64_t x = number * 0x9e3779b97f4a7c15ULL + 1;
 
-    b->magic = MAGIC;
+    b->magic = magic();
     b->number = number;
     for (size_t i = 0; i < BLOCK / 8 - 3; i++) {
         x ^= x << 13;
@@ -61,63 +70,69 @@ static off_t offset_of(uint64_t number)
     return (off_t)(FIRST + number % SLOTS) * BLOCK;
 }
 
-static void corrupt(struct shared *sh, uint64_t number, const struct block *b, const char *what)
+static void corrupt(uint64_t number, const struct block *b, const char *what)
 {
-    sh->disk_errors++;
-    say("DISK-CORRUPT block %llu: %s (found magic %llx number %llu)\n", (unsigned long long)number,
-        what, (unsigned long long)b->magic, (unsigned long long)b->number);
+    disk->errors++;
+    say("DISK-CORRUPT block %llu: %s (disk %u, found magic %llx number %llu)\n",
+        (unsigned long long)number, what, disk_index, (unsigned long long)b->magic,
+        (unsigned long long)b->number);
 }
 
 /* Judges one block; returns 0 when it is block `number`, unchanged. */
-static int judge(struct shared *sh, uint64_t number, const struct block *b)
+static int judge(uint64_t number, const struct block *b)
 {
-    if (b->magic != MAGIC || b->number != number)
-        corrupt(sh, number, b, "missing");
+    if (b->magic != magic() || b->number != number)
+        corrupt(number, b, "missing");
     else if (b->sum != checksum(b))
-        corrupt(sh, number, b, "wrong content");
+        corrupt(number, b, "wrong content");
     else {
-        sh->disk_verified++;
+        disk->verified++;
         return 0;
     }
     return -1;
 }
 
 /* Reads the area; returns the highest number of a right block, 0 when there is none. */
-static uint64_t recover(struct shared *sh, int fd, struct block *buf)
+static uint64_t recover(int fd)
 {
     struct block *all = aligned_alloc(BLOCK, (size_t)SLOTS * BLOCK);
     uint64_t max = 0;
 
-    (void)buf;
     for (size_t i = 0; i < SLOTS; i += SCAN)
         if (pread(fd, all + i, (size_t)SCAN * BLOCK, (off_t)(FIRST + i) * BLOCK) !=
             (ssize_t)SCAN * BLOCK)
-            say("DISK-CORRUPT cannot read slot %zu: %m\n", i);
+            say("DISK-CORRUPT disk %u: cannot read slot %zu: %m\n", disk_index, i);
     for (size_t i = 0; i < SLOTS; i++)
-        if (all[i].magic == MAGIC && all[i].number > max && all[i].number % SLOTS == i &&
+        if (all[i].magic == magic() && all[i].number > max && all[i].number % SLOTS == i &&
             all[i].sum == checksum(&all[i]))
             max = all[i].number;
     for (uint64_t n = max; n > 0 && n + SLOTS > max + 1; n--)
-        judge(sh, n, &all[n % SLOTS]);
+        judge(n, &all[n % SLOTS]);
     free(all);
     return max;
 }
 
-void disk_main(struct shared *sh, const char *device)
+void disk_main(struct shared *sh, unsigned index)
 {
-    int fd = open(device, O_RDWR | O_DIRECT);
+    char device[] = "/dev/vda";
     struct block *b = aligned_alloc(BLOCK, BLOCK);
     uint64_t last, old = 0;
+    int fd;
 
+    disk = &sh->disks[index];
+    disk_index = index;
+    device[sizeof(device) - 2] += (char)index;
+    fd = open(device, O_RDWR | O_DIRECT);
     if (fd < 0 || !b) {
-        say("GUEST-DISK none: %s: %m\n", device);
+        if (index == 0)
+            say("GUEST-DISK none: %s: %m\n", device);
         _exit(0);
     }
-    last = sh->disk_recovered = recover(sh, fd, b);
-    sh->disk_durable = last;
-    sh->disk_ready = 1;
-    say("GUEST-DISK recovered=%llu errors=%llu\n", (unsigned long long)last,
-        (unsigned long long)sh->disk_errors);
+    last = disk->recovered = recover(fd);
+    disk->durable = last;
+    disk->ready = 1;
+    say("GUEST-DISK %u recovered=%llu errors=%llu\n", index, (unsigned long long)last,
+        (unsigned long long)disk->errors);
 
     for (;;) {
         uint32_t rate = sh->disk_rate;
@@ -130,18 +145,19 @@ void disk_main(struct shared *sh, const char *device)
             continue;
         fill(b, last + 1);
         if (pwrite(fd, b, BLOCK, offset_of(last + 1)) != BLOCK || fdatasync(fd) != 0) {
-            sh->disk_errors++;
-            say("DISK-CORRUPT cannot write block %llu: %m\n", (unsigned long long)last + 1);
+            disk->errors++;
+            say("DISK-CORRUPT disk %u: cannot write block %llu: %m\n", index,
+                (unsigned long long)last + 1);
             continue;
         }
-        sh->disk_durable = ++last;
+        disk->durable = ++last;
         for (int i = 0; i < CHECKS; i++) {
             uint64_t low = last >= SLOTS ? last - SLOTS + 1 : 1;
 
             old = old < low || old >= last ? low : old + 1;
             if (pread(fd, b, BLOCK, offset_of(old)) != BLOCK)
                 memset(b, 0, BLOCK);
-            judge(sh, old, b);
+            judge(old, b);
         }
     }
 }

@@ -6,7 +6,7 @@
  *   port 8   count: each line is answered by its number in the connection, a blank, and itself
  *   port 9   random: each line is answered by a fresh UUID, different on both copies of the VM
  *   port 10  time: each line is answered by "MONOTONIC_NS REALTIME_NS"
- *   port 11  control: "disk", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it among the last
+ *   port 11  control: "disk [INDEX]", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it among the last
  *            ones that port 9 gave since boot?), "poweroff"
  *
  * Kernel command line: dirty=MBPS, disk=BLOCKS_PER_SECOND (default 10).  The power button powers
@@ -52,7 +52,7 @@ struct conn {
 
 static struct shared *shared;
 static int epfd;
-static pid_t disk_pid;
+static pid_t disk_pids[DISKS_MAX];
 static char given[GIVEN_MAX][UUID_LEN];
 static uint64_t n_given;
 
@@ -93,8 +93,9 @@ static uint64_t fresh(void)
 static void power_off(void)
 {
     say("GUEST-POWEROFF\n");
-    if (disk_pid > 0)
-        kill(disk_pid, SIGKILL);
+    for (unsigned i = 0; i < DISKS_MAX; i++)
+        if (disk_pids[i] > 0)
+            kill(disk_pids[i], SIGKILL);
     sync();
     reboot(RB_POWER_OFF);
 }
@@ -115,12 +116,15 @@ static int have(const char *uuid)
 /* Control port: writes the answer to `line` into out. */
 static int control(const char *line, char *out, size_t size)
 {
-    if (strcmp(line, "disk") == 0)
+    if (strncmp(line, "disk", 4) == 0 && (line[4] == '\0' || line[4] == ' ')) {
+        unsigned long index = strtoul(line + 4, NULL, 10);
+        const struct disk *d = &shared->disks[index < DISKS_MAX ? index : 0];
+
         return snprintf(
             out, size, "ready=%u recovered=%llu durable=%llu verified=%llu errors=%llu\n",
-            shared->disk_ready, (unsigned long long)shared->disk_recovered,
-            (unsigned long long)shared->disk_durable, (unsigned long long)shared->disk_verified,
-            (unsigned long long)shared->disk_errors);
+            d->ready, (unsigned long long)d->recovered, (unsigned long long)d->durable,
+            (unsigned long long)d->verified, (unsigned long long)d->errors);
+    }
     if (strcmp(line, "mem") == 0)
         return snprintf(out, size, "mbps=%u pages=%llu errors=%llu\n", shared->dirty_mbps,
                         (unsigned long long)shared->dirty_pages,
@@ -139,7 +143,7 @@ static int control(const char *line, char *out, size_t size)
     if (strcmp(line, "poweroff") == 0)
         power_off();
     return snprintf(out, size,
-                    "error: expected disk, mem, dirty N, rate N, have UUID or poweroff\n");
+                    "error: expected disk [INDEX], mem, dirty N, rate N, have UUID or poweroff\n");
 }
 
 /* Appends the answer to one line (without its newline). */
@@ -344,8 +348,9 @@ int main(int argc, char **argv)
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     shared->dirty_mbps = option(" dirty=", 0);
     shared->disk_rate = option(" disk=", 10);
-    if ((disk_pid = fork()) == 0)
-        disk_main(shared, "/dev/vda");
+    for (unsigned i = 0; i < DISKS_MAX; i++)
+        if ((disk_pids[i] = fork()) == 0)
+            disk_main(shared, i);
     if (fork() == 0)
         dirty_main(shared);
 

@@ -19,6 +19,11 @@ pair_ip() {
     esac
 }
 
+# guest_disk N: the file of the test guest's disk N, from 1.
+guest_disk() {
+    [ "$1" = 1 ] && echo /var/lib/libvirt/images/ft.raw || echo "/var/lib/libvirt/images/ft-$1.raw"
+}
+
 # die WHAT FOUND REMEDY: says all three and ends.
 die() {
     printf 'lab: error: %s\n' "$1" >&2

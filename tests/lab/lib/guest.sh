@@ -19,18 +19,18 @@ cmd_guest() {
 }
 
 guest_up() {
-    local host=$1 xml console=$LAB_STATE/log/$1/ft-console.log out
+    local host=$1 xml console=$LAB_STATE/log/$1/ft-console.log out disks n
+    disks=$(for n in $(seq "${LAB_GUEST_DISKS:-1}"); do guest_disk "$n"; done)
     xml=$(COLO_LAB=$LAB_NAME "$LAB_SRC/guest/domain" "$host") || exit 1
     # One command in the host: each costs a second in the kvm back-end.
     out=$( (cmd_exec "$host" sh -c '
         set -e
-        disk=/var/lib/libvirt/images/ft.raw
         [ "$(virsh -c qemu:///system domstate ft 2>/dev/null)" != running ] || { echo running; exit 0; }
-        [ -e $disk ] || truncate -s '$GUEST_DISK_MIB'M $disk
+        for disk; do [ -e "$disk" ] || truncate -s '$GUEST_DISK_MIB'M "$disk"; done
         rm -f /var/log/ft-console.log
         cat > /run/lab/ft.xml
         virsh -q -c qemu:///system define /run/lab/ft.xml
-        virsh -q -c qemu:///system start ft' 2>&1) <<< "$xml") ||
+        virsh -q -c qemu:///system start ft' sh $disks 2>&1) <<< "$xml") ||
         die "cannot start the guest at $host" "$out" "lab exec $host virsh start ft"
     case $out in running*) note "the guest runs at $host already"; return 0 ;; esac
     wait_for $GUEST_WAIT_S grep -aq GUEST-READY "$console" ||
