@@ -5,6 +5,7 @@
  */
 #include "domain/actor.h"
 
+#include "domain/steps-migrate.h"
 #include "util/clock.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -14,12 +15,15 @@
 /* A connection to the helper that broke is open again within this time if the helper lives: the
  * client tries every 50 ms. */
 #define HELPER_BACK_MS 100u
-/* A primary's QEMU has closed its channels. All of them within the first time means that its
- * process is gone (only some: COLO failed, or one socket); within the second libvirt may still say
- * that the guest was shut down. Measured here: libvirt reports a killed QEMU after 25 to 250 ms,
- * and answers a monitor command to it as late, but a shutdown before its end. */
-#define QEMU_CLOSE_MS 15u
+/* A primary's QEMU has closed channels. All of them after the first time: its process is gone, and
+ * libvirt has had time to say that the guest was shut down. Only some after the second: COLO has
+ * failed, or the process takes long to end (closing a tap alone takes the kernel up to 50 ms), so
+ * that it is asked; one that then closes no more for the third time does not end. Measured here:
+ * libvirt reports a killed QEMU after 25 to 250 ms, and answers a monitor command to it as late,
+ * but a shutdown before its end. */
 #define QEMU_END_MS 50u
+#define QEMU_ASK_MS 150u
+#define QEMU_CLOSE_MS 2000u
 /* libvirt ends a QEMU whose guest has powered off at once (SIGKILL follows SIGTERM after 10 s), or
  * resets the guest (virsh reboot): what happens to that one later is no shutdown. */
 #define SHUTDOWN_END_MS 20000u
@@ -115,11 +119,18 @@ static void judge_closed_channels(ColoDomain *d, uint64_t now)
 {
     guint all = 1 + 3 * d->nics->len + d->disks->len; /* migration; mirror, out, release; nbd */
     uint64_t since = now - d->qemu_closed_ns;
+    ColoMigrateState state;
 
     if (g_hash_table_size(d->channels_down) >= all) {
         if (since >= QEMU_END_MS * COLO_NS_PER_MS)
             colo_primary_guest_gone(d, ends_on_purpose(d));
-    } else if (since >= QEMU_CLOSE_MS * COLO_NS_PER_MS) {
+        return;
+    }
+    if (since < QEMU_ASK_MS * COLO_NS_PER_MS)
+        return;
+    /* The peer's consent would end its copy: only a QEMU that answers may ask for it (I2). */
+    if ((d->dom && colo_steps_migrate_state(d->dom, &state, NULL)) ||
+        since >= QEMU_CLOSE_MS * COLO_NS_PER_MS) {
         d->qemu_closed_ns = 0;
         peer_side_failed(d, "QEMU left COLO by itself");
     }
