@@ -37,7 +37,7 @@ for part in virtcolod:sbin colo-comparator:sbin virsh-colo:bin; do
 done
 TMP=$(mktemp -d "${TMPDIR:-/var/tmp}/mainjob.XXXXXX")
 P=primary S=secondary
-tests=0 failures=0 loads=()
+tests=0 failures=0 loads=() load_names=()
 LAB_LOG=$("$LAB" path log)
 DIRTY=$("$LAB" path state)/mainjob-dirty
 
@@ -321,7 +321,7 @@ plain_guest() {
 # No copy of the domain is on that host: no QEMU, no quarantine bridge, no overlay.
 no_copy() {
     not in_list "$1" && not on "$1" sh -c 'ls /sys/class/net | grep colo-q' &&
-        not on "$1" sh -c 'ls /var/lib/libvirt/images | grep -E "ft.raw.+"'
+        not on "$1" sh -c 'ls /var/lib/libvirt/images | grep -E "raw.+"'
 }
 
 in_list() { virsh_at "$1" list --name | grep -qx ft; }
@@ -347,26 +347,31 @@ configure() {
 # load_start [INTERVAL_MS]: a checked TCP session (tick) and one whose answers differ on the two
 # copies (random): each of its answers needs a checkpoint.
 load_start() {
-    local program
-    loads=()
-    for program in tick random; do
-        "$LAB" client $program --interval "${1:-20}" --out "$TMP/$program.log" > /dev/null 2> "$TMP/$program.err" &
-        loads+=($!)
-    done
-    wait_for 30 at_least_answers tick 3 && wait_for 30 at_least_answers random 3 ||
-        bail "the guest answers the load"
+    loads=() load_names=()
+    load_add tick tick --interval "${1:-20}"
+    load_add random random --interval "${1:-20}"
+    wait_for 30 answers_go_on 3 || bail "the guest answers the load"
+}
+
+# load_add NAME PROGRAM [OPTION...]: one more program of client.py, whose answers are waited for too.
+load_add() {
+    local name=$1 program=$2
+    shift 2
+    "$LAB" client "$program" "$@" --out "$TMP/$name.log" > /dev/null 2> "$TMP/$name.err" &
+    loads+=($!)
+    load_names+=("$name")
 }
 
 answers() { grep -c '^R' "$TMP/$1.log"; }
 at_least_answers() { at_least "$(answers "$1")" "$2" "answers of $1"; }
 
-# More answers come: N of both programs from now on.
+# More answers come: N of each program from now on.
 answers_go_on() {
-    local program n=${1:-10} from
-    for program in tick random; do
-        ! grep '^E' "$TMP/$program.log" || return 1
-        from=$(answers $program)
-        wait_for 30 at_least_answers $program $((from + n)) || return 1
+    local name n=${1:-10} from
+    for name in "${load_names[@]}"; do
+        ! grep '^E' "$TMP/$name.log" || return 1
+        from=$(answers "$name")
+        wait_for 30 at_least_answers "$name" $((from + n)) || return 1
     done
 }
 
@@ -379,7 +384,7 @@ load_right() {
     for pid in "${loads[@]}"; do
         wait "$pid" || rc=1
     done
-    cat "$TMP/tick.err" "$TMP/random.err"
+    (cd "$TMP" && cat "${load_names[@]/%/.err}")
     return $rc
 }
 
@@ -395,18 +400,18 @@ check_load() {
 # The longest gap between two answers of the tick session, ms.
 worst_gap() { "$LAB" client report "$TMP/tick.log" --json 2> /dev/null | json gap_ms max; }
 
-# What the guest's disk writer says: guest_disk errors
+# What the guest's writer of disk INDEX (0) says: guest_disk errors [INDEX]
 guest_disk() {
-    on client timeout 20 bash -c "exec 3<>/dev/tcp/$GUEST_IP/11; echo disk >&3; read -r -t 15 line <&3; echo \"\$line\"" |
+    on client timeout 20 bash -c "exec 3<>/dev/tcp/$GUEST_IP/11; echo disk ${2:-0} >&3; read -r -t 15 line <&3; echo \"\$line\"" |
         sed -n "s/.*\b$1=\([0-9]*\).*/\1/p"
 }
 
-# The guest's disk is right: all that it reads back is what it wrote, and it goes on writing.
+# The guest's disk INDEX (0) is right: all that it reads back is what it wrote, and it goes on writing.
 disk_right() {
-    local from
-    is "$(guest_disk ready)" 1 && is "$(guest_disk errors)" 0 || return 1
-    from=$(guest_disk durable)
-    wait_for 30 eval "at_least \"\$(guest_disk durable)\" $((from + 3)) 'durable blocks'" && is "$(guest_disk errors)" 0
+    local from i=${1:-0}
+    is "$(guest_disk ready $i)" 1 && is "$(guest_disk errors $i)" 0 || return 1
+    from=$(guest_disk durable $i)
+    wait_for 30 eval "at_least \"\$(guest_disk durable $i)\" $((from + 3)) 'durable blocks'" && is "$(guest_disk errors $i)" 0
 }
 
 # --- protection that goes on -------------------------------------------------------------------

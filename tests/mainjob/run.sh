@@ -12,7 +12,7 @@ TESTS="i5-virtcolod-killed i5-virtcolod-stopped i5-libvirtd-restarted i6-no-plai
 bad-input-ports bad-input-commands failover-refused unprotect-live bad-input-protect bad-input-vhost bad-input-peer
 i5-comparator-killed i5-comparator-killed-no-witness
 guest-ends i3-pair-cut-both-reach i3-pair-cut-one-reaches i3-pair-cut-none-reaches
-i3-rebooted-host merge-interrupted i1-primary-killed guest-time i5-comparator-killed-manual nic-of-network"
+i3-rebooted-host merge-interrupted i1-primary-killed guest-time i5-comparator-killed-manual several-disks-nics nic-of-network"
 # Minutes each: only with --long.
 LONG_TESTS="i5-killed-while-protecting i1-output-after-commit i4-stalled-peer i4-output-hold pool-map soak"
 
