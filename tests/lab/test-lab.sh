@@ -12,7 +12,8 @@ COLO_LAB_DIR=$(mktemp -d "${TMPDIR:-/var/tmp}/lab-test.XXXXXX")
 export COLO_LAB_DIR
 chmod 755 "$COLO_LAB_DIR"
 a=ta$$ b=tb$$ c=tc$$
-count=0 failed=0 background=
+. "$here/../tap.sh"
+background=
 
 cleanup() {
     [ -n "$background" ] && kill $background 2>/dev/null
@@ -26,21 +27,6 @@ trap 'exit 130' INT TERM
 
 A() { "$lab" --name $a "$@"; }
 B() { "$lab" --name $b "$@"; }
-
-# check NAME COMMAND...: one TAP line; the command's output follows when it failed.
-check() {
-    local name=$1 out
-    shift
-    count=$((count + 1))
-    if out=$("$@" 2>&1); then
-        echo "ok $count - $name"
-    else
-        failed=$((failed + 1))
-        echo "not ok $count - $name"
-        printf '%s\n' "$out" | sed 's/^/#   /'
-        return 1
-    fi
-}
 
 must() {
     check "$@" && return
@@ -295,5 +281,4 @@ rm "$prefix/sbin/virtcolod"
 check "up fails when a daemon is missing" not "$lab" --name $c up --backend $backend --prefix "$prefix"
 check "a failed up leaves nothing" left_behind $c 0
 
-echo "1..$count"
-[ $failed = 0 ]
+finish

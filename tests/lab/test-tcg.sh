@@ -17,20 +17,7 @@ chmod 755 "$COLO_LAB_DIR"
 export COLO_LAB_DIR COLO_LAB=tcg$$
 trap '"$lab" down --purge; rm -rf "$COLO_LAB_DIR"' EXIT
 trap 'exit 130' INT TERM
-count=0 failed=0
-
-check() {
-    local name=$1 out
-    shift
-    count=$((count + 1))
-    if out=$("$@" 2>&1); then
-        echo "ok $count - $name"
-    else
-        failed=$((failed + 1))
-        echo "not ok $count - $name"
-        printf '%s\n' "$out" | sed 's/^/#   /'
-    fi
-}
+. "$here/../tap.sh"
 
 # qmp HOST COMMAND [ARGUMENTS]: within 10 s, or a failure.
 qmp() {
@@ -118,5 +105,4 @@ without_shim() {
     [ $? = 124 ] # timeout's code: no answer at all, not an error
 }
 check "without the shim the primary hangs (negative control)" without_shim
-echo "1..$count"
-[ $failed = 0 ]
+finish

@@ -10,23 +10,14 @@ setup=${COLO_SETUP:-$top/tools/virtcolod-setup}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 export LC_ALL=C.UTF-8 LANGUAGE=''
-count=0
-failed=0
+. "$src/tests/tap.sh"
+evidence() { cat "$dir/out"; }
 
-result() {
-    count=$((count + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $count - $1"
-    else
-        failed=$((failed + 1))
-        echo "not ok $count - $1"
-        sed 's/^/# /' "$dir/out" 2>/dev/null
-    fi
+# quiet NAME: passes when nothing has been written to $dir/out.
+quiet() {
+    [ ! -s "$dir/out" ]
+    result "$1" $?
     rm -f "$dir/out"
-}
-skip() {
-    count=$((count + 1))
-    echo "ok $count - $1 # SKIP $2"
 }
 
 # text PAGE: as a reader sees it, unformatted.
@@ -41,6 +32,7 @@ for page in virsh-colo.1 virtcolod.8 colo-comparator.8 virtcolod-setup.8 virtcol
     cp "$dir/warnings" "$dir/out"
     [ -s "$dir/$page" ] && [ ! -s "$dir/warnings" ]
     result "$page is sound roff" $?
+    rm -f "$dir/out"
 done
 
 # Against the sources, where "-" is written "\-".
@@ -52,15 +44,13 @@ for command in $("$cli" help | awk '$1 ~ /^colo-/ { print $1 }'); do
             { [ "$word" != "$command" ] && grep -qwF -- "${word#--}" "$dir/virsh-colo.src"; } ||
             echo "$command: $word is not described" >>"$dir/out"
     done
-    [ ! -s "$dir/out" ]
-    result "virsh-colo(1) describes $command and its options" $?
+    quiet "virsh-colo(1) describes $command and its options"
 done
 grep -oE '"[a-z-]+", "(string|uint|bool|object|array)"' "$src/src/rpc/command-table.c" |
     cut -d'"' -f2 | sort -u | while read -r field; do
     grep -qwF -- "$field" "$dir/virsh-colo.src" || echo "$field is not described"
 done >"$dir/out"
-[ ! -s "$dir/out" ]
-result 'virsh-colo(1) names the members of results' $?
+quiet 'virsh-colo(1) names the members of results'
 
 sed 's/\\-/-/g' "$src/docs/virtcolod.conf.5" >"$dir/conf.src"
 keys=$(sed -n 's/^#\([a-z_]*\) = .*/\1/p' "$src/src/pair/virtcolod.conf")
@@ -68,15 +58,13 @@ keys=$(sed -n 's/^#\([a-z_]*\) = .*/\1/p' "$src/src/pair/virtcolod.conf")
 for key in $keys; do
     grep -qw -- "$key" "$dir/conf.src" || echo "$key is not described" >>"$dir/out"
 done
-[ ! -s "$dir/out" ]
-result 'virtcolod.conf(5) describes every key of the example' $?
+quiet 'virtcolod.conf(5) describes every key of the example'
 
 sed 's/\\-/-/g' "$src/docs/virtcolod-setup.8" >"$dir/setup.src"
 for option in $("$setup" --help | grep -oE -- '--[a-z-]+' | sort -u); do
     grep -qF -- "$option" "$dir/setup.src" || echo "$option is not described" >>"$dir/out"
 done
-[ ! -s "$dir/out" ]
-result 'virtcolod-setup(8) describes every option' $?
+quiet 'virtcolod-setup(8) describes every option'
 
 if command -v xgettext >/dev/null && command -v msgcmp >/dev/null; then
     grep -v '^#' "$src/po/POTFILES.in" >"$dir/files"
@@ -85,14 +73,13 @@ if command -v xgettext >/dev/null && command -v msgcmp >/dev/null; then
     for catalogue in "$src"/po/*.po; do
         { msgfmt -c -o /dev/null "$catalogue" && msgcmp "$catalogue" "$dir/pot"; } >"$dir/out" 2>&1
         result "$(basename "$catalogue") translates every message" $?
+        rm -f "$dir/out"
     done
     (cd "$src" && grep -lE '[^N]_\("' tools/*.c src/client/*.c src/rpc/*.c) | sort >"$dir/users"
     sort "$dir/files" | comm -23 "$dir/users" - >"$dir/out"
-    [ ! -s "$dir/out" ]
-    result 'every source with messages is in POTFILES.in' $?
+    quiet 'every source with messages is in POTFILES.in'
 else
     skip 'translations are complete' 'needs gettext'
 fi
 
-echo "1..$count"
-[ $failed = 0 ]
+finish

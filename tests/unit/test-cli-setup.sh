@@ -6,8 +6,8 @@ setup=${COLO_SETUP:-${abs_top_builddir:-.}/tools/virtcolod-setup}
 src=${abs_top_srcdir:-.}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-count=0
-failed=0
+. "$src/tests/tap.sh"
+evidence() { cat "$dir/out"; }
 
 # Where this build has its files.
 etc=$(sed -n 's/^CONF=//p' "$setup")
@@ -17,17 +17,6 @@ if ! command -v certtool >/dev/null || ! command -v systemctl >/dev/null; then
     echo '1..0 # SKIP needs certtool and systemctl'
     exit 0
 fi
-
-result() {
-    count=$((count + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $count - $1"
-    else
-        failed=$((failed + 1))
-        echo "not ok $count - $1"
-        sed 's/^/# /' "$dir/out"
-    fi
-}
 
 # run ROOT ARGS...: all output to a file, the exit code to $code.
 run() {
@@ -171,5 +160,4 @@ grep -q setup.journal "$dir/a.end"
 [ $? = 1 ]
 result 'what is refused leaves no journal' $?
 
-echo "1..$count"
-[ $failed = 0 ]
+finish

@@ -7,8 +7,11 @@ top=${abs_top_builddir:-.}
 cli=${COLO_CLI:-$top/tools/virsh-colo}
 daemon=${COLO_CLI_DAEMON:-$top/tests/unit/test-cli-daemon}
 dir=$(mktemp -d)
-count=0
-failed=0
+. "${abs_top_srcdir:-.}/tests/tap.sh"
+evidence() {
+    echo "exit code $code; standard output and error:"
+    cat "$dir/stdout" "$dir/stderr"
+}
 export LC_ALL=C.UTF-8 LANGUAGE='' COLO_SOCKET="$dir/sock"
 
 cleanup() {
@@ -27,19 +30,6 @@ if ! read -r -t 10 word <&8 || [ "$word" != ready ]; then
     echo "Bail out! the test daemon did not start"
     exit 1
 fi
-
-# result NAME STATUS: one TAP line, the evidence when it failed.
-result() {
-    count=$((count + 1))
-    if [ "$2" = 0 ]; then
-        echo "ok $count - $1"
-    else
-        failed=$((failed + 1))
-        echo "not ok $count - $1"
-        echo "# exit code $code; standard output and error:"
-        sed 's/^/# /' "$dir/stdout" "$dir/stderr"
-    fi
-}
 
 # run ARGS...: the command, its output to files, its exit code to $code.
 run() {
@@ -301,5 +291,4 @@ pid=
 expect 'the daemon is gone' 3 '' "error: failed to connect to virtcolod
 error: Failed to connect socket to '$dir/sock': No such file or directory" colo-list
 
-echo "1..$count"
-[ $failed = 0 ]
+finish
