@@ -49,26 +49,6 @@ static void drop_unused_tails(virDomainPtr dom, const ColoStepDisk *disks, size_
     }
 }
 
-gboolean colo_steps_disk_prepare_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
-                                       GError **error)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (!add_tail(dom, &disks[i], error)) {
-            drop_unused_tails(dom, disks, n);
-            return FALSE;
-        }
-    }
-    return TRUE;
-}
-
-/* Gives the tail to the device; adds the tail only if it was not prepared. */
-static gboolean set_tail(virDomainPtr dom, const ColoStepDisk *disk, const char *tail,
-                         GError **error)
-{
-    return colo_disk_set_drive(dom, disk->alias, tail, NULL) ||
-           (add_tail(dom, disk, error) && colo_disk_set_drive(dom, disk->alias, tail, error));
-}
-
 /*
  * Gives the tails to the devices with the guest stopped. Devices that have them already are left,
  * and so is the guest when all have: it may run again. The stop also flushes all nodes
@@ -91,7 +71,8 @@ static gboolean insert_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t
         if (!stopped && !colo_steps_stop(dom, error))
             return FALSE;
         stopped = TRUE;
-        if (!set_tail(dom, &disks[i], tail, error))
+        if (!add_tail(dom, &disks[i], error) ||
+            !colo_disk_set_drive(dom, disks[i].alias, tail, error))
             return FALSE;
     }
     return TRUE;

@@ -151,20 +151,12 @@ gboolean colo_steps_mirror_yank(virDomainPtr dom, const ColoStepDisk *disk, GErr
 /* ---- secondary: takeover ---- */
 
 /*
- * Opens the tails ahead of a takeover, once COLO has been entered (replication does not start under
- * another node): a takeover then takes fewer commands. Optional, idempotent; on failure none is
- * left. The daemon does not call it: a secondary's QEMU hung once in it while checkpoints ran. For
- * tests/steps until that is understood.
- */
-gboolean colo_steps_disk_prepare_tails(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
-                                       GError **error);
-
-/*
  * First half, before colo_steps_lost_heartbeat(): stops the NBD server and, @with_tail, stops the
  * guest and puts the tails on top of all disks. QEMU resumes the guest by itself in the failover;
  * what the takeover still needs (filters, tap) is best done before that, while QEMU is idle. A tail
  * that cannot be put in does not stop the takeover: *@tails (may be NULL) is FALSE then and the
- * reason is logged. @error only when the NBD server cannot be stopped. Idempotent.
+ * reason is logged. @error only when the NBD server cannot be stopped. Idempotent. The tails are
+ * not opened earlier: a secondary's QEMU hung once in that while checkpoints ran.
  */
 gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
                                   gboolean with_tail, gboolean *tails, GError **error);

@@ -340,7 +340,7 @@ static void protect_net(Lab *lab)
     g_assert_no_error(error);
 }
 
-void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails)
+void lab_protect(Lab *lab, uint64_t delay_ms)
 {
     double start = lab_now_ms();
     g_autoptr(GError) error = NULL;
@@ -371,9 +371,6 @@ void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails)
         g_usleep(1000);
     lab->enable_ms = lab_now_ms() - start;
     g_test_message("first checkpoint LOADED after %.0f ms", lab->enable_ms);
-    if (prepare_tails)
-        colo_steps_disk_prepare_tails(lab->s.dom, lab->s.disk, DISKS, &error);
-    g_assert_no_error(error);
 }
 
 void lab_takeover(Lab *lab, gboolean with_tail, gboolean whole, gboolean *tails)

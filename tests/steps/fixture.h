@@ -47,8 +47,8 @@ typedef struct {
 Lab *lab_start(const char *p_name, const char *s_name);
 void lab_end(Lab *lab);
 
-/* All steps up to the first checkpoint, and the tails opened ahead. */
-void lab_protect(Lab *lab, uint64_t delay_ms, gboolean prepare_tails);
+/* All steps up to the first checkpoint. */
+void lab_protect(Lab *lab, uint64_t delay_ms);
 
 /* Secondary takes over; with the tap on the real bridge. Unless @whole, comes back as soon as QEMU
  * has been told, while it merges. */

@@ -123,7 +123,7 @@ static void test_takeover(gconstpointer with_tail)
     double start;
 
     lab_tick(lab, 5000);
-    lab_protect(lab, 300, GPOINTER_TO_INT(with_tail));
+    lab_protect(lab, 300);
     watch_checkpoints(lab);
     lab_disk_good();
     lab_tick(lab, 5000);
@@ -180,7 +180,7 @@ static void test_primary_survives(gconstpointer signal)
     g_autoptr(ColoNetInventory) inventory = NULL;
     double start;
 
-    lab_protect(lab, 300, FALSE);
+    lab_protect(lab, 300);
     lab_tick(lab, 5000);
     lab_kill(&lab->s, GPOINTER_TO_INT(signal));
     g_usleep(700000);
@@ -234,7 +234,7 @@ static void test_repair(gconstpointer when)
     g_autoptr(GError) error = NULL;
     gboolean tails, done = FALSE;
 
-    lab_protect(lab, 300, FALSE);
+    lab_protect(lab, 300);
     lab_tick(lab, 5000);
     colo_steps_kick(lab->p.dom, 600000, &error);
     g_assert_no_error(error);
@@ -342,7 +342,7 @@ static void test_kicker(void)
     unsigned before;
     double start;
 
-    lab_protect(lab, 60000, FALSE);
+    lab_protect(lab, 60000);
     g_assert_false(colo_kicker_kick(kicker, UUID)); /* not watched yet */
     colo_kicker_watch(kicker, UUID, 60000, 200, 500, &error);
     g_assert_no_error(error);
@@ -435,7 +435,7 @@ static void test_undo(void)
     colo_steps_set_xcolo(lab->p.dom, FALSE, &error);
     g_assert_no_error(error);
     lab_disk_good();
-    lab_protect(lab, 300, TRUE); /* and all of it once more, to the end */
+    lab_protect(lab, 300); /* and all of it once more, to the end */
     lab_tick(lab, 5000);
     lab_end(lab);
 }
