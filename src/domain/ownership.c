@@ -9,13 +9,6 @@ static ColoLogContext about(const ColoDomainRecord *record)
     return (ColoLogContext){record->name, record->uuid, record->generation};
 }
 
-const char *colo_ownership_name(ColoOwnership outcome)
-{
-    static const char *const names[] = {"won", "paired", "lost", "unknown", "manual"};
-
-    return names[outcome];
-}
-
 static ColoOwnership from_take(ColoTake take)
 {
     switch (take) {

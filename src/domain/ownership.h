@@ -20,8 +20,6 @@ typedef enum {
     COLO_OWNERSHIP_MANUAL,  /* only consent or the operator can decide */
 } ColoOwnership;
 
-const char *colo_ownership_name(ColoOwnership outcome);
-
 /* What the functions stand on. @me: this host's name; @peer: the other's, as in the register. */
 typedef struct {
     ColoStore *store;

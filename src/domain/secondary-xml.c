@@ -240,27 +240,3 @@ char *colo_fix_vhost_xml(const char *xml, unsigned *changed, GError **error)
         *changed = count;
     return colo_xml_to_string(doc);
 }
-
-char *colo_nic_update_xml(const char *xml, const char *mac, const ColoNicSource *source,
-                          GError **error)
-{
-    g_autoptr(ColoXmlDoc) doc = colo_xml_parse(xml, "domain", error);
-    if (doc == NULL)
-        return NULL;
-    xmlNode *devices = colo_xml_child(xmlDocGetRootElement(doc), "devices");
-    for (xmlNode *nic = colo_xml_first(devices); nic; nic = colo_xml_next(nic)) {
-        if (!colo_xml_is(nic, "interface"))
-            continue;
-        g_autofree char *have = nic_mac(nic);
-        if (have == NULL || g_ascii_strcasecmp(have, mac) != 0)
-            continue;
-        set_nic_source(nic, source);
-        xmlBuffer *buffer = xmlBufferCreate();
-        xmlNodeDump(buffer, doc, nic, 0, 0);
-        char *text = g_strdup((const char *)xmlBufferContent(buffer));
-        xmlBufferFree(buffer);
-        return text;
-    }
-    g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "no interface %s in the domain", mac);
-    return NULL;
-}

@@ -63,11 +63,3 @@ char *colo_survivor_xml(const char *xml, const ColoSurvivorMap *map, GError **er
 /* Sets <driver name='qemu'/> on every virtio NIC of the PERSISTENT definition @xml that could use
  * vhost; @changed (may be NULL) gets the number of NICs changed. */
 char *colo_fix_vhost_xml(const char *xml, unsigned *changed, GError **error);
-
-/*
- * The <interface> element of the NIC @mac, as in @xml but plugged into @source, for
- * virDomainUpdateDeviceFlags(VIR_DOMAIN_AFFECT_LIVE) at takeover; address and alias are kept, since
- * libvirt compares them.
- */
-char *colo_nic_update_xml(const char *xml, const char *mac, const ColoNicSource *source,
-                          GError **error);

@@ -255,22 +255,3 @@ char *colo_bridge_get_master(const char *port, GError **error)
     }
     return master ? g_strdup(if_indextoname(*(uint32_t *)RTA_DATA(master), name)) : NULL;
 }
-
-gboolean colo_bridge_set_up(const char *link, gboolean up, GError **error)
-{
-    Request request;
-    int rc;
-
-    request_init(&request, RTM_SETLINK, 0);
-    request.info.ifi_index = (int)index_of(link, error);
-    if (request.info.ifi_index == 0)
-        return FALSE;
-    request.info.ifi_flags = up ? IFF_UP : 0;
-    request.info.ifi_change = IFF_UP;
-    rc = talk(&request, NULL, 0);
-    if (rc < 0) {
-        colo_error_set_errno(error, -rc, "cannot set '%s' %s", link, up ? "up" : "down");
-        return FALSE;
-    }
-    return TRUE;
-}

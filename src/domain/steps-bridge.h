@@ -29,6 +29,3 @@ gboolean colo_bridge_set_master(const char *port, const char *bridge, GError **e
 
 /* The bridge that @port belongs to, for the caller to g_free(); NULL without @error when none. */
 char *colo_bridge_get_master(const char *port, GError **error);
-
-/* Sets a link administratively up or down. Idempotent. */
-gboolean colo_bridge_set_up(const char *link, gboolean up, GError **error);

@@ -24,23 +24,6 @@ gboolean colo_steps_set_xcolo(virDomainPtr dom, gboolean on, GError **error)
                         colo_json_build("capabilities", "o", list, NULL), error);
 }
 
-gboolean colo_steps_get_xcolo(virDomainPtr dom, gboolean *on, GError **error)
-{
-    g_autoptr(JsonObject) list = colo_qmp(dom, "query-migrate-capabilities", NULL, -1, error);
-
-    if (!list)
-        return FALSE;
-    *on = FALSE;
-    for (size_t i = 0;
-         json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
-        JsonObject *one = json_object_array_get_idx(list, i);
-
-        if (g_strcmp0(colo_json_peek_string(one, "capability", NULL), "x-colo") == 0)
-            *on = colo_json_peek_bool(one, "state", FALSE);
-    }
-    return TRUE;
-}
-
 /* How long entering COLO may stop the guest for the rest of its memory. QEMU's default of 300 ms
  * made enabling pause the guest 200 ms; with 20 ms it was 75 ms, most of it the secondary's. */
 #define ENTER_DOWNTIME_MS UINT64_C(20)

@@ -24,9 +24,6 @@
  * runs; without it `virsh save` hangs for good after a failover (facts: under libvirt 9.0). */
 gboolean colo_steps_set_xcolo(virDomainPtr dom, gboolean on, GError **error);
 
-/* Whether x-colo is on. */
-gboolean colo_steps_get_xcolo(virDomainPtr dom, gboolean *on, GError **error);
-
 /* Time between checkpoints in ms and the stream's bandwidth in bytes/s (QEMU's default of 128 MiB/s
  * would stretch the pauses). Primary. Idempotent, valid in any state. */
 gboolean colo_steps_set_parameters(virDomainPtr dom, uint64_t delay_ms, uint64_t bandwidth,

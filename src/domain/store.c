@@ -255,25 +255,15 @@ gboolean colo_store_save_domain(ColoStore *store, const ColoDomainRecord *record
     return TRUE;
 }
 
-static gboolean delete_row(ColoStore *store, const char *sql, const char *key, GError **error)
+gboolean colo_store_delete_pair(ColoStore *store, const char *name, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&store->lock);
-    sqlite3_stmt *stmt = prepare(store, sql, error);
+    sqlite3_stmt *stmt = prepare(store, "DELETE FROM pairs WHERE name = ?1", error);
 
     if (!stmt)
         return FALSE;
-    bind_text(stmt, 1, key);
+    bind_text(stmt, 1, name);
     return finish(store, stmt, "deleting a record", error);
-}
-
-gboolean colo_store_delete_domain(ColoStore *store, const char *uuid, GError **error)
-{
-    return delete_row(store, "DELETE FROM domains WHERE uuid = ?1", uuid, error);
-}
-
-gboolean colo_store_delete_pair(ColoStore *store, const char *name, GError **error)
-{
-    return delete_row(store, "DELETE FROM pairs WHERE name = ?1", name, error);
 }
 
 static const char *column_text(sqlite3_stmt *stmt, int column)

@@ -82,7 +82,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoStore, colo_store_close)
 
 /* TRUE: durable. Refuses (COLO_ERROR_INTERNAL) to lower `generation` or `relinquished`. */
 gboolean colo_store_save_domain(ColoStore *store, const ColoDomainRecord *record, GError **error);
-gboolean colo_store_delete_domain(ColoStore *store, const char *uuid, GError **error);
 GPtrArray *colo_store_domains(ColoStore *store, GError **error); /* of ColoDomainRecord */
 
 gboolean colo_store_save_pair(ColoStore *store, const ColoPairRecord *record, GError **error);

@@ -17,23 +17,6 @@ struct ColoArbiter {
     void *state;
 };
 
-ColoRegister *colo_register_copy(const ColoRegister *reg)
-{
-    ColoRegister *copy;
-
-    if (!reg)
-        return NULL;
-    copy = g_new0(ColoRegister, 1);
-    *copy = *reg;
-    copy->uuid = g_strdup(reg->uuid);
-    copy->primary = g_strdup(reg->primary);
-    copy->secondary = g_strdup(reg->secondary);
-    copy->owner = g_strdup(reg->owner);
-    copy->attempt = g_strdup(reg->attempt);
-    copy->raw = g_strdup(reg->raw);
-    return copy;
-}
-
 void colo_register_free(ColoRegister *reg)
 {
     if (!reg)
@@ -58,13 +41,6 @@ char *colo_register_describe(const ColoRegister *reg)
                            colo_register_mode_name(reg->mode), reg->owner,
                            reg->secondary ? ", secondary " : "",
                            reg->secondary ? reg->secondary : "");
-}
-
-const char *colo_take_name(ColoTake take)
-{
-    static const char *const names[] = {"won", "lost", "unknown", "manual"};
-
-    return names[take];
 }
 
 const char *colo_arbiter_kind_name(ColoArbiterKind kind)

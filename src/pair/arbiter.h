@@ -34,7 +34,6 @@ typedef struct {
     char *raw;        /* the back-end's: the value as it was read; else NULL */
 } ColoRegister;
 
-ColoRegister *colo_register_copy(const ColoRegister *reg);
 void colo_register_free(ColoRegister *reg);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoRegister, colo_register_free)
 
@@ -56,8 +55,6 @@ typedef enum {
     COLO_TAKE_MANUAL,  /* it was not applied: no register, or one lower than this host has seen,
                         * or the back-end has none. Only consent or the operator can decide */
 } ColoTake;
-
-const char *colo_take_name(ColoTake take); /* "won", "lost", "unknown", "manual" */
 
 typedef enum {
     COLO_ARBITER_MANUAL,

@@ -48,17 +48,6 @@ void colo_tls_config_clear(ColoTlsConfig *config)
     g_clear_pointer(&config->allowed_dn_list, g_strfreev);
 }
 
-void colo_tls_config_copy(ColoTlsConfig *to, const ColoTlsConfig *from)
-{
-    to->ca_file = g_strdup(from->ca_file);
-    to->crl_file = g_strdup(from->crl_file);
-    to->server_cert_file = g_strdup(from->server_cert_file);
-    to->server_key_file = g_strdup(from->server_key_file);
-    to->client_cert_file = g_strdup(from->client_cert_file);
-    to->client_key_file = g_strdup(from->client_key_file);
-    to->allowed_dn_list = g_strdupv(from->allowed_dn_list);
-}
-
 /* All zero when @file is not there. */
 static FileStamp stamp_of(const char *file)
 {

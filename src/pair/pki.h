@@ -38,7 +38,6 @@ typedef struct {
 } ColoTlsConfig;
 
 void colo_tls_config_clear(ColoTlsConfig *config);
-void colo_tls_config_copy(ColoTlsConfig *to, const ColoTlsConfig *from);
 
 typedef enum {
     COLO_PKI_LISTENER, /* server certificate and key */

@@ -270,22 +270,6 @@ static void test_fix_vhost(void)
     g_assert_cmpstr(again, ==, xml);
 }
 
-static void test_nic_update(void)
-{
-    g_autofree char *live = load_text("web1-live.xml");
-    ColoNicSource source = {.bridge = "ovs0", .virtualport = "openvswitch"};
-    g_autofree char *xml = colo_nic_update_xml(live, "52:54:00:6B:3C:58", &source, NULL);
-    assert_has(xml, "bridge=\"ovs0\"");
-    assert_has(xml, "<virtualport type=\"openvswitch\"/>");
-    assert_has(xml, "<alias name=\"net0\"/>");
-    assert_has(xml, "vnet2");
-    assert_lacks(xml, WEB1_NIC1);
-
-    g_autoptr(GError) error = NULL;
-    g_assert_null(colo_nic_update_xml(live, "52:54:00:00:00:00", &source, &error));
-    g_assert_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG);
-}
-
 /* Another use of the prefix "qemu" in the user's XML must not break ours. */
 static void test_secondary_foreign_prefix(void)
 {
@@ -317,7 +301,6 @@ int main(int argc, char **argv)
     g_test_add_func("/survivor/loses-nothing", test_survivor_loses_nothing);
     g_test_add_func("/survivor/keeps-other-arguments", test_survivor_keeps_other_arguments);
     g_test_add_func("/fix-vhost", test_fix_vhost);
-    g_test_add_func("/nic-update", test_nic_update);
     int result = g_test_run();
     free_schema();
     return result;
