@@ -109,14 +109,6 @@ gboolean colo_qmp_run(virDomainPtr dom, const char *command, JsonObject *args, G
     return value != NULL;
 }
 
-char *colo_qmp_hmp(virDomainPtr dom, const char *line, GError **error)
-{
-    g_autoptr(JsonObject) value = colo_qmp(
-        dom, "human-monitor-command", colo_json_build("command-line", "s", line, NULL), -1, error);
-
-    return value ? g_strdup(json_object_get_string(value)) : NULL;
-}
-
 /* The text after "failed: " of an error of colo_qmp(), or NULL. */
 static const char *after_failed(const GError *error)
 {

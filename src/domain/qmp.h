@@ -31,10 +31,6 @@ JsonObject *colo_qmp(virDomainPtr dom, const char *command, JsonObject *args, in
 /* The same for a command whose value does not matter. */
 gboolean colo_qmp_run(virDomainPtr dom, const char *command, JsonObject *args, GError **error);
 
-/* One HMP command; its text, for the caller to g_free(), or NULL. HMP reports its own errors only
- * in that text. */
-char *colo_qmp_hmp(virDomainPtr dom, const char *line, GError **error);
-
 /* TRUE when @error comes from colo_qmp() and QEMU's class is @class ("DeviceNotFound"). */
 gboolean colo_qmp_is_error_class(const GError *error, const char *class);
 

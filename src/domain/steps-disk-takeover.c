@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Takeover, and where a secondary's disk is, of steps-disk.h. */
+/* Takeover, of steps-disk.h. */
 #include "domain/steps-disk-internal.h"
 
 #include "domain/steps-migrate.h"
@@ -119,38 +119,6 @@ gboolean colo_steps_merge_done(virDomainPtr dom, const ColoStepDisk *disks, size
         /* No replication node: its disk has been returned already. */
         if (child && strcmp(child, disks[i].node) != 0)
             *done = FALSE;
-    }
-    return TRUE;
-}
-
-gboolean colo_steps_disk_phase(virDomainPtr dom, const ColoStepDisk *disk, ColoDiskPhase *phase,
-                               GError **error)
-{
-    static const char *const ours[] = {COLO_NODE_TAIL,   COLO_NODE_TAIL_FILE, COLO_NODE_CHILDS,
-                                       COLO_NODE_ACTIVE, COLO_NODE_HIDDEN,    COLO_NODE_NULL};
-    g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disk->alias);
-    g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disk->alias);
-    g_autofree char *commit = colo_disk_node(COLO_JOB_COMMIT, disk->alias);
-    g_autofree char *top = colo_disk_top(dom, disk->alias, NULL, error);
-    g_autoptr(GHashTable) nodes = top ? colo_disk_nodes(dom, error) : NULL;
-    g_autoptr(JsonObject) job = NULL;
-    gboolean merged;
-
-    if (!nodes || !colo_steps_merge_done(dom, disk, 1, &merged, error))
-        return FALSE;
-    job = colo_disk_job(dom, commit, NULL);
-    if (job) {
-        *phase = COLO_DISK_TAIL;
-    } else if (strcmp(top, tail) == 0 || strcmp(top, childs) == 0) {
-        *phase = merged ? COLO_DISK_MERGED : COLO_DISK_CHAIN;
-    } else {
-        *phase = COLO_DISK_PLAIN;
-        for (size_t i = 0; i < G_N_ELEMENTS(ours); i++) {
-            g_autofree char *name = colo_disk_node(ours[i], disk->alias);
-
-            if (g_hash_table_contains(nodes, name))
-                *phase = COLO_DISK_BETWEEN;
-        }
     }
     return TRUE;
 }

@@ -129,44 +129,6 @@ static gboolean in_colo(const ColoMigrateState *state)
     return strcmp(state->colo_mode, "none") != 0;
 }
 
-gboolean colo_steps_wait_colo(virDomainPtr dom, unsigned timeout_ms, const gint *cancelled,
-                              ColoMigrateProgress progress, void *data, GError **error)
-{
-    uint64_t end = colo_clock_ns() + timeout_ms * COLO_NS_PER_MS;
-    ColoMigrateState state;
-
-    for (;;) {
-        if (!colo_steps_migrate_state(dom, &state, error))
-            return FALSE;
-        if (progress)
-            progress(&state, data);
-        if (state.status == COLO_MIGRATE_COLO && in_colo(&state))
-            return TRUE;
-        if (state.status == COLO_MIGRATE_FAILED || state.status == COLO_MIGRATE_COMPLETED ||
-            state.status == COLO_MIGRATE_CANCELLED) {
-            g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
-                        "domain '%s': COLO was not entered, migration status is '%s'%s%s",
-                        virDomainGetName(dom), state.status_text, *state.error ? ": " : "",
-                        state.error);
-            return FALSE;
-        }
-        if (cancelled && g_atomic_int_get(cancelled)) {
-            g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
-                        "domain '%s': waiting for COLO was cancelled", virDomainGetName(dom));
-            return FALSE;
-        }
-        if (colo_clock_ns() >= end) {
-            g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,
-                        "domain '%s': COLO not entered within %u ms, migration status is '%s', "
-                        "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " bytes of memory remain",
-                        virDomainGetName(dom), timeout_ms, state.status_text, state.ram_remaining,
-                        state.ram_total);
-            return FALSE;
-        }
-        g_usleep(POLL_MS * 1000);
-    }
-}
-
 gboolean colo_steps_lost_heartbeat(virDomainPtr dom, GError **error)
 {
     g_autoptr(GError) local = NULL;

@@ -65,15 +65,6 @@ typedef struct {
 /* query-migrate and query-colo-status in one value. */
 gboolean colo_steps_migrate_state(virDomainPtr dom, ColoMigrateState *state, GError **error);
 
-/*
- * Waits until this side is in COLO: status "colo" and a COLO mode. FALSE with COLO_ERROR_TIMEOUT
- * after @timeout_ms, with COLO_ERROR_OPERATION_FAILED and QEMU's text when the migration failed, or
- * when @cancelled (may be NULL) became TRUE. Calls @progress (may be NULL) every 50 ms.
- */
-typedef void (*ColoMigrateProgress)(const ColoMigrateState *state, void *data);
-gboolean colo_steps_wait_colo(virDomainPtr dom, unsigned timeout_ms, const gint *cancelled,
-                              ColoMigrateProgress progress, void *data, GError **error);
-
 /* Primary in COLO: asks for a checkpoint now, and leaves @delay_ms as the period (facts: force one;
  * harmless outside COLO). A kick during a running checkpoint may be swallowed: repeat it. */
 gboolean colo_steps_kick(virDomainPtr dom, uint64_t delay_ms, GError **error);

@@ -340,6 +340,21 @@ static void protect_net(Lab *lab)
     g_assert_no_error(error);
 }
 
+static void wait_colo(virDomainPtr dom)
+{
+    double start = lab_now_ms();
+    g_autoptr(GError) error = NULL;
+    ColoMigrateState state;
+
+    do {
+        g_assert_cmpfloat(lab_now_ms() - start, <, 30000);
+        g_usleep(50000);
+        colo_steps_migrate_state(dom, &state, &error);
+        g_assert_no_error(error);
+        g_assert_cmpint(state.status, !=, COLO_MIGRATE_FAILED);
+    } while (state.status != COLO_MIGRATE_COLO || strcmp(state.colo_mode, "none") == 0);
+}
+
 void lab_protect(Lab *lab, uint64_t delay_ms)
 {
     double start = lab_now_ms();
@@ -360,10 +375,8 @@ void lab_protect(Lab *lab, uint64_t delay_ms)
     p = colo_steps_migrate_start(lab->p.dom, &error);
     g_assert_no_error(error);
     relay_pair(lab->relay, RELAY_MIGRATION, p, s);
-    colo_steps_wait_colo(lab->p.dom, 30000, NULL, NULL, NULL, &error);
-    g_assert_no_error(error);
-    colo_steps_wait_colo(lab->s.dom, 30000, NULL, NULL, NULL, &error);
-    g_assert_no_error(error);
+    wait_colo(lab->p.dom);
+    wait_colo(lab->s.dom);
     g_test_message("both in COLO after %.0f ms", lab_now_ms() - start);
     colo_steps_kick(lab->p.dom, delay_ms, &error);
     g_assert_no_error(error);
@@ -454,10 +467,13 @@ void lab_io(Host *host, int index, const char *command)
     g_autofree char *line = g_strdup_printf(
         "qemu-io -d /machine/peripheral/%s/virtio-backend \"%s\"", alias[index], command);
     g_autoptr(GError) error = NULL;
-    g_autofree char *text = colo_qmp_hmp(host->dom, line, &error);
+    g_autoptr(JsonObject) text =
+        colo_qmp(host->dom, "human-monitor-command",
+                 colo_json_build("command-line", "s", line, NULL), -1, &error);
 
     g_assert_no_error(error);
-    g_assert_cmpstr(text, ==, ""); /* qemu-io prints to QEMU's own output, errors come here */
+    g_assert_cmpstr(json_object_get_string(text), ==,
+                    ""); /* qemu-io prints to QEMU's own output, errors come here */
 }
 
 void lab_check_file(const char *path, unsigned pattern, unsigned from, unsigned to)

@@ -75,3 +75,13 @@ void lab_io(Host *host, int index, const char *command);
 void lab_check_file(const char *path, unsigned pattern, unsigned from, unsigned to);
 
 double lab_now_ms(void);
+
+/* Where a secondary's disk is; from QEMU's own graph. */
+typedef enum {
+    DISK_PLAIN,   /* drive -> COPY; nothing of ours above it */
+    DISK_CHAIN,   /* replication is in and not in failover, or the merge goes on */
+    DISK_MERGED,  /* the merge has ended; chain nodes still there */
+    DISK_TAIL,    /* the tail commits into COPY, or waits to be */
+    DISK_BETWEEN, /* interrupted in the return: drive is on the null node */
+} DiskPhase;
+DiskPhase lab_disk_phase(Host *host, int index);

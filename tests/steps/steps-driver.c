@@ -13,15 +13,8 @@
 /* Everything of ours is gone from QEMU and the disks are on libvirt's nodes. */
 static void assert_plain(Host *host)
 {
-    g_autoptr(GError) error = NULL;
-
-    for (int i = 0; i < DISKS; i++) {
-        ColoDiskPhase phase;
-
-        colo_steps_disk_phase(host->dom, &host->disk[i], &phase, &error);
-        g_assert_no_error(error);
-        g_assert_cmpint(phase, ==, COLO_DISK_PLAIN);
-    }
+    for (int i = 0; i < DISKS; i++)
+        g_assert_cmpint(lab_disk_phase(host, i), ==, DISK_PLAIN);
 }
 
 static void assert_saves(Host *host)
@@ -263,14 +256,11 @@ static void test_repair(gconstpointer when)
     if (GPOINTER_TO_INT(when) == MID_COMMIT) {
         ColoReturnOptions options = *lab_return_options(lab);
         gint cancelled = 1; /* stops the return in its first wait after the commit began */
-        ColoDiskPhase phase;
 
         options.cancelled = &cancelled;
         g_assert_false(
             colo_steps_disk_return(lab->s.dom, lab->s.disk, DISKS, &options, NULL, NULL));
-        colo_steps_disk_phase(lab->s.dom, &lab->s.disk[0], &phase, &error);
-        g_assert_no_error(error);
-        g_assert_cmpint(phase, ==, COLO_DISK_TAIL);
+        g_assert_cmpint(lab_disk_phase(&lab->s, 0), ==, DISK_TAIL);
         g_assert_cmpuint(lab->marked, ==, 0);
         for (int i = 0; i < DISKS; i++) {
             lab_io(&lab->s, i, "write -P 68 64M 2M");
