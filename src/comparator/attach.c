@@ -54,8 +54,9 @@ void colo_session_stream_name(const ColoSession *session, unsigned number, char 
         g_strlcpy(name, number == COLO_STREAM_PACKETS ? "packets" : "checkpoint", 48);
 }
 
-bool colo_session_channel_find(const ColoSession *session, const char *name, ColoChannelKind *kind,
-                               unsigned *index)
+/* True when the session's role has a channel @name. */
+static bool channel_find(const ColoSession *session, const char *name, ColoChannelKind *kind,
+                         unsigned *index)
 {
     for (int i = 0; i < COLO_CHANNEL_KINDS; i++) {
         size_t len = strlen(kinds[i].name);
@@ -283,7 +284,7 @@ gboolean colo_session_attach_local(ColoSession *session, const char *name, int f
     ColoChannel *channel;
     size_t ring;
 
-    if (!colo_session_channel_find(session, name, &kind, &index)) {
+    if (!channel_find(session, name, &kind, &index)) {
         close(fd);
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
                     "session %s (%s) has no channel '%s'", session->config.uuid,

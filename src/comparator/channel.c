@@ -48,7 +48,8 @@ static void watch(ColoChannel *channel)
                       (channel->paused ? 0 : EPOLLIN) | (channel->want_out ? EPOLLOUT : 0));
 }
 
-void colo_channel_shut(ColoChannel *channel)
+/* Closes at once, without the callback. */
+static void shut_down(ColoChannel *channel)
 {
     int fd = channel->source.fd;
 
@@ -65,7 +66,7 @@ static void go_down(ColoChannel *channel, const char *reason)
 {
     if (!colo_channel_is_up(channel))
         return;
-    colo_channel_shut(channel);
+    shut_down(channel);
     channel->ops->down(channel->owner, channel, reason);
 }
 
@@ -73,7 +74,7 @@ void colo_channel_free(ColoChannel *channel)
 {
     if (!channel)
         return;
-    colo_channel_shut(channel);
+    shut_down(channel);
     colo_loop_defer(channel->loop, &channel->reap);
 }
 

@@ -44,8 +44,6 @@ ColoChannel *colo_channel_new(ColoLoop *loop, int fd, unsigned kind, unsigned in
                               bool vnet, size_t ring, const ColoChannelOps *ops, void *owner,
                               GError **error);
 void colo_channel_free(ColoChannel *channel);
-/* Closes at once, without the callback. */
-void colo_channel_shut(ColoChannel *channel);
 
 unsigned colo_channel_kind(const ColoChannel *channel);
 unsigned colo_channel_index(const ColoChannel *channel);

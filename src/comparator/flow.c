@@ -50,7 +50,7 @@ void colo_store_clear(ColoStore *store)
     memset(store, 0, sizeof(*store));
 }
 
-ColoSlotQueue *colo_flow_queue(ColoFlow *flow, ColoSlotList list)
+static ColoSlotQueue *queue_of(ColoFlow *flow, ColoSlotList list)
 {
     switch (list) {
     case COLO_SLOT_HELD:
@@ -75,7 +75,7 @@ static ColoSlotQueue *store_queue(ColoStore *store, ColoSlotList list)
 void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list,
                       ColoSlot *after)
 {
-    ColoSlotQueue *queue = colo_flow_queue(flow, list);
+    ColoSlotQueue *queue = queue_of(flow, list);
     ColoSlotQueue *all = store_queue(store, list);
 
     slot->flow = flow;
@@ -102,7 +102,7 @@ void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlot
 
 void colo_slot_remove(ColoStore *store, ColoSlot *slot)
 {
-    ColoSlotQueue *queue = colo_flow_queue(slot->flow, slot->list);
+    ColoSlotQueue *queue = queue_of(slot->flow, slot->list);
     ColoSlotQueue *all = store_queue(store, slot->list);
 
     *(slot->prev ? &slot->prev->next : &queue->first) = slot->next;
@@ -185,7 +185,7 @@ ColoSlot *colo_slot_new(ColoStore *store, size_t len)
 ColoSlot *colo_slot_keep(ColoStore *store, ColoSlot *slot)
 {
     ColoSlot *kept = colo_slot_new(store, slot->len);
-    ColoSlotQueue *queue = colo_flow_queue(slot->flow, slot->list);
+    ColoSlotQueue *queue = queue_of(slot->flow, slot->list);
     ColoSlotQueue *all = store_queue(store, slot->list);
     uint8_t *data;
 

@@ -184,5 +184,3 @@ void colo_store_forget(ColoStore *store);
 
 /* Forgets the history of @flow. */
 void colo_flow_forget(ColoStore *store, ColoFlow *flow);
-
-ColoSlotQueue *colo_flow_queue(ColoFlow *flow, ColoSlotList list);

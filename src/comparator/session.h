@@ -195,9 +195,6 @@ ColoStream *colo_session_stream(ColoSession *session, unsigned number);
 /* Number of the stream called @name, or -1. */
 int colo_session_stream_number(const ColoSession *session, const char *name);
 void colo_session_stream_name(const ColoSession *session, unsigned number, char name[48]);
-/* True when the session's role has a channel @name. */
-bool colo_session_channel_find(const ColoSession *session, const char *name, ColoChannelKind *kind,
-                               unsigned *index);
 void colo_session_channel_name(const ColoSession *session, ColoChannelKind kind, unsigned index,
                                char name[48]);
 /* Both take @fd over, also on failure. */
@@ -242,7 +239,6 @@ void colo_wanted_update(ColoSession *session);
 void colo_wanted_kicked(ColoSession *session);
 /* A checkpoint has been loaded: earlier kicks are used up. */
 void colo_wanted_loaded(ColoSession *session);
-const char *colo_wanted_name(ColoWanted wanted);
 
 /* gate.c */
 /* Puts @mode in force. TRUE with @result: it is in force. TRUE with *result NULL: the answer

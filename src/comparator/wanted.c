@@ -13,7 +13,7 @@
 /* From kick to REQUEST QEMU takes 0.4 to 2 ms under KVM, some 50 ms nested under emulation. */
 #define KICK_LOST_NS (UINT64_C(200) * COLO_NS_PER_MS)
 
-const char *colo_wanted_name(ColoWanted wanted)
+static const char *wanted_name(ColoWanted wanted)
 {
     static const char *const names[] = {"", "diverged", "unanswered", "queue", "paired"};
 
@@ -67,8 +67,8 @@ static void look_at(ColoSession *session, uint64_t due_ns)
 
 static void tell(ColoSession *session, uint64_t now)
 {
-    colo_session_event(session, "checkpoint-wanted", "reason", "s",
-                       colo_wanted_name(session->wanted), NULL);
+    colo_session_event(session, "checkpoint-wanted", "reason", "s", wanted_name(session->wanted),
+                       NULL);
     look_at(session, now + REPEAT_NS);
 }
 

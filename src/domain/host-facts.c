@@ -8,7 +8,8 @@
 /* A secondary holds the guest's RAM and COLO's cache of it (QEMU migration/ram.c, colo_cache). */
 #define RAM_COPIES 2
 
-unsigned long colo_host_qemu_version(ColoHost *host)
+/* libvirt's number of this host's QEMU (major * 1000000 + minor * 1000 + micro); 0: not known. */
+static unsigned long qemu_version(ColoHost *host)
 {
     virConnectPtr conn = colo_virconn_get(host->virconn, 5000, NULL);
     unsigned long version = 0;
@@ -46,11 +47,10 @@ void colo_host_facts_add(ColoHost *host, JsonObject *params)
         caps_xml ? colo_host_caps_parse(caps_xml, "x86_64", "kvm", NULL) : NULL;
 
     colo_json_add(params, "facts", "o",
-                  colo_json_build("qemu", "u", (uint64_t)colo_host_qemu_version(host), "libvirt",
-                                  "u", conn ? (uint64_t)libvirt_version(conn) : (uint64_t)0, "arch",
-                                  "s", caps ? caps->arch : NULL, "cpu", "s",
-                                  caps ? caps->cpu : NULL, "cpu-vendor", "s",
-                                  caps ? caps->cpu_vendor : NULL, NULL),
+                  colo_json_build("qemu", "u", (uint64_t)qemu_version(host), "libvirt", "u",
+                                  conn ? (uint64_t)libvirt_version(conn) : (uint64_t)0, "arch", "s",
+                                  caps ? caps->arch : NULL, "cpu", "s", caps ? caps->cpu : NULL,
+                                  "cpu-vendor", "s", caps ? caps->cpu_vendor : NULL, NULL),
                   NULL);
     free(caps_xml);
     if (conn)
@@ -119,7 +119,7 @@ gboolean colo_host_facts_check(ColoHost *host, JsonObject *params, GError **erro
         .arch = caps ? caps->arch : NULL,
         .cpu = caps ? caps->cpu : NULL,
         .cpu_vendor = caps ? caps->cpu_vendor : NULL,
-        .qemu_version = colo_host_qemu_version(host),
+        .qemu_version = qemu_version(host),
         .libvirt_version = libvirt_version(conn),
         .machines = caps ? (const char *const *)caps->machines : NULL,
     };

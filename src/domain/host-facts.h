@@ -4,9 +4,6 @@
 
 #include "domain/actor.h"
 
-/* libvirt's number of this host's QEMU (major * 1000000 + minor * 1000 + micro); 0: not known. */
-unsigned long colo_host_qemu_version(ColoHost *host);
-
 /* Asks libvirt for its capabilities once: its first answer takes seconds, because it runs every
  * emulator; the following ones milliseconds. Blocks; called when libvirt comes up. */
 void colo_host_facts_warm_up(ColoHost *host);

@@ -183,8 +183,9 @@ static gboolean check_one(const char *path, GError **error)
     return qemu_img(argv, error);
 }
 
-gboolean colo_steps_repair_chain(const char *copy, const char *hidden, const char *active,
-                                 GError **error)
+/* Commits @active, which may be the tail, into @copy; @hidden (may be NULL) is checked too. */
+static gboolean repair_chain(const char *copy, const char *hidden, const char *active,
+                             GError **error)
 {
     /* -d keeps the overlay as it is, so that the repair can be repeated. */
     const char *argv[] = {"qemu-img", "commit", "-q",    "-d",   "-b",
@@ -206,8 +207,8 @@ gboolean colo_steps_repair(const ColoStepDisk *disk, ColoOverlays dead, GError *
     tail = g_file_test(paths.tail, G_FILE_TEST_EXISTS);
     /* The tail's header has ACTIVE as backing file: one commit of it computes all three. */
     if ((tail && !check_one(paths.active, &local)) ||
-        !colo_steps_repair_chain(disk->copy, paths.hidden, tail ? paths.tail : paths.active,
-                                 local ? NULL : &local)) {
+        !repair_chain(disk->copy, paths.hidden, tail ? paths.tail : paths.active,
+                      local ? NULL : &local)) {
         g_propagate_prefixed_error(error, g_steal_pointer(&local),
                                    "repairing disk '%s' (keep the files): ", disk->alias);
         return FALSE;

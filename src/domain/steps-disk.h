@@ -161,17 +161,6 @@ gboolean colo_steps_mirror_yank(virDomainPtr dom, const ColoStepDisk *disk, GErr
 gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
                                   gboolean with_tail, gboolean *tails, GError **error);
 
-/* Where a secondary's disk is; from QEMU's own graph, so that a restarted virtcolod goes on. */
-typedef enum {
-    COLO_DISK_PLAIN,   /* drive -> COPY; nothing of ours above it */
-    COLO_DISK_CHAIN,   /* replication is in and not in failover, or the merge goes on */
-    COLO_DISK_MERGED,  /* the merge has ended; chain nodes still there */
-    COLO_DISK_TAIL,    /* the tail commits into COPY, or waits to be */
-    COLO_DISK_BETWEEN, /* interrupted in the return: drive is on the null node */
-} ColoDiskPhase;
-gboolean colo_steps_disk_phase(virDomainPtr dom, const ColoStepDisk *disk, ColoDiskPhase *phase,
-                               GError **error);
-
 /* Whether QEMU's merge has ended for every disk (query-blockstats: the child of childs-A is COPY's
  * node). After failover only. **Returning a disk before that destroys data silently**;
  * colo_steps_disk_return() waits for it itself. */
@@ -223,8 +212,3 @@ gboolean colo_steps_disk_return(virDomainPtr dom, const ColoStepDisk *disks, siz
  * repeated, also after a crash of its own. Then mark them dead.
  */
 gboolean colo_steps_repair(const ColoStepDisk *disk, ColoOverlays dead, GError **error);
-
-/* The step of it: @active, which may be the tail, into @copy; @hidden (may be NULL) is checked too.
- */
-gboolean colo_steps_repair_chain(const char *copy, const char *hidden, const char *active,
-                                 GError **error);

@@ -34,7 +34,8 @@ static void strip_disk(xmlNode *disk)
     colo_xml_drop_children(disk, "mirror");
 }
 
-void colo_xml_strip_nic(xmlNode *nic)
+/* Strips one <interface>: tap name and port id. */
+static void strip_nic(xmlNode *nic)
 {
     xmlNode *source = colo_xml_child(nic, "source");
     if (source != NULL) {
@@ -127,7 +128,7 @@ static void strip_device(xmlNode *device)
     if (colo_xml_is(device, "disk"))
         strip_disk(device);
     else if (colo_xml_is(device, "interface"))
-        colo_xml_strip_nic(device);
+        strip_nic(device);
     else if (is_chardev(device))
         strip_chardev(device);
     else if (colo_xml_is(device, "graphics"))

@@ -14,6 +14,3 @@
  * On an inactive XML it changes nothing but the backing chains.
  */
 void colo_xml_strip_runtime(xmlNode *domain);
-
-/* Strips one <interface>: tap name and port id. The part of the above that a NIC needs. */
-void colo_xml_strip_nic(xmlNode *nic);

@@ -31,7 +31,8 @@ GMainContext *colo_io_context(void)
     return g_once(&once, start, NULL);
 }
 
-bool colo_io_is_current(void)
+/* TRUE when the caller runs in the I/O thread. */
+static bool is_current(void)
 {
     colo_io_context();
     return g_thread_self() == io_thread;
@@ -85,7 +86,7 @@ void colo_io_run(ColoIoFunc func, void *opaque)
 {
     Job job = {.func = func, .opaque = opaque, .waited = true};
 
-    if (colo_io_is_current()) {
+    if (is_current()) {
         func(opaque);
         return;
     }

@@ -12,7 +12,6 @@
 typedef void (*ColoIoFunc)(void *opaque);
 
 GMainContext *colo_io_context(void);
-bool colo_io_is_current(void); /* the caller runs in the I/O thread */
 
 /* Runs @func in the I/O thread, in the order of the calls: later, or before it returns. */
 void colo_io_post(ColoIoFunc func, void *opaque);
