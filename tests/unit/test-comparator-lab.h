@@ -101,3 +101,6 @@ void lab_silent(int fd);
 /* All @len bytes, in time. */
 void lab_read(int fd, void *data, size_t len);
 void lab_write(int fd, const void *data, size_t len);
+
+/* True when the other side closes within the limit (what it may say before is passed over). */
+bool lab_is_closed(int fd, int ms);
