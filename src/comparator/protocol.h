@@ -107,7 +107,6 @@
 #define COLO_CMP_FD_CONTROL "control"
 #define COLO_CMP_FD_DATA "data"
 #define COLO_CMP_CONTROL_SOCKET "/run/libvirt-colo/comparator-sock"
-#define COLO_CMP_DATA_PORT 16515
 
 /* Bounds of one session (I8). */
 #define COLO_CMP_MAX_NICS 8
