@@ -55,6 +55,7 @@ static const char *const counter_names[COLO_COUNT_LAST] = {
     [COLO_COUNT_DIVERGED_CONTENT] = "diverged-content",
     [COLO_COUNT_DROPPED_STALE] = "dropped-stale",
     [COLO_COUNT_DROPPED_MALFORMED] = "dropped-malformed",
+    [COLO_COUNT_DROPPED_FAR] = "dropped-far",
     [COLO_COUNT_FULL_FRAMES] = "full-frames",
     [COLO_COUNT_FULL_FLOWS] = "full-flows",
     [COLO_COUNT_DROPPED_QUIESCED] = "dropped-quiesced",
@@ -335,7 +336,7 @@ ColoVerdict colo_compare_secondary(ColoCompare *c, uint8_t nic, const uint8_t *f
         return COLO_VERDICT_TAKEN; /* only a commit helps, and after it this is stale */
     }
     if (slot->info.tcp)
-        colo_tcp_note_secondary(&c->store, flow, slot);
+        c->counters[COLO_COUNT_DROPPED_FAR] += !colo_tcp_note_secondary(&c->store, flow, slot);
     else
         colo_slot_insert(&c->store, flow, slot, COLO_SLOT_TWIN, flow->twins.last);
     advance(c, flow);

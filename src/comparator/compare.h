@@ -48,6 +48,7 @@ typedef enum {
     COLO_COUNT_DIVERGED_CONTENT, /* other protocols: bytes differ */
     COLO_COUNT_DROPPED_STALE,    /* secondary frame of an older epoch (rule 6) */
     COLO_COUNT_DROPPED_MALFORMED,
+    COLO_COUNT_DROPPED_FAR, /* secondary's segment far out of order */
     COLO_COUNT_FULL_FRAMES, /* COLO_VERDICT_FULL for want of arena or slots */
     COLO_COUNT_FULL_FLOWS,
     COLO_COUNT_DROPPED_QUIESCED, /* held frames that colo_compare_drop_all() dropped */

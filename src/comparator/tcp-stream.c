@@ -8,6 +8,11 @@
  * a window of 64 KiB full segments at 16 each is well inside, and the work stays bounded. */
 #define HISTORY_SCAN 256u
 
+/* Segments of the secondary that are looked at for one frame: the guest chooses their order, and a
+ * long way for each would hold up every domain of the host. A sender's own order needs one or two
+ * steps; a retransmission, from the other end, no more than what it repeats. */
+#define STREAM_SCAN 1024u
+
 /* Positions older than this are no retransmission: the largest window (RFC 7323 2.3) is 2^30. */
 #define RELEASED_SPAN_MAX (1u << 30)
 
@@ -50,14 +55,23 @@ void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot)
     }
 }
 
-/* Payload of the secondary goes in by sequence; almost always it is the newest. */
-static void insert_stream(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
+/* Payload of the secondary goes in by sequence; almost always it is the newest, else it is looked
+ * for from both ends. False when its place is too far from either. */
+static bool insert_stream(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
 {
-    ColoSlot *after = flow->stream.last;
+    ColoSlot *after = flow->stream.last, *before = flow->stream.first;
+    uint32_t seq = slot->info.seq;
 
-    while (after && colo_seq_before(slot->info.seq, after->info.seq))
-        after = after->prev;
-    colo_slot_insert(store, flow, slot, COLO_SLOT_STREAM, after);
+    for (unsigned i = 0; i < STREAM_SCAN; i++, after = after->prev, before = before->next) {
+        if (after && colo_seq_before(seq, after->info.seq)) {
+            if (!colo_seq_before(seq, before->info.seq))
+                continue;
+            after = before->prev;
+        }
+        colo_slot_insert(store, flow, slot, COLO_SLOT_STREAM, after);
+        return true;
+    }
+    return false;
 }
 
 static void note_span(ColoTcpSecondary *secondary, const ColoFrameInfo *info)
@@ -79,7 +93,7 @@ static void note_span(ColoTcpSecondary *secondary, const ColoFrameInfo *info)
     }
 }
 
-void colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
+bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
 {
     ColoTcpFlow *tcp = &flow->tcp;
     ColoTcpSecondary *secondary = &tcp->secondary;
@@ -131,9 +145,10 @@ void colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
             tcp->newest.incarnation == slot->incarnation &&
             colo_seq_beq(released->low, info->seq) &&
             colo_seq_beq(colo_tcp_end(info), released->high))
-            return;
-        insert_stream(store, flow, slot);
+            return true;
+        return insert_stream(store, flow, slot);
     }
+    return true;
 }
 
 /* False when [@from, @to) of @slot differs from what left at these positions, as far as the
@@ -163,7 +178,7 @@ static ColoSlot *find_cover(ColoFlow *flow, const ColoSlot *slot, uint32_t curso
 {
     ColoSlot *cover = flow->scan ? flow->scan : flow->stream.first;
 
-    for (; cover; cover = cover->next) {
+    for (unsigned i = 0; cover && i < STREAM_SCAN; i++, cover = cover->next) {
         flow->scan = cover;
         if (cover->epoch != slot->epoch || cover->incarnation != slot->incarnation ||
             colo_seq_beq(colo_tcp_end(&cover->info), cursor))
@@ -347,6 +362,7 @@ static void retire_stream(ColoStore *store, ColoFlow *flow, const ColoSlot *rele
 {
     const ColoTcpReleased *released = &flow->tcp.released;
     ColoSlot *slot = flow->stream.first, *next;
+    unsigned left = STREAM_SCAN;
 
     for (; slot && colo_seq_beq(colo_tcp_end(&slot->info), released->high); slot = next) {
         next = slot->next;
@@ -354,6 +370,8 @@ static void retire_stream(ColoStore *store, ColoFlow *flow, const ColoSlot *rele
             slot->incarnation == released_slot->incarnation &&
             colo_seq_beq(released->low, slot->info.seq))
             colo_slot_retire(store, slot);
+        else if (--left == 0)
+            return;
     }
 }
 

@@ -58,8 +58,9 @@ void colo_tcp_committed(ColoFlow *flow, uint64_t committed);
 /* Takes note of a frame as it comes in, and sets its incarnation. */
 void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot);
 /* Inserts @slot where it is wanted; nowhere (slot->flow stays NULL) when it holds no content or
- * only what has left. */
-void colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot);
+ * only what has left. False, and nowhere, when its place is too far to look for: then a checkpoint
+ * frees what would have matched it. */
+bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot);
 
 /* The first held frame of @flow (or the one after an owed ACK). On LEAVE @plan is filled in, and
  * the twin of a SYN, RST or unusual segment is used up. */
