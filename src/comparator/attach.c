@@ -297,9 +297,10 @@ gboolean colo_session_attach_local(ColoSession *session, const char *name, int f
                     "channel '%s' of session %s is attached already", name, session->config.uuid);
         return FALSE;
     }
-    ring = kinds[kind].packets        ? COLO_SESSION_FRAMES_RING
-           : kind == COLO_CHANNEL_NBD ? COLO_SESSION_STREAM_RING
-                                      : COLO_SESSION_RAW_RING;
+    ring = kind == COLO_CHANNEL_RELEASE ? COLO_SESSION_RELEASE_RING
+           : kinds[kind].packets        ? COLO_SESSION_FRAMES_RING
+           : kind == COLO_CHANNEL_NBD   ? COLO_SESSION_STREAM_RING
+                                        : COLO_SESSION_RAW_RING;
     channel = colo_channel_new(session->host->loop, fd, kind, index, kinds[kind].packets,
                                session->config.vnet, ring, &channel_ops, session, error);
     if (!channel)

@@ -23,7 +23,7 @@ void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_
     /* Lost like a frame on a full wire: legal, and TCP repeats it. */
     session->stats[COLO_STAT_OUTPUT_DROPPED_FULL]++;
     if (channel)
-        colo_session_overflow(session, "release", COLO_SESSION_FRAMES_RING);
+        colo_session_overflow(session, "release", COLO_SESSION_RELEASE_RING);
 }
 
 /* A frame record to the peer; false when it does not fit or the stream is not up. */

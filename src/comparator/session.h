@@ -30,12 +30,15 @@
 /* Output that waits for the peer: 30 ms at 1 Gbit/s for packets. */
 #define COLO_SESSION_PACKETS_RING (4u << 20)
 #define COLO_SESSION_STREAM_RING (1u << 20)
-/* Output that waits for QEMU. */
+/* Input that waits for QEMU. */
 #define COLO_SESSION_FRAMES_RING (2u << 20)
 #define COLO_SESSION_RAW_RING (256u << 10)
 /* Held frames (I4): 64 MiB are half a second at 1 Gbit/s; half of it asks for a checkpoint. */
 #define COLO_SESSION_HELD_BYTES ((size_t)64 << 20)
 #define COLO_SESSION_HELD_FRAMES 65536u
+/* Output that waits for QEMU: a commit frees all that is held at once, faster than QEMU reads. The
+ * memory is used only as far as it was ever needed. */
+#define COLO_SESSION_RELEASE_RING COLO_SESSION_HELD_BYTES
 #define COLO_SESSION_FLOWS 8192u
 /* Mirrored input that waits for its epoch at the secondary (rule 5). */
 #define COLO_SESSION_INPUT_RING (4u << 20)

@@ -124,7 +124,7 @@ static JsonObject *limits(void)
         (uint64_t)COLO_SESSION_HELD_FRAMES, "flows", "u", (uint64_t)COLO_SESSION_FLOWS, "packets",
         "u", (uint64_t)COLO_SESSION_PACKETS_RING, "checkpoint", "u",
         (uint64_t)COLO_SESSION_STREAM_RING, "input", "u", (uint64_t)COLO_SESSION_INPUT_RING,
-        "release", "u", (uint64_t)COLO_SESSION_FRAMES_RING, "unanswered-ms", "u",
+        "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING, "unanswered-ms", "u",
         COLO_SESSION_UNANSWERED_NS / COLO_NS_PER_MS, NULL);
 }
 

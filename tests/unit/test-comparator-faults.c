@@ -97,7 +97,7 @@ static void test_i4_qemu_does_not_read(void)
     g_autoptr(JsonObject) overflow = NULL;
 
     lab_up(&lab);
-    for (int i = 0; i < 10000; i++)
+    for (int i = 0; i < 50000; i++) /* 75 MB */
         lab_write_frame(lab.p_out, frame, sizeof(frame));
     overflow = lab_event(&lab.p, "overflow");
     g_assert_cmpstr(colo_json_peek_string(overflow, "queue", ""), ==, "release");

@@ -120,6 +120,31 @@ static void test_i1_boundary_is_vmstate_send(void)
     lab_down(&lab);
 }
 
+/* All that a commit frees leaves, however much it is: what would be dropped here would be dropped
+ * each time, and always of those that speak after the busy ones. */
+static void test_commit_frees_all_that_is_held(void)
+{
+    enum { FRAMES = 20000 };
+    static uint8_t frame[1500], got[2048];
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_udp(frame, 4000, "much");
+    for (int i = 0; i < FRAMES; i++)
+        lab_write_frame(lab.p_out, frame, sizeof(frame));
+    lab_say(lab.p_out, "last");
+    while (lab_stat(&lab.p, "held-frames") < FRAMES + 1)
+        g_usleep(1000);
+    lab_checkpoint(&lab);
+    for (int i = 0; i < FRAMES; i++)
+        g_assert_cmpint(lab_read_frame(lab.p_release, got, sizeof(got), LAB_WAIT_MS), ==,
+                        sizeof(frame));
+    lab_hear(lab.p_release, "last");
+    g_assert_cmpuint(lab_counter(&lab.p, "output-dropped-full"), ==, 0);
+    lab_down(&lab);
+}
+
 static void test_vnet_header_travels(void)
 {
     Lab lab;
@@ -654,6 +679,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/I1/equal", test_i1_equal_leaves_without_checkpoint);
     g_test_add_func("/session/I1/different", test_i1_different_leaves_after_received_only);
     g_test_add_func("/session/I1/boundary", test_i1_boundary_is_vmstate_send);
+    g_test_add_func("/session/commit-frees-all", test_commit_frees_all_that_is_held);
     g_test_add_func("/session/vnet", test_vnet_header_travels);
     g_test_add_func("/session/I1/paired-holds", test_paired_holds_until_commit);
     g_test_add_func("/session/input/order-and-epoch", test_input_keeps_order_and_epoch);
