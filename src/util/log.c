@@ -3,17 +3,24 @@
 
 #include "util/clock.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
-#include <systemd/sd-journal.h>
+
+/* A longer line than poll(2)'s promise for a pipe (PIPE_BUF) could wait for its reader. */
+#define LINE_MAX_BYTES 4096u
 
 static const char *program = "libvirt-colo";
 static int max_level = LOG_INFO;
-static gboolean to_journal;
+static const char *journal_path = "/run/systemd/journal/socket";
+static int journal_fd = -1;
+static gint lost; /* atomic: messages since the last one that was taken */
 
 /* True when standard error is the stream that systemd named in JOURNAL_STREAM
  * (systemd.exec(5), "dev:inode"). */
@@ -32,7 +39,13 @@ void colo_log_init(const char *name, int level)
 {
     program = name;
     max_level = level;
-    to_journal = stderr_is_journal();
+    if (journal_fd < 0 && stderr_is_journal())
+        journal_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+void colo_log_set_journal(const char *path)
+{
+    journal_path = path;
 }
 
 void colo_log_set_level(int level)
@@ -40,43 +53,89 @@ void colo_log_set_level(int level)
     max_level = level;
 }
 
-void colo_log_full(const ColoLogContext *about, int priority, const char *func, const char *format,
-                   ...)
+/* A field of the journal's native protocol, in the form that any text fits. */
+static void add_field(GString *message, const char *key, const char *value)
+{
+    guint64 length = GUINT64_TO_LE((guint64)strlen(value));
+
+    g_string_append(message, key);
+    g_string_append_c(message, '\n');
+    g_string_append_len(message, (const char *)&length, sizeof(length));
+    g_string_append(message, value);
+    g_string_append_c(message, '\n');
+}
+
+/* sd_journal_send() would wait for a journal that hangs. */
+static gboolean send_to_journal(const ColoLogContext *about, int priority, const char *func,
+                                const char *text)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    g_autoptr(GString) message = g_string_new(NULL);
+    g_autofree char *line = g_strconcat(about->domain, *about->domain ? ": " : "", text, NULL);
+
+    g_strlcpy(address.sun_path, journal_path, sizeof(address.sun_path));
+    g_string_printf(message, "PRIORITY=%d\nCOLO_GENERATION=%" G_GUINT64_FORMAT "\n", priority,
+                    about->generation);
+    add_field(message, "MESSAGE", line);
+    add_field(message, "SYSLOG_IDENTIFIER", program);
+    add_field(message, "CODE_FUNC", func);
+    add_field(message, "COLO_DOMAIN", about->domain);
+    add_field(message, "COLO_UUID", about->uuid);
+    return sendto(journal_fd, message->str, message->len, MSG_DONTWAIT | MSG_NOSIGNAL,
+                  (struct sockaddr *)&address, sizeof(address)) >= 0;
+}
+
+static gboolean write_line(const ColoLogContext *about, int priority, const char *text)
 {
     static const char *const words[] = {"emerg",   "alert",  "crit", "error",
                                         "warning", "notice", "info", "debug"};
-    g_autofree char *text = NULL;
-    va_list args;
-    const char *domain = about && about->domain ? about->domain : "";
-    const char *uuid = about && about->uuid ? about->uuid : "";
-    uint64_t generation = about ? about->generation : 0;
-
-    if (priority > max_level)
-        return;
-    va_start(args, format);
-    text = g_strdup_vprintf(format, args);
-    va_end(args);
-
-    if (to_journal) {
-        sd_journal_send("MESSAGE=%s%s%s", domain, *domain ? ": " : "", text, "PRIORITY=%d",
-                        priority, "SYSLOG_IDENTIFIER=%s", program, "CODE_FUNC=%s", func,
-                        "COLO_DOMAIN=%s", domain, "COLO_UUID=%s", uuid,
-                        "COLO_GENERATION=%" G_GUINT64_FORMAT, generation, NULL);
-        return;
-    }
-
+    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
     g_autoptr(GString) line = g_string_new(NULL);
     uint64_t now = colo_clock_real_ns();
 
     g_string_printf(line, "%" G_GUINT64_FORMAT ".%06u %s[%d] %s: ", now / COLO_NS_PER_SEC,
                     (unsigned)(now % COLO_NS_PER_SEC / 1000), program, (int)getpid(),
                     words[priority & 7]);
-    if (*domain || *uuid)
-        g_string_append_printf(line, "%s gen %" G_GUINT64_FORMAT ": ", *domain ? domain : uuid,
-                               generation);
+    if (*about->domain || *about->uuid)
+        g_string_append_printf(line, "%s gen %" G_GUINT64_FORMAT ": ",
+                               *about->domain ? about->domain : about->uuid, about->generation);
     g_string_append(line, text);
+    g_string_truncate(line, MIN(line->len, LINE_MAX_BYTES - 1));
     g_string_append_c(line, '\n');
     /* One write a line, so that lines of threads and processes do not mix. */
-    ssize_t ignored = write(STDERR_FILENO, line->str, line->len);
-    (void)ignored;
+    return poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) &&
+           write(STDERR_FILENO, line->str, line->len) >= 0;
+}
+
+static gboolean put(const ColoLogContext *about, int priority, const char *func, const char *text)
+{
+    return journal_fd >= 0 ? send_to_journal(about, priority, func, text)
+                           : write_line(about, priority, text);
+}
+
+void colo_log_full(const ColoLogContext *about, int priority, const char *func, const char *format,
+                   ...)
+{
+    const ColoLogContext named = {about && about->domain ? about->domain : "",
+                                  about && about->uuid ? about->uuid : "",
+                                  about ? about->generation : 0};
+    g_autofree char *text = NULL;
+    va_list args;
+    gint missing;
+
+    if (priority > max_level)
+        return;
+    va_start(args, format);
+    text = g_strdup_vprintf(format, args);
+    va_end(args);
+    missing = g_atomic_int_get(&lost);
+    if (missing > 0) {
+        static const ColoLogContext nothing = {"", "", 0};
+        g_autofree char *gap = g_strdup_printf("%d messages were lost: nobody took them", missing);
+
+        if (put(&nothing, LOG_WARNING, __func__, gap))
+            g_atomic_int_add(&lost, -missing);
+    }
+    if (!put(&named, priority, func, text))
+        g_atomic_int_inc(&lost);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Logging: to the journal with the fields COLO_DOMAIN, COLO_UUID and COLO_GENERATION when standard
- * error is the journal, else one line a message on standard error. Any thread.
+ * error is the journal, else one line a message on standard error. Any thread. Never waits for a
+ * reader that hangs (I4): what is not taken at once is lost, counted, and its number told later.
  */
 #pragma once
 
@@ -18,6 +19,9 @@ typedef struct {
 
 /* Sets the program name of every line and the least urgent priority (LOG_DEBUG..LOG_ERR) shown. */
 void colo_log_init(const char *program, int max_priority);
+
+/* Another socket than systemd-journald's (tests). @path is kept. */
+void colo_log_set_journal(const char *path);
 
 /* Changes the least urgent priority shown. */
 void colo_log_set_level(int max_priority);

@@ -4,9 +4,14 @@
 #include "util/fdpass.h"
 #include "util/framing.h"
 #include "util/json.h"
+#include "util/log.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void test_frame_in_single_bytes(void)
@@ -127,6 +132,80 @@ static void test_fd_travels_with_its_frame(void)
     close(pipefd[1]);
 }
 
+/* Many messages to standard error, a full pipe soon; an alarm ends one that waits. What the pipe
+ * holds then is read into @text, and one more message makes room for the last. */
+static void log_into_a_full_pipe(char *text, size_t size)
+{
+    int fds[2], saved = dup(STDERR_FILENO);
+    ssize_t n;
+
+    g_assert_cmpint(pipe(fds), ==, 0);
+    dup2(fds[1], STDERR_FILENO);
+    alarm(10);
+    for (int i = 0; i < 2000; i++)
+        colo_err("message %d, which nobody reads while it is written", i);
+    alarm(0);
+    n = read(fds[0], text, size - 1);
+    colo_err("the last one");
+    text[n > 0 ? n : 0] = '\0';
+    n = read(fds[0], text + strlen(text), size - 1 - strlen(text));
+    text[size - 1] = '\0';
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fds[0]);
+    close(fds[1]);
+    g_assert_cmpint(n, >, 0);
+}
+
+/* I4: a comparator that waits for the reader of its log does not read QEMU's sockets. */
+static void test_i4_log_does_not_wait_for_a_pipe(void)
+{
+    static char text[1 << 18];
+
+    log_into_a_full_pipe(text, sizeof(text));
+    g_assert_nonnull(strstr(text, ": message 0, "));
+    g_assert_null(strstr(text, ": message 1999, "));
+    g_assert_nonnull(strstr(text, " messages were lost"));
+    g_assert_nonnull(strstr(text, ": the last one\n"));
+}
+
+static void test_i4_log_does_not_wait_for_the_journal(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("colo-log-XXXXXX", NULL), *stream = NULL;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), status = -1;
+    char text[4096];
+    struct stat st;
+    ssize_t n;
+    pid_t pid;
+
+    g_snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", dir);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        alarm(10);
+        fstat(STDERR_FILENO, &st);
+        stream = g_strdup_printf("%llu:%llu", (unsigned long long)st.st_dev,
+                                 (unsigned long long)st.st_ino);
+        g_setenv("JOURNAL_STREAM", stream, TRUE);
+        colo_log_set_journal(address.sun_path);
+        colo_log_init("test", LOG_INFO);
+        for (int i = 0; i < 2000; i++)
+            colo_err("message %d", i);
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+    g_assert_cmpint(n, >, 0);
+    /* Fields: "KEY=value", or "KEY", length and value. */
+    g_assert_nonnull(memmem(text, (size_t)n, "PRIORITY=3\n", 11));
+    g_assert_nonnull(memmem(text, (size_t)n, "\nMESSAGE\n\x09\0\0\0\0\0\0\0message 0\n", 27));
+    g_unlink(address.sun_path);
+    g_rmdir(dir);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -137,5 +216,7 @@ int main(int argc, char **argv)
     g_test_add_func("/util/json/64-bits", test_json_keeps_64_bits);
     g_test_add_func("/util/error/names", test_error_names_round_trip);
     g_test_add_func("/util/fdpass/one", test_fd_travels_with_its_frame);
+    g_test_add_func("/util/log/I4/pipe", test_i4_log_does_not_wait_for_a_pipe);
+    g_test_add_func("/util/log/I4/journal", test_i4_log_does_not_wait_for_the_journal);
     return g_test_run();
 }
