@@ -14,16 +14,36 @@ struct CliPairs {
     GPtrArray *cells; /* key, value, key, value ... */
 };
 
+/* Spaces for all control characters of @text but @kept, C1 (U+0080 to U+009F) included. */
+static void blank_controls(char *text, char kept)
+{
+    for (char *p = text; *p; p = g_utf8_next_char(p)) {
+        if (*p != kept && g_unichar_iscntrl(g_utf8_get_char(p)))
+            memset(p, ' ', (size_t)(g_utf8_next_char(p) - p));
+    }
+}
+
+char *cli_clean(const char *text)
+{
+    char *copy = g_utf8_make_valid(text ? text : "", -1);
+
+    blank_controls(copy, '\0');
+    return copy;
+}
+
 void cli_error(const char *format, ...)
 {
     va_list args;
     g_autofree char *text = NULL;
+    g_autofree char *valid = NULL;
 
     va_start(args, format);
     text = g_strdup_vprintf(format, args);
     va_end(args);
+    valid = g_utf8_make_valid(text, -1);
+    blank_controls(valid, '\n');
     fflush(stdout);
-    fprintf(stderr, _("error: %s\n"), text);
+    fprintf(stderr, _("error: %s\n"), valid);
 }
 
 void cli_extra(const Cli *cli, const char *format, ...)
@@ -59,22 +79,10 @@ int cli_display_width(const char *text)
     return width;
 }
 
-/* Text from the daemon for one cell: control characters would break or hijack the terminal. */
-static char *clean(const char *text)
-{
-    char *copy = g_utf8_make_valid(text ? text : "", -1);
-
-    for (char *p = copy; *p; p++) {
-        if (g_ascii_iscntrl(*p))
-            *p = ' ';
-    }
-    return copy;
-}
-
 static void add_cells(CliTable *table, const char *first, va_list args)
 {
     for (const char *cell = first; cell; cell = va_arg(args, const char *))
-        g_ptr_array_add(table->cells, clean(*cell ? cell : "-"));
+        g_ptr_array_add(table->cells, cli_clean(*cell ? cell : "-"));
 }
 
 CliTable *cli_table_new(const char *first, ...)
@@ -154,7 +162,7 @@ void cli_pairs_add(CliPairs *pairs, const char *key, const char *format, ...)
     if (!*value)
         return;
     g_ptr_array_add(pairs->cells, g_strdup(key));
-    g_ptr_array_add(pairs->cells, clean(value));
+    g_ptr_array_add(pairs->cells, cli_clean(value));
 }
 
 void cli_pairs_print(CliPairs *pairs)

@@ -54,6 +54,9 @@ void cli_help_command(const ColoCommand *command);
 void cli_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void cli_extra(const Cli *cli, const char *format, ...) G_GNUC_PRINTF(2, 3); /* not with -q */
 void cli_print_json(JsonObject *object);
+/* Text from the daemon, or through it from the peer: control characters would break or hijack the
+ * terminal, a newline would make a line of its own. To be freed. */
+char *cli_clean(const char *text);
 int cli_display_width(const char *text); /* columns of a terminal */
 
 /* A table: add the header's cells, then each row's, in order. */

@@ -47,11 +47,12 @@ static void show_findings(const Cli *cli, JsonObject *result)
     cli_table_print(cli, table);
     for (size_t i = 0; i < n; i++) {
         JsonObject *finding = cli_array_at(result, "findings", i);
-        const char *fix = colo_json_peek_string(finding, "fix", "");
+        g_autofree char *fix = cli_clean(colo_json_peek_string(finding, "fix", ""));
+        g_autofree char *check = cli_clean(colo_json_peek_string(finding, "check", ""));
+        g_autofree char *host = cli_clean(colo_json_peek_string(finding, "host", ""));
 
         if (*fix && strcmp(colo_json_peek_string(finding, "severity", ""), "ok") != 0)
-            printf(_("To fix '%s' on %s: %s\n"), colo_json_peek_string(finding, "check", ""),
-                   colo_json_peek_string(finding, "host", ""), fix);
+            printf(_("To fix '%s' on %s: %s\n"), check, host, fix);
     }
     cli_extra(cli, _("%u errors, %u warnings\n"), count(result, "error"), count(result, "warning"));
 }

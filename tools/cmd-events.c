@@ -28,17 +28,20 @@ static void on_interrupt(int signum)
 static void print_event(JsonObject *event)
 {
     const char *domain = colo_json_peek_string(event, "domain", NULL);
-    const char *kind = colo_json_peek_string(event, "event", "?");
+    g_autofree char *about = cli_clean(domain);
+    g_autofree char *kind = cli_clean(colo_json_peek_string(event, "event", "?"));
 
     if (domain)
-        printf(_("event '%s' for domain '%s'"), kind, domain);
+        printf(_("event '%s' for domain '%s'"), kind, about);
     else
         printf(_("event '%s'"), kind);
     json_object_object_foreach(event, key, value)
     {
+        g_autofree char *text = cli_clean(json_object_get_string(value));
+
         if (!value || strcmp(key, "event") == 0 || strcmp(key, "domain") == 0)
             continue;
-        printf(" %s=%s", key, json_object_get_string(value));
+        printf(" %s=%s", key, text);
     }
     printf("\n");
 }

@@ -14,7 +14,7 @@ int cmd_checkpoint_show(Cli *cli, const CliCall *call, JsonObject *result)
 
 int cmd_failover_show(Cli *cli, const CliCall *call, JsonObject *result)
 {
-    const char *lost = colo_json_peek_string(result, "lost", "");
+    g_autofree char *lost = cli_clean(colo_json_peek_string(result, "lost", ""));
 
     cli_extra(cli, _("Domain '%s' belongs to this host now (generation %" PRIu64 ", %s)\n"),
               cli_arg(call, "domain"), colo_json_peek_uint(result, "generation", 0),

@@ -164,7 +164,9 @@ int cmd_status(Cli *cli, const CliCall *call)
 static void print_stats(const char *prefix, JsonObject *stats)
 {
     if (!json_object_is_type(stats, json_type_object)) {
-        printf("  %s=%s\n", prefix, stats ? json_object_get_string(stats) : "");
+        g_autofree char *text = cli_clean(json_object_get_string(stats));
+
+        printf("  %s=%s\n", prefix, text);
         return;
     }
     json_object_object_foreach(stats, key, value)

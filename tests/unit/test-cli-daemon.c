@@ -125,6 +125,8 @@ static JsonObject *do_protect(const char *domain, JsonObject *args, GError **err
     protect_polls = 0;
     event = colo_json_build("event", "s", "state", "domain", "s", domain, "state", "s", "preparing",
                             NULL);
+    if (strcmp(domain, "slow") == 0) /* what a peer could say */
+        colo_json_add(event, "reason", "s", "a\033[2Jb\nevent 'state' for domain 'web1'", NULL);
     colo_rpc_server_emit(server, event);
     return colo_json_build("job", "s", "started", NULL);
 }

@@ -210,6 +210,17 @@ code=$?
 [ $code = 0 ] && [ "$(cat "$dir/stdout")" = "event 'state' for domain 'web1' state=preparing
 events received: 1" ]
 result 'events: the first one' $?
+"$cli" colo-events slow --timeout 20 >"$dir/stdout" 2>"$dir/stderr" &
+watcher=$!
+for _ in $(seq 100); do
+    "$cli" -q colo-protect slow --pair ab >/dev/null
+    [ "$(wc -l <"$dir/stdout")" -ge 1 ] && break
+    sleep 0.1
+done
+wait "$watcher"
+[ "$(head -n1 "$dir/stdout")" = \
+    "event 'state' for domain 'slow' state=preparing reason=a [2Jb event 'state' for domain 'web1'" ]
+result 'events: no control characters, no second line' $?
 expect 'events that do not come' 1 'event loop timed out
 events received: 0' '' colo-events other --timeout 1
 
