@@ -562,9 +562,9 @@ static void test_i1_checkpoint_stream_has_no_second_part(void)
     g_assert_cmpint(recv(lab.s_migration, &byte, 1, MSG_DONTWAIT), ==, -1);
     g_assert_cmpint(errno, ==, EAGAIN);
     /* The primary. */
-    code = lab_refused(
-        &lab.p, "peer-attach",
-        colo_json_build("uuid", "s", LAB_UUID, "stream", "s", "checkpoint", NULL), dup(lab.p_out));
+    code = lab_refused(&lab.p, "peer-attach",
+                       colo_json_build("uuid", "s", LAB_UUID, "stream", "s", "checkpoint", NULL),
+                       dup(lab.p_out));
     g_assert_cmpstr(code, ==, "operation-invalid");
     lab_down(&lab);
 }
