@@ -145,8 +145,8 @@ gboolean colo_domain_attach_local(ColoDomain *d, const char *kind, const char *a
     return done != NULL;
 }
 
-JsonObject *colo_domain_call_peer(ColoDomain *d, const char *method, JsonObject *params,
-                                  unsigned timeout_ms, GError **error)
+static JsonObject *to_peer(ColoDomain *d, const char *method, JsonObject *params,
+                           unsigned timeout_ms, gboolean hasty, GError **error)
 {
     ColoChannel *channel = colo_pairs_channel(d->host->pairs, d->record->pair, error);
 
@@ -157,7 +157,20 @@ JsonObject *colo_domain_call_peer(ColoDomain *d, const char *method, JsonObject 
         return NULL;
     }
     colo_json_add(params, "uuid", "s", d->record->uuid, NULL);
-    return colo_channel_call(channel, method, params, timeout_ms, error);
+    return hasty ? colo_channel_call_hasty(channel, method, params, timeout_ms, error)
+                 : colo_channel_call(channel, method, params, timeout_ms, error);
+}
+
+JsonObject *colo_domain_call_peer(ColoDomain *d, const char *method, JsonObject *params,
+                                  unsigned timeout_ms, GError **error)
+{
+    return to_peer(d, method, params, timeout_ms, FALSE, error);
+}
+
+JsonObject *colo_domain_ask_peer(ColoDomain *d, const char *method, JsonObject *params,
+                                 unsigned timeout_ms, GError **error)
+{
+    return to_peer(d, method, params, timeout_ms, TRUE, error);
 }
 
 gboolean colo_domain_control_is_up(ColoDomain *d)

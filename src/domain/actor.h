@@ -155,6 +155,10 @@ gboolean colo_domain_attach_local(ColoDomain *domain, const char *kind, const ch
 /* One request to the peer's actor of this domain: "uuid" is added to @params (taken over). */
 JsonObject *colo_domain_call_peer(ColoDomain *domain, const char *method, JsonObject *params,
                                   unsigned timeout_ms, GError **error);
+/* The same, given up when the peer is silent: what is asked while a takeover may be due, which must
+ * not wait for a peer that died in this moment. */
+JsonObject *colo_domain_ask_peer(ColoDomain *domain, const char *method, JsonObject *params,
+                                 unsigned timeout_ms, GError **error);
 gboolean colo_domain_control_is_up(ColoDomain *domain);
 
 void colo_domain_devices_init(ColoDomain *domain);

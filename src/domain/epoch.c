@@ -12,8 +12,9 @@
 
 /* Between two looks at the bounds: the overlays are stat()ed, which is cheap but not free. */
 #define BOUND_INTERVAL_MS 200u
-/* A request that only asks for a kick; the next look asks again. */
-#define ASK_TIMEOUT_MS 500u
+/* A request that only asks for a kick: nothing depends on its answer, and the next look asks again.
+ * What the actor must hear meanwhile (the peer's silence) waits for it. */
+#define ASK_TIMEOUT_MS 50u
 
 void colo_epoch_committed(ColoDomain *d, JsonObject *event)
 {
@@ -55,6 +56,6 @@ void colo_epoch_tick(ColoDomain *d, uint64_t now)
         if (dirtied_too_much(d, now))
             colo_kicker_kick(d->host->kicker, d->record->uuid);
     } else if (overlays_too_large(d) && !d->control_silent) {
-        asked = colo_domain_call_peer(d, "domain-checkpoint", NULL, ASK_TIMEOUT_MS, NULL);
+        asked = colo_domain_ask_peer(d, "domain-checkpoint", NULL, ASK_TIMEOUT_MS, NULL);
     }
 }

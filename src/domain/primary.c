@@ -71,9 +71,9 @@ void colo_primary_tell_paired(ColoDomain *d)
     colo_json_add(d->record->details, "paired-told", "b", FALSE, NULL);
     if (d->control_silent || !colo_domain_control_is_up(d))
         return; /* again when the channel comes back (recover.c) */
-    told = colo_domain_call_peer(d, "domain-paired",
-                                 colo_json_build("generation", "u", d->record->generation, NULL),
-                                 COLO_RELINQUISH_TIMEOUT_MS, &error);
+    told = colo_domain_ask_peer(d, "domain-paired",
+                                colo_json_build("generation", "u", d->record->generation, NULL),
+                                COLO_RELINQUISH_TIMEOUT_MS, &error);
     if (told) {
         colo_json_add(d->record->details, "paired-told", "b", TRUE, NULL);
         return;

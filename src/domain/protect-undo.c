@@ -66,7 +66,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
 /* The peer's copy must not run any more, durably, before this host releases alone. */
 gboolean colo_primary_ask_relinquish(ColoDomain *d, gboolean forget, GError **error)
 {
-    g_autoptr(JsonObject) answer = colo_domain_call_peer(
+    g_autoptr(JsonObject) answer = colo_domain_ask_peer(
         d, "domain-relinquish",
         colo_json_build("generation", "u", d->record->generation, "forget", "b", forget, NULL),
         COLO_RELINQUISH_TIMEOUT_MS, error);

@@ -564,9 +564,9 @@ void colo_secondary_failed(ColoDomain *d, const char *reason)
         colo_secondary_teardown(d);
         return;
     }
-    told = colo_domain_call_peer(d, "domain-failed",
-                                 colo_json_build("generation", "u", n, "reason", "s", reason, NULL),
-                                 COLO_TELL_TIMEOUT_MS, &error);
+    told = colo_domain_ask_peer(d, "domain-failed",
+                                colo_json_build("generation", "u", n, "reason", "s", reason, NULL),
+                                COLO_TELL_TIMEOUT_MS, &error);
     if (!told)
         colo_log_full(&log, LOG_WARNING, __func__, "telling the primary: %s", error->message);
     /* The primary asks for the consent that was just stored: its output waits for the answer, the

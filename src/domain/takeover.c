@@ -129,7 +129,7 @@ static gboolean peer_owns(ColoDomain *d)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     g_autoptr(JsonObject) peer =
-        colo_domain_call_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
+        colo_domain_ask_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
     uint64_t generation = colo_json_peek_uint(peer, "generation", 0);
 
     if (!colo_json_peek_bool(peer, "owner", FALSE) || generation <= d->record->generation ||
@@ -148,7 +148,7 @@ void colo_takeover_resolve(ColoDomain *d)
     /* The peer is back and speaks: then the primary decides, with its consent. */
     if (!d->control_silent && colo_domain_control_is_up(d)) {
         if (d->record->role == COLO_ROLE_PRIMARY) {
-            g_autoptr(JsonObject) answer = colo_domain_call_peer(
+            g_autoptr(JsonObject) answer = colo_domain_ask_peer(
                 d, "domain-relinquish",
                 colo_json_build("generation", "u", d->record->generation, NULL),
                 COLO_RELINQUISH_TIMEOUT_MS, &error);
@@ -459,7 +459,7 @@ static gboolean may_force(ColoDomain *d, GError **error)
     }
     if (d->control_silent || !colo_domain_control_is_up(d))
         return TRUE;
-    peer = colo_domain_call_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
+    peer = colo_domain_ask_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
     if (!colo_json_peek_bool(peer, "owner", FALSE))
         return TRUE;
     g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,

@@ -9,6 +9,7 @@ struct ColoCalls {
     GMutex lock; /* protects what follows, and every listed ColoCall */
     GCond answered;
     char *reason; /* NULL: open */
+    bool silent;
     uint64_t last_id;
     GHashTable *waiting; /* id (gint64 *) -> ColoCall, borrowed */
 };
@@ -68,6 +69,14 @@ bool colo_calls_close(ColoCalls *calls, const char *reason)
     g_cond_broadcast(&calls->answered);
     g_mutex_unlock(&calls->lock);
     return news;
+}
+
+void colo_calls_set_silent(ColoCalls *calls, bool silent)
+{
+    g_mutex_lock(&calls->lock);
+    calls->silent = silent;
+    g_cond_broadcast(&calls->answered);
+    g_mutex_unlock(&calls->lock);
 }
 
 bool colo_calls_are_open(ColoCalls *calls)
@@ -183,6 +192,12 @@ JsonObject *colo_calls_wait(ColoCalls *calls, ColoCall *call, uint64_t id, const
 
     g_mutex_lock(&calls->lock);
     while (!call->done) {
+        if (call->hasty && calls->silent) {
+            g_set_error(&call->error, COLO_ERROR, COLO_ERROR_PEER,
+                        "peer %s is silent and has not answered '%s', it may have done it",
+                        calls->peer, method);
+            break;
+        }
         if (!g_cond_wait_until(&calls->answered, &calls->lock, end_us) && !call->done) {
             g_set_error(&call->error, COLO_ERROR, COLO_ERROR_TIMEOUT,
                         "peer %s did not answer '%s' in time; it may still do it", calls->peer,

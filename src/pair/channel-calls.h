@@ -12,6 +12,7 @@ typedef struct ColoCalls ColoCalls;
 
 /* A call that waits; on its caller's stack. */
 typedef struct {
+    bool hasty; /* gives up when the peer is silent */
     bool done;
     JsonObject *result;
     GError *error;
@@ -29,6 +30,9 @@ bool colo_calls_close(ColoCalls *calls, const char *reason);
 
 bool colo_calls_are_open(ColoCalls *calls);
 char *colo_calls_reason(ColoCalls *calls); /* why they are closed, for g_free(); NULL: open */
+
+/* The peer is silent, or heard again: hasty calls fail while it is. */
+void colo_calls_set_silent(ColoCalls *calls, bool silent);
 
 /* Lists @call; its id, or 0 and @error: closed, or too many. */
 uint64_t colo_calls_begin(ColoCalls *calls, ColoCall *call, GError **error);

@@ -85,6 +85,7 @@ static void note_heard(ColoChannel *channel, uint64_t now)
     if (!channel->silent)
         return;
     channel->silent = false;
+    colo_calls_set_silent(channel->calls, false);
     if (channel->events.heard)
         channel->events.heard(channel, channel->opaque);
 }
@@ -248,6 +249,7 @@ static void judge_silence(ColoChannel *channel, uint64_t now, bool late)
     }
     channel->grace = false;
     channel->silent = true;
+    colo_calls_set_silent(channel->calls, true);
     if (channel->events.silent)
         channel->events.silent(channel, silent_ns / COLO_NS_PER_MS, channel->opaque);
 }
@@ -374,11 +376,11 @@ static void send_call(void *opaque)
     g_free(post);
 }
 
-JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObject *params,
-                              unsigned timeout_ms, GError **error)
+static JsonObject *run_call(ColoChannel *channel, const char *method, JsonObject *params,
+                            unsigned timeout_ms, bool hasty, GError **error)
 {
     gint64 end_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    ColoCall call = {0};
+    ColoCall call = {.hasty = hasty};
     uint64_t id = colo_calls_begin(channel->calls, &call, error);
     JsonObject *result;
     GBytes *frame;
@@ -406,6 +408,18 @@ JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObje
     result = colo_calls_wait(channel->calls, &call, id, method, end_us, error);
     channel_unref(channel);
     return result;
+}
+
+JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObject *params,
+                              unsigned timeout_ms, GError **error)
+{
+    return run_call(channel, method, params, timeout_ms, false, error);
+}
+
+JsonObject *colo_channel_call_hasty(ColoChannel *channel, const char *method, JsonObject *params,
+                                    unsigned timeout_ms, GError **error)
+{
+    return run_call(channel, method, params, timeout_ms, true, error);
 }
 
 bool colo_channel_is_up(ColoChannel *channel)

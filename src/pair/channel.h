@@ -133,6 +133,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoChannel, colo_channel_free)
 JsonObject *colo_channel_call(ColoChannel *channel, const char *method, JsonObject *params,
                               unsigned timeout_ms, GError **error);
 
+/* The same, but fails with COLO_ERROR_PEER as soon as the peer is silent, or if it is already: for
+ * what need not wait for a peer that may be dead. */
+JsonObject *colo_channel_call_hasty(ColoChannel *channel, const char *method, JsonObject *params,
+                                    unsigned timeout_ms, GError **error);
+
 /* These never block; callable from the I/O thread too. */
 bool colo_channel_is_up(ColoChannel *channel);         /* connected and greeted */
 uint64_t colo_channel_silent_ms(ColoChannel *channel); /* since anything was heard of the peer */

@@ -311,6 +311,41 @@ static void test_stopped_peer_is_silent_and_heard_again(void)
     events_clear(&events);
 }
 
+static void test_hasty_call_ends_with_silence(void)
+{
+    Child child = start_child(0);
+    g_autoptr(GError) asked = NULL;
+    g_autoptr(GError) again = NULL;
+    g_autoptr(JsonObject) answer = NULL;
+    Events events;
+    ColoChannel *channel;
+    gint64 start;
+
+    events_init(&events);
+    channel = dial_local("alpha", "alpha-client", "localhost", child.port, &events);
+    g_assert_true(events_wait(&events, &events.up, 1, 3000));
+    kill(child.pid, SIGSTOP);
+    start = g_get_monotonic_time();
+    g_assert_null(colo_channel_call_hasty(channel, "echo", NULL, 20000, &asked));
+    g_assert_error(asked, COLO_ERROR, COLO_ERROR_PEER);
+    g_assert_nonnull(strstr(asked->message, "localhost"));
+    g_assert_nonnull(strstr(asked->message, "echo"));
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 5000 * 1000);
+    /* Silent already: at once. */
+    start = g_get_monotonic_time();
+    g_assert_null(colo_channel_call_hasty(channel, "echo", NULL, 20000, &again));
+    g_assert_error(again, COLO_ERROR, COLO_ERROR_PEER);
+    g_assert_cmpint(g_get_monotonic_time() - start, <, 400 * 1000);
+
+    kill(child.pid, SIGCONT);
+    g_assert_true(events_wait(&events, &events.heard, 1, 3000));
+    answer = colo_channel_call_hasty(channel, "echo", NULL, 5000, NULL);
+    g_assert_nonnull(answer);
+    colo_channel_free(channel);
+    kill_child(&child);
+    events_clear(&events);
+}
+
 static void test_killed_peer_is_down_and_comes_back(void)
 {
     Child child = start_child(0);
@@ -419,6 +454,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pair/channel/free", test_free_fails_waiting_calls);
     g_test_add_func("/pair/channel/not-connected", test_call_without_connection_fails_at_once);
     g_test_add_func("/pair/channel/silence", test_stopped_peer_is_silent_and_heard_again);
+    g_test_add_func("/pair/channel/hasty", test_hasty_call_ends_with_silence);
     g_test_add_func("/pair/channel/reconnect", test_killed_peer_is_down_and_comes_back);
     g_test_add_func("/pair/channel/broken-call", test_waiting_call_fails_when_the_peer_dies);
     g_test_add_func("/pair/channel/heard-accepted", test_accepted_connection_counts_as_heard);
