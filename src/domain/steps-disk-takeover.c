@@ -9,6 +9,19 @@
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ColoOverlayPaths, colo_overlay_paths_clear)
 
+/* blockdev-add; a node of that name that is there already is success. */
+static gboolean add_node(virDomainPtr dom, JsonObject *options, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    /* block.c, bdrv_assign_node_name(): "Duplicate nodes with node-name='...'". */
+    if (colo_qmp_run(dom, "blockdev-add", options, &local) ||
+        colo_qmp_error_has(local, "Duplicate node"))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
+}
+
 /* Adds the tail node of @disk above its replication node; nothing uses it yet. Its file has a node
  * name of its own, because blockdev-reopen takes children by name only. */
 static gboolean add_tail(virDomainPtr dom, const ColoStepDisk *disk, GError **error)
@@ -16,23 +29,17 @@ static gboolean add_tail(virDomainPtr dom, const ColoStepDisk *disk, GError **er
     g_autofree char *tail = colo_disk_node(COLO_NODE_TAIL, disk->alias);
     g_autofree char *file = colo_disk_node(COLO_NODE_TAIL_FILE, disk->alias);
     g_autofree char *childs = colo_disk_node(COLO_NODE_CHILDS, disk->alias);
-    g_autoptr(GHashTable) present = colo_disk_nodes(dom, error);
     g_auto(ColoOverlayPaths) paths = {0};
 
-    if (!present)
-        return FALSE;
-    if (g_hash_table_contains(present, tail))
-        return TRUE;
     colo_overlay_paths_init(&paths, disk->copy);
-    return (g_hash_table_contains(present, file) ||
-            colo_qmp_run(dom, "blockdev-add",
-                         colo_json_build("driver", "s", "file", "node-name", "s", file, "filename",
-                                         "s", paths.tail, NULL),
-                         error)) &&
-           colo_qmp_run(dom, "blockdev-add",
-                        colo_json_build("driver", "s", "qcow2", "node-name", "s", tail, "file", "s",
-                                        file, "backing", "s", childs, NULL),
-                        error);
+    return add_node(dom,
+                    colo_json_build("driver", "s", "file", "node-name", "s", file, "filename", "s",
+                                    paths.tail, NULL),
+                    error) &&
+           add_node(dom,
+                    colo_json_build("driver", "s", "qcow2", "node-name", "s", tail, "file", "s",
+                                    file, "backing", "s", childs, NULL),
+                    error);
 }
 
 /* Takes away tails that no device is on, after an insertion that failed. */
