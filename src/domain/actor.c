@@ -73,30 +73,45 @@ JsonObject *colo_domain_view(ColoDomain *d)
     return copy;
 }
 
+static void set_reason(ColoDomain *d, const char *reason)
+{
+    char *copy = g_strdup(reason); /* @reason may be d->reason itself */
+
+    g_free(d->reason);
+    d->reason = copy;
+}
+
+void colo_domain_announce(ColoDomain *d, const char *reason)
+{
+    ColoLogContext log = colo_domain_log(d);
+    const char *state = colo_state_name(d->record->state);
+
+    set_reason(d, reason);
+    colo_log_full(&log, LOG_NOTICE, __func__, "%s: %s%s%s", colo_role_name(d->record->role), state,
+                  d->reason ? ": " : "", d->reason ? d->reason : "");
+    d->host->emit(colo_json_build("event", "s", "state", "domain", "s", d->record->name, "uuid",
+                                  "s", d->record->uuid, "pair", "s", d->record->pair, "state", "s",
+                                  state, "role", "s", colo_role_name(d->record->role), "generation",
+                                  "u", d->record->generation, "reason", "s", d->reason, NULL),
+                  d->host->emit_opaque);
+    colo_domain_publish(d);
+}
+
 void colo_domain_set_state(ColoDomain *d, ColoState state, const char *reason)
 {
     g_autoptr(GError) error = NULL;
     gboolean changed = d->record->state != state;
-    char *copy = g_strdup(reason); /* @reason may be d->reason itself */
     ColoLogContext log;
 
-    g_free(d->reason);
-    d->reason = copy;
+    set_reason(d, reason);
     d->record->state = state;
     log = colo_domain_log(d);
     if (!colo_store_save_domain(d->host->store, d->record, &error))
         colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
-    if (changed) {
-        colo_log_full(&log, LOG_NOTICE, __func__, "%s: %s%s%s", colo_role_name(d->record->role),
-                      colo_state_name(state), copy ? ": " : "", copy ? copy : "");
-        d->host->emit(colo_json_build("event", "s", "state", "domain", "s", d->record->name, "uuid",
-                                      "s", d->record->uuid, "pair", "s", d->record->pair, "state",
-                                      "s", colo_state_name(state), "role", "s",
-                                      colo_role_name(d->record->role), "generation", "u",
-                                      d->record->generation, "reason", "s", copy, NULL),
-                      d->host->emit_opaque);
-    }
-    colo_domain_publish(d);
+    if (changed)
+        colo_domain_announce(d, d->reason);
+    else
+        colo_domain_publish(d);
 }
 
 /* ---- the helper and the peer ---- */

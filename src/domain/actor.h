@@ -137,6 +137,8 @@ ColoOwnershipContext colo_domain_ownership(const ColoDomain *domain);
  * logged: states are for people and recovery, ownership is stored by ownership.c. */
 void colo_domain_set_state(ColoDomain *domain, ColoState state, const char *reason);
 void colo_domain_publish(ColoDomain *domain);
+/* Tells of a state that is stored already. */
+void colo_domain_announce(ColoDomain *domain, const char *reason);
 
 /* Handles mail for @ms; FALSE with @error when the job was told to end. */
 gboolean colo_domain_pump(ColoDomain *domain, unsigned ms, GError **error);

@@ -94,6 +94,10 @@ static gboolean store_owner(const ColoOwnershipContext *ctx, ColoDomainRecord *r
     record->generation = generation;
     record->owner = TRUE;
     g_clear_pointer(&record->attempt, g_free);
+    /* In one write: a secondary that owns and was not told to go on would give itself up after a
+     * reboot, and nobody would own the domain. */
+    if (record->role == COLO_ROLE_SECONDARY)
+        record->state = COLO_STATE_FAILING_OVER;
     colo_json_add(record->details, "register-behind", "b", behind, NULL);
     return save(ctx, record, &before, error);
 }

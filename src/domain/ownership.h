@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Ownership of a domain's output (I3): the rules of tests/model/README.md, and the only place that
- * changes `generation`, `relinquished`, `owner` and `attempt` of a record. What each function
+ * changes `generation`, `relinquished`, `owner` and `attempt` of a record; with them it stores the
+ * state of who gave up (fenced) and of a secondary that owns (failing-over). What each function
  * promises it stores (fsync) before it returns; the caller closes the comparator's gates BEFORE it
  * calls, and opens them only after.
  *

@@ -39,6 +39,13 @@ static void settle_paired(ColoDomain *d)
         colo_primary_tell_paired(d);
 }
 
+/* A secondary owns (ownership.c has stored it). */
+static void take_over(ColoDomain *d, const char *reason)
+{
+    colo_domain_announce(d, reason);
+    colo_takeover_run(d);
+}
+
 static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
 {
     gboolean primary = d->record->role == COLO_ROLE_PRIMARY;
@@ -48,7 +55,7 @@ static void settle(ColoDomain *d, ColoOwnership outcome, const GError *error)
         if (primary)
             colo_primary_go_alone(d, "the peer is lost, the arbiter gave this host the domain");
         else
-            colo_takeover_run(d);
+            take_over(d, "the peer is lost, the arbiter gave this host the domain");
         break;
     case COLO_OWNERSHIP_PAIRED:
         settle_paired(d);
@@ -196,7 +203,7 @@ JsonObject *colo_takeover_by_consent(ColoDomain *d, uint64_t n, GError **error)
     }
     if (!colo_ownership_accept_consent(&ctx, d->record, n, error))
         return NULL;
-    colo_domain_set_state(d, COLO_STATE_FAILING_OVER, "the primary gave the domain up");
+    colo_domain_announce(d, "the primary gave the domain up");
     d->next_register_ns = colo_clock_ns();
     return json_object_new_object();
 }
@@ -234,11 +241,31 @@ static gboolean cut_filters(ColoDomain *d, GError **error)
     return TRUE;
 }
 
+/* The last complete checkpoint is LOADED. The helper refuses that while its gate is open, which it
+ * is not after a suspicion: then one request is enough. */
+static void ready_helper(ColoDomain *d)
+{
+    ColoLogContext log = colo_domain_log(d);
+
+    for (int attempt = 0; attempt < 2; attempt++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(JsonObject) prepared = colo_domain_comparator(
+            d, "takeover-prepare", NULL, -1, COLO_TAKEOVER_PREPARE_TIMEOUT_MS, &error);
+
+        if (prepared)
+            return;
+        if (attempt > 0 || !g_error_matches(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID)) {
+            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+            return;
+        }
+        colo_domain_gate(d, "closed", NULL);
+    }
+}
+
 static gboolean serve(ColoDomain *d, GError **error)
 {
     size_t n;
     g_autofree ColoStepDisk *disks = NULL;
-    g_autoptr(JsonObject) prepared = NULL;
     g_autoptr(GError) ignored = NULL;
     gboolean tails = FALSE;
 
@@ -248,11 +275,8 @@ static gboolean serve(ColoDomain *d, GError **error)
      * the store. */
     colo_domain_load_devices(d);
     disks = colo_domain_step_disks(d, &n);
-    if (colo_comparator_is_up(d->host->comparator)) {
-        colo_domain_gate(d, "closed", NULL);
-        prepared = colo_domain_comparator(d, "takeover-prepare", NULL, -1,
-                                          COLO_TAKEOVER_PREPARE_TIMEOUT_MS, NULL);
-    }
+    if (colo_comparator_is_up(d->host->comparator))
+        ready_helper(d);
     if (n > 0 && !colo_steps_disk_takeover(d->dom, disks, n, TRUE, &tails, error))
         return FALSE;
     /* On disk before QEMU may write: from now on the overlays hold what no other host has. */
@@ -279,7 +303,8 @@ void colo_takeover_run(ColoDomain *d)
 
     d->busy = TRUE;
     g_clear_pointer(&d->abort_reason, g_free);
-    colo_domain_set_state(d, COLO_STATE_FAILING_OVER, d->reason);
+    if (d->record->state != COLO_STATE_FAILING_OVER)
+        colo_domain_set_state(d, COLO_STATE_FAILING_OVER, d->reason);
     if (!serve(d, &error)) {
         log = colo_domain_log(d);
         colo_log_full(&log, LOG_ERR, __func__, "takeover: %s", error->message);
@@ -496,7 +521,7 @@ JsonObject *colo_takeover_force(ColoDomain *d, gboolean discard, GError **error)
     if (colo_ownership_force(&ctx, d->record, error) != COLO_OWNERSHIP_WON)
         return NULL;
     if (copy && d->record->role == COLO_ROLE_SECONDARY) {
-        colo_takeover_run(d);
+        take_over(d, "the operator decided");
     } else if (copy) {
         colo_primary_go_alone(d, "the operator decided");
     } else {
