@@ -378,6 +378,7 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
     m->host.arbiter = colo_arbiter_new(&config->arbiter, error);
     if (!m->host.arbiter)
         return NULL;
+    colo_arbiter_keep_warm(m->host.arbiter);
     m->host.virconn = colo_virconn_new(libvirt_uri, on_lifecycle, on_libvirt_up, m);
     m->host.kicker = colo_kicker_new(libvirt_uri, on_kick, m);
     m->host.comparator = colo_comparator_client_new(comparator_socket, &comparator_events, m);

@@ -23,6 +23,9 @@
 #define VALUE_VERSION 1u
 /* An answer holds one register, a few hundred bytes. */
 #define MAX_ANSWER (64u * 1024u)
+/* libcurl does not use a connection again that was idle for 118 s (CURLOPT_MAXAGE_CONN). */
+#define WARM_INTERVAL_S 30
+#define WARM_TIMEOUT_MS 2000u
 /* Connections kept for the next request; more callers at once make their own. */
 #define MAX_IDLE 4u
 #define MIN_SLICE_MS 50u
@@ -30,9 +33,12 @@
 typedef struct {
     ColoArbiterConfig config;
     guint n_endpoints;
+    GThread *warmer; /* NULL: none */
     GMutex lock;     /* protects what follows */
     guint preferred; /* endpoint that answered last */
     GPtrArray *idle; /* CURL handles */
+    gboolean ending;
+    GCond ended;
 } Etcd;
 
 typedef enum {
@@ -91,6 +97,7 @@ void *colo_arbiter_etcd_new(const ColoArbiterConfig *config, GError **error)
     etcd->n_endpoints = g_strv_length(config->endpoints);
     etcd->idle = g_ptr_array_new_with_free_func((GDestroyNotify)curl_easy_cleanup);
     g_mutex_init(&etcd->lock);
+    g_cond_init(&etcd->ended);
     return etcd;
 }
 
@@ -98,9 +105,16 @@ static void etcd_free(void *backend)
 {
     Etcd *etcd = backend;
 
+    g_mutex_lock(&etcd->lock);
+    etcd->ending = TRUE;
+    g_cond_signal(&etcd->ended);
+    g_mutex_unlock(&etcd->lock);
+    if (etcd->warmer)
+        g_thread_join(etcd->warmer);
     g_ptr_array_unref(etcd->idle);
     colo_arbiter_config_clear(&etcd->config);
     g_mutex_clear(&etcd->lock);
+    g_cond_clear(&etcd->ended);
     g_free(etcd);
 }
 
@@ -491,8 +505,42 @@ static ColoSwap etcd_swap(void *backend, const char *uuid, const ColoRegister *e
     return COLO_SWAP_MISMATCH;
 }
 
+/* Reads a key that no domain has, now and then: a read leaves a connection behind, with its TLS
+ * handshake done, and finds the endpoint that answers. */
+static gpointer warm(gpointer data)
+{
+    Etcd *etcd = data;
+    gint64 due = g_get_monotonic_time();
+
+    g_mutex_lock(&etcd->lock);
+    while (!etcd->ending) {
+        g_autoptr(ColoRegister) reg = NULL;
+
+        if (g_get_monotonic_time() < due) {
+            g_cond_wait_until(&etcd->ended, &etcd->lock, due);
+            continue;
+        }
+        g_mutex_unlock(&etcd->lock);
+        etcd_read(etcd, "00000000-0000-0000-0000-000000000000",
+                  colo_clock_ns() + WARM_TIMEOUT_MS * COLO_NS_PER_MS, &reg, NULL);
+        due = g_get_monotonic_time() + WARM_INTERVAL_S * G_USEC_PER_SEC;
+        g_mutex_lock(&etcd->lock);
+    }
+    g_mutex_unlock(&etcd->lock);
+    return NULL;
+}
+
+static void etcd_keep_warm(void *backend)
+{
+    Etcd *etcd = backend;
+
+    if (!etcd->warmer)
+        etcd->warmer = g_thread_new("arbiter-warm", warm, etcd);
+}
+
 const ColoArbiterBackend colo_arbiter_etcd = {
     .read = etcd_read,
     .swap = etcd_swap,
+    .keep_warm = etcd_keep_warm,
     .free = etcd_free,
 };

@@ -37,6 +37,7 @@ typedef struct {
     ColoSwap (*swap)(void *backend, const char *uuid, const ColoRegister *expected,
                      const ColoRegister *wanted, uint64_t deadline_ns, ColoRegister **current,
                      GError **error);
+    void (*keep_warm)(void *backend);
     void (*free)(void *backend);
 } ColoArbiterBackend;
 

@@ -85,6 +85,12 @@ ColoArbiterKind colo_arbiter_kind(const ColoArbiter *arbiter)
     return arbiter->kind;
 }
 
+void colo_arbiter_keep_warm(ColoArbiter *arbiter)
+{
+    if (arbiter->backend)
+        arbiter->backend->keep_warm(arbiter->state);
+}
+
 static uint64_t deadline(const ColoArbiter *arbiter)
 {
     return colo_clock_ns() + arbiter->timeout_ms * COLO_NS_PER_MS;

@@ -86,6 +86,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoArbiter, colo_arbiter_free)
 ColoArbiterKind colo_arbiter_kind(const ColoArbiter *arbiter);
 const char *colo_arbiter_kind_name(ColoArbiterKind kind); /* "manual", "etcd" */
 
+/* From now on a connection to the back-end is kept ready, by a small read every 30 s: a takeover
+ * would have to wait for its TLS handshake otherwise. */
+void colo_arbiter_keep_warm(ColoArbiter *arbiter);
+
 /* Asks whether the back-end answers (a linearizable read); FALSE and @error. For doctor and status.
  */
 gboolean colo_arbiter_probe(ColoArbiter *arbiter, GError **error);
