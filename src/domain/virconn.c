@@ -72,19 +72,31 @@ static void on_close(virConnectPtr c, int reason, void *opaque)
     g_mutex_unlock(&conn->lock);
 }
 
-static virConnectPtr open_once(ColoVirConn *conn)
+/* Callbacks hold references: without this a connection that broke would stay in memory. */
+static void close_once(virConnectPtr c, int events)
+{
+    if (events >= 0)
+        virConnectDomainEventDeregisterAny(c, events);
+    virConnectUnregisterCloseCallback(c, on_close);
+    virConnectClose(c);
+}
+
+/* @events: the id of its event callback, for close_once(). */
+static virConnectPtr open_once(ColoVirConn *conn, int *events)
 {
     virConnectPtr c = virConnectOpen(conn->uri);
 
+    *events = -1;
     if (!c)
         return NULL;
     virConnectSetKeepAlive(c, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
-    if (virConnectRegisterCloseCallback(c, on_close, conn, NULL) < 0 ||
-        virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
-                                         VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), conn, NULL) < 0) {
+    if (virConnectRegisterCloseCallback(c, on_close, conn, NULL) == 0)
+        *events =
+            virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                                             VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), conn, NULL);
+    if (*events < 0) {
         colo_warn("%s: no events: %s", conn->uri, virGetLastErrorMessage());
-        virConnectUnregisterCloseCallback(c, on_close);
-        virConnectClose(c);
+        close_once(c, *events);
         return NULL;
     }
     return c;
@@ -95,7 +107,8 @@ static gpointer keep_connected(gpointer data)
     ColoVirConn *conn = data;
 
     while (!g_atomic_int_get(&conn->stopping)) {
-        virConnectPtr c = open_once(conn);
+        int events;
+        virConnectPtr c = open_once(conn, &events);
 
         if (!c) {
             g_usleep(RECONNECT_US);
@@ -113,9 +126,9 @@ static gpointer keep_connected(gpointer data)
             g_cond_wait(&conn->changed, &conn->lock);
         conn->conn = NULL;
         g_mutex_unlock(&conn->lock);
-        colo_warn("connection to %s is lost: connecting again", conn->uri);
-        virConnectUnregisterCloseCallback(c, on_close);
-        virConnectClose(c);
+        if (!g_atomic_int_get(&conn->stopping))
+            colo_warn("connection to %s is lost: connecting again", conn->uri);
+        close_once(c, events);
     }
     return NULL;
 }
