@@ -160,6 +160,26 @@ gboolean colo_domain_attach_local(ColoDomain *d, const char *kind, const char *a
     return done != NULL;
 }
 
+/* How often an idle QEMU is asked for its status, and how long it may take to answer. */
+#define PROBE_INTERVAL_MS 1000u
+#define PROBE_LIMIT_MS 5000u
+
+gboolean colo_domain_watch(ColoDomain *d, GError **error)
+{
+    if (!d->watched) /* else the kicker does not say again what it has said */
+        d->qemu_silent = FALSE;
+    d->watched =
+        colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
+                          PROBE_INTERVAL_MS, PROBE_LIMIT_MS, error);
+    return d->watched;
+}
+
+void colo_domain_unwatch(ColoDomain *d)
+{
+    d->watched = d->qemu_silent = FALSE;
+    colo_kicker_unwatch(d->host->kicker, d->record->uuid);
+}
+
 static JsonObject *to_peer(ColoDomain *d, const char *method, JsonObject *params,
                            unsigned timeout_ms, gboolean hasty, GError **error)
 {
@@ -262,7 +282,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
         return colo_json_build("state", "s", colo_state_name(d->record->state), "role", "s",
                                colo_role_name(d->record->role), "generation", "u",
                                d->record->generation, "relinquished", "u", d->record->relinquished,
-                               "owner", "b", d->record->owner, NULL);
+                               "owner", "b", d->record->owner, "qemu-answers", "b",
+                               d->watched && !d->qemu_silent, NULL);
     g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown request '%s' about domain '%s'",
                 name, d->record->name);
     return NULL;

@@ -99,6 +99,8 @@ typedef struct {
     gboolean ended;       /* the guest was shut down or destroyed on purpose */
     uint64_t shutdown_ns; /* when it powered off: libvirt ends its QEMU now, or resets it */
     gboolean qemu_died;
+    gboolean watched;        /* its QEMU is probed (kick.h) ... */
+    gboolean qemu_silent;    /* ... and does not answer */
     gboolean must_end;       /* FENCED: libvirtd did not end the copy, it is told again */
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;          /* colo-ready was seen */
@@ -155,6 +157,10 @@ gboolean colo_domain_attach_local(ColoDomain *domain, const char *kind, const ch
                                   GError **error);
 
 /* One request to the peer's actor of this domain: "uuid" is added to @params (taken over). */
+/* Both copies' QEMU is probed while they run together; the primary's is kicked. */
+gboolean colo_domain_watch(ColoDomain *domain, GError **error);
+void colo_domain_unwatch(ColoDomain *domain);
+
 JsonObject *colo_domain_call_peer(ColoDomain *domain, const char *method, JsonObject *params,
                                   unsigned timeout_ms, GError **error);
 /* The same, given up when the peer is silent: what is asked while a takeover may be due, which must
@@ -206,6 +212,7 @@ void colo_primary_tell_paired(ColoDomain *domain); /* the register says paired *
 void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
 void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);
 void colo_primary_quiesce(ColoDomain *domain, const char *reason);
+void colo_primary_guest_hangs(ColoDomain *domain);   /* the peer's copy does not */
 void colo_primary_hold_output(ColoDomain *domain);   /* I4: stops the vCPUs, DEGRADED */
 void colo_primary_resume_output(ColoDomain *domain); /* ownership is decided: they go on */
 

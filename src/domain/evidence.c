@@ -32,6 +32,9 @@
  */
 #define STALL_LIMITS 4u
 #define COMMIT_STALL_MS 30000u
+/* A QEMU of this host that answers nothing (kick.h) is given up when no checkpoint was completed
+ * for this long either: libvirtd may hang, not QEMU. */
+#define HANG_MS 10000u
 
 /* Ends the job that runs; FALSE when none does. */
 gboolean colo_domain_abort_job(ColoDomain *d, const char *format, ...)
@@ -173,6 +176,8 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
         g_autoptr(JsonObject) done =
             colo_domain_comparator(d, "kick-done", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
         (void)done;
+    } else if (strcmp(name, "qemu-silent") == 0 || strcmp(name, "qemu-heard") == 0) {
+        d->qemu_silent = strcmp(name, "qemu-silent") == 0;
     } else if (strcmp(name, "peer-silent") == 0) {
         d->packets_silent = TRUE;
         d->packets_silent_ns = colo_clock_ns();
@@ -240,6 +245,27 @@ void colo_evidence_lifecycle(ColoDomain *d, ColoMail *mail)
 }
 
 /*
+ * This primary's QEMU hangs and the peer's copy does not: the peer goes on with it. Otherwise the
+ * end of checkpoints would be held against the peer, and its good copy be given up. TRUE if so.
+ */
+static gboolean guest_hangs(ColoDomain *d, uint64_t now)
+{
+    uint64_t limit = (HANG_MS + d->host->config->checkpoint_period_ms) * COLO_NS_PER_MS;
+    g_autoptr(JsonObject) peer = NULL;
+
+    if (!d->qemu_silent || !d->last_commit_ns || now - d->last_commit_ns < limit ||
+        now < d->next_attempt_ns)
+        return FALSE;
+    d->next_attempt_ns = now + COLO_NS_PER_SEC;
+    peer = colo_domain_ask_peer(d, "domain-state", NULL, COLO_RELINQUISH_TIMEOUT_MS, NULL);
+    if (!colo_json_peek_bool(peer, "qemu-answers", FALSE) ||
+        colo_json_peek_uint(peer, "generation", 0) != d->record->generation)
+        return FALSE;
+    colo_primary_guest_hangs(d);
+    return TRUE;
+}
+
+/*
  * The peer's virtcolod answers, but its helper or its QEMU has stopped: output waits for nothing.
  * While control is up the primary decides, and goes on alone with the peer's consent. TRUE if so.
  */
@@ -250,6 +276,8 @@ static gboolean peer_stalls(ColoDomain *d, uint64_t now)
 
     if (d->record->role != COLO_ROLE_PRIMARY || d->control_silent || !colo_domain_control_is_up(d))
         return FALSE;
+    if (guest_hangs(d, now))
+        return TRUE;
     if (d->packets_silent && now - d->packets_silent_ns > limit)
         colo_primary_peer_failed(d, "the peer's comparator is silent, its virtcolod is not");
     else if (d->last_commit_ns &&

@@ -181,9 +181,13 @@ static void on_kick(const char *uuid, ColoKickEvent event, uint64_t waited_ms, v
 
     if (event == COLO_KICK_DONE)
         post(opaque, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, "kick-done", NULL));
-    else if (event == COLO_KICK_SUSPECT)
+    else if (event == COLO_KICK_ALIVE)
+        post(opaque, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, "qemu-heard", NULL));
+    else if (event == COLO_KICK_SUSPECT) {
         colo_log_full(&about, LOG_WARNING, __func__,
                       "QEMU has not answered for %" G_GUINT64_FORMAT " ms", waited_ms);
+        post(opaque, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, "qemu-silent", NULL));
+    }
 }
 
 static void on_lifecycle(const char *uuid, int event, int detail, void *opaque)

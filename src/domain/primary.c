@@ -109,7 +109,7 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
     ColoLogContext log = colo_domain_log(d);
     g_autoptr(GError) error = NULL;
 
-    colo_kicker_unwatch(d->host->kicker, d->record->uuid);
+    colo_domain_unwatch(d);
     colo_domain_gate(d, "closed", NULL);
     if (colo_domain_renew(d, NULL)) {
         for (guint i = 0; i < d->nics->len; i++) {
@@ -150,7 +150,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     }
     if (d->record->state != COLO_STATE_PROTECTED && d->record->state != COLO_STATE_DEGRADED)
         return;
-    colo_kicker_unwatch(d->host->kicker, d->record->uuid);
+    colo_domain_unwatch(d);
     colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
     colo_domain_gate(d, "closed", NULL);
     if (d->record->attempt) {
@@ -186,6 +186,35 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     colo_domain_detach(d);
 }
 
+/* The consent is stored: said, and the copy here ends. */
+static void hand_over(ColoDomain *d, const char *reason)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) told = colo_domain_call_peer(
+        d, "domain-consent", colo_json_build("generation", "u", d->record->relinquished, NULL),
+        COLO_RELINQUISH_TIMEOUT_MS, &error);
+    ColoLogContext log = colo_domain_log(d);
+
+    if (!told) /* it is told again when the channel comes back (recover.c) */
+        colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", error->message);
+    colo_primary_quiesce(d, reason);
+}
+
+void colo_primary_guest_hangs(ColoDomain *d)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    g_autoptr(GError) error = NULL;
+    ColoLogContext log = colo_domain_log(d);
+
+    colo_log_full(&log, LOG_WARNING, __func__,
+                  "QEMU of this host hangs, the copy at %s answers: given up to it", d->peer_host);
+    colo_domain_gate(d, "closed", NULL);
+    if (colo_ownership_consent(&ctx, d->record, &error))
+        hand_over(d, "QEMU of this host hangs");
+    else
+        colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
+}
+
 /*
  * Roles swap on purpose (design section 3): a fresh checkpoint, then this host gives the domain up
  * by consent, and the peer goes on with it. What this copy still says after the gate is closed is
@@ -194,9 +223,6 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
 JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
-    g_autoptr(JsonObject) told = NULL;
-    g_autoptr(GError) peer_error = NULL;
-    ColoLogContext log = colo_domain_log(d);
     uint64_t n = d->record->generation, before = d->committed;
 
     if (d->record->state != COLO_STATE_PROTECTED || d->record->role != COLO_ROLE_PRIMARY) {
@@ -229,11 +255,7 @@ JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
         colo_domain_gate(d, "paired", NULL);
         return NULL;
     }
-    told = colo_domain_call_peer(d, "domain-consent", colo_json_build("generation", "u", n, NULL),
-                                 COLO_RELINQUISH_TIMEOUT_MS, &peer_error);
-    if (!told) /* it is told again when the channel comes back (recover.c) */
-        colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", peer_error->message);
-    colo_primary_quiesce(d, "switched over to the peer");
+    hand_over(d, "switched over to the peer");
     return colo_json_build("name", "s", d->record->name, "generation", "u", n + 1, NULL);
 }
 

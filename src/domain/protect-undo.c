@@ -26,7 +26,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
     ColoLogContext log = colo_domain_log(d);
     ColoMigrateState state;
 
-    colo_kicker_unwatch(d->host->kicker, d->record->uuid);
+    colo_domain_unwatch(d);
     /* Held output leaves while the filters are still there (I1 (c): we are the owner). */
     colo_domain_gate(d, "alone", NULL);
     if (!colo_domain_renew(d, &error)) {

@@ -370,9 +370,8 @@ static gboolean begin_pairing(ColoDomain *d, GError **error)
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     uint64_t before, now, end;
 
-    if (!colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
-                           1000, 5000, error) ||
-        !colo_domain_gate(d, "paired", error) || !committed_epoch(d, &before, error))
+    if (!colo_domain_watch(d, error) || !colo_domain_gate(d, "paired", error) ||
+        !committed_epoch(d, &before, error))
         return FALSE;
     end = colo_clock_ns() + PAIRING_MS * COLO_NS_PER_MS;
     for (now = before; now <= before;) {

@@ -137,9 +137,7 @@ static void recover_protected(ColoDomain *d)
         session_failed(d, "a data stream or channel ended while virtcolod was away");
         return;
     }
-    if (primary)
-        colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
-                          1000, 5000, NULL);
+    colo_domain_watch(d, NULL);
     colo_domain_publish(d);
 }
 

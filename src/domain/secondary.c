@@ -426,6 +426,7 @@ JsonObject *colo_secondary_paired(ColoDomain *d, JsonObject *params, GError **er
                     d->record->loaded ? "a" : "no", d->record->generation);
         return NULL;
     }
+    colo_domain_watch(d, NULL);
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
     return json_object_new_object();
 }
@@ -442,6 +443,7 @@ void colo_secondary_teardown(ColoDomain *d)
     size_t n;
 
     d->record->loaded = FALSE;
+    colo_domain_unwatch(d);
     colo_domain_end_session(d);
     g_hash_table_remove_all(d->streams_up);
     if (d->disks->len == 0 && d->nics->len == 0)

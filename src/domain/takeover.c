@@ -31,8 +31,7 @@ static void settle_paired(ColoDomain *d)
         colo_recover(d);
     } else {
         colo_domain_gate(d, "paired", NULL);
-        colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
-                          1000, 5000, NULL);
+        colo_domain_watch(d, NULL);
     }
     colo_primary_resume_output(d);
     if (d->record->state == COLO_STATE_PROTECTED)
@@ -302,6 +301,7 @@ void colo_takeover_run(ColoDomain *d)
     ColoLogContext log;
 
     d->busy = TRUE;
+    colo_domain_unwatch(d);
     g_clear_pointer(&d->abort_reason, g_free);
     if (d->record->state != COLO_STATE_FAILING_OVER)
         colo_domain_set_state(d, COLO_STATE_FAILING_OVER, d->reason);
