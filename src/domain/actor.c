@@ -420,6 +420,8 @@ static void tick(ColoDomain *d)
             colo_primary_clean_up(d);
         break;
     case COLO_STATE_ALONE:
+        if (now >= d->next_attempt_ns && d->unstarted)
+            colo_recover(d);
         if (now >= d->next_attempt_ns &&
             colo_json_peek_bool(d->record->details, "unclean", FALSE)) {
             colo_primary_clean_up(d);
@@ -485,6 +487,7 @@ ColoDomain *colo_domain_new(ColoHost *host, ColoDomainRecord *record)
     d->channels_down = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     d->peer_host = g_strdup(colo_json_peek_string(record->details, "peer-host", NULL));
     d->reprotect_ms = COLO_REPROTECT_MIN_MS;
+    d->unstarted = TRUE; /* looked at when it is ALONE */
     g_mutex_init(&d->view_lock);
     colo_domain_publish(d);
     d->thread = g_thread_new("domain", actor_main, d);

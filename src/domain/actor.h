@@ -101,6 +101,7 @@ typedef struct {
     gboolean qemu_died;
     gboolean watched;        /* its QEMU is probed (kick.h) ... */
     gboolean qemu_silent;    /* ... and does not answer */
+    gboolean unstarted;      /* ALONE: whether it is to be started is not known yet */
     gboolean must_end;       /* FENCED: libvirtd did not end the copy, it is told again */
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
     gboolean ready;          /* colo-ready was seen */

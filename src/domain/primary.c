@@ -259,6 +259,24 @@ JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
     return colo_json_build("name", "s", d->record->name, "generation", "u", n + 1, NULL);
 }
 
+/* What the operator had set for the domain, before its protection took it over. */
+static void give_autostart_back(ColoDomain *d)
+{
+    ColoLogContext log = colo_domain_log(d);
+    virDomainPtr dom;
+
+    if (!colo_json_peek_bool(d->record->details, "autostart", FALSE))
+        return;
+    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    if (dom && virDomainSetAutostart(dom, 1) == 0)
+        colo_json_add(d->record->details, "autostart", "b", FALSE, NULL);
+    else
+        colo_log_full(&log, LOG_WARNING, __func__, "setting autostart again: %s",
+                      virGetLastErrorMessage());
+    if (dom)
+        virDomainFree(dom);
+}
+
 JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
@@ -274,6 +292,7 @@ JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
         return NULL;
     case COLO_STATE_ALONE:
         colo_json_add(d->record->details, "wanted", "b", FALSE, NULL);
+        give_autostart_back(d);
         colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
         return colo_json_build("name", "s", d->record->name, NULL);
     default:
@@ -294,14 +313,7 @@ JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
     colo_primary_go_alone(d, "protection was ended");
     if (colo_ownership_update_register(&ctx, d->record, NULL) == COLO_OWNERSHIP_WON)
         d->next_register_ns = 0;
-    if (colo_json_peek_bool(d->record->details, "autostart", FALSE)) {
-        virDomainPtr dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
-
-        if (dom && virDomainSetAutostart(dom, 1) == 0)
-            colo_json_add(d->record->details, "autostart", "b", FALSE, NULL);
-        if (dom)
-            virDomainFree(dom);
-    }
+    give_autostart_back(d);
     colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
     return colo_json_build("name", "s", d->record->name, NULL);
 }

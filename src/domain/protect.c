@@ -149,6 +149,7 @@ static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
     colo_json_add(params, "name", "s", d->record->name, "pair", "s", d->record->pair, "live-xml",
                   "s", live, "inactive-xml", "s", inactive, "devices", "o",
                   json_object_get(d->record->details), "host", "s", d->host->config->host_name,
+                  "autostart", "b", colo_json_peek_bool(d->record->details, "autostart", FALSE),
                   NULL);
     colo_host_facts_add(d->host, params);
     free(live);

@@ -262,6 +262,50 @@ static void recover_rebooted(ColoDomain *d)
                               "booted anew: waiting for the peer, the arbiter or the operator");
 }
 
+/*
+ * The lone owner's host was booted anew: its guest starts from its disk, when the operator had set
+ * that, after a CAS of this host's own (rule 12). Once a boot: a guest that was shut down since
+ * stays so.
+ */
+static void recover_alone(ColoDomain *d)
+{
+    ColoOwnershipContext ctx = colo_domain_ownership(d);
+    ColoLogContext log = colo_domain_log(d);
+    g_autoptr(GError) error = NULL;
+    ColoOwnership outcome = COLO_OWNERSHIP_WON;
+
+    d->unstarted = FALSE;
+    if (!rebooted(d) || !colo_json_peek_bool(d->record->details, "autostart", FALSE))
+        return;
+    if (colo_domain_is_gone(d))
+        outcome = colo_ownership_restart(&ctx, d->record, &error);
+    else if (!colo_domain_is_running(d))
+        outcome = COLO_OWNERSHIP_UNKNOWN; /* libvirtd does not answer */
+    switch (outcome) {
+    case COLO_OWNERSHIP_WON:
+        g_free(d->record->boot_id);
+        d->record->boot_id = g_strdup(d->host->boot_id);
+        colo_domain_set_state(d, COLO_STATE_ALONE, "booted anew; this host owns the domain");
+        autostart(d);
+        return;
+    case COLO_OWNERSHIP_LOST:
+        colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; the peer owns the domain");
+        return;
+    case COLO_OWNERSHIP_UNKNOWN:
+        d->unstarted = TRUE;
+        d->next_attempt_ns = colo_clock_ns() + COLO_MANUAL_INTERVAL_MS * COLO_NS_PER_MS;
+        return;
+    case COLO_OWNERSHIP_PAIRED:
+    case COLO_OWNERSHIP_MANUAL:
+        break;
+    }
+    colo_log_full(
+        &log, LOG_WARNING, __func__,
+        "booted anew; no register says that this host owns it: when it does not run at %s, "
+        "start it with 'virsh start %s'",
+        d->peer_host ? d->peer_host : "the peer", d->record->name);
+}
+
 /* A job of the virtcolod before. */
 static void recover_preparing(ColoDomain *d)
 {
@@ -380,6 +424,7 @@ void colo_recover(ColoDomain *d)
     case COLO_STATE_ALONE:
         if (colo_json_peek_bool(d->record->details, "register-behind", FALSE))
             d->next_register_ns = colo_clock_ns();
+        recover_alone(d);
         break;
     case COLO_STATE_UNPROTECTED:
     case COLO_STATE_LAST:

@@ -324,7 +324,8 @@ static gboolean remember(ColoDomain *d, JsonObject *params, JsonObject *nics, GE
     colo_domain_store_devices(d);
     colo_json_add(d->record->details, "inactive-xml", "s",
                   colo_json_peek_string(params, "inactive-xml", NULL), "peer-host", "s",
-                  d->peer_host, "chain", "s", "in", "output-hold", "b", FALSE, NULL);
+                  d->peer_host, "chain", "s", "in", "output-hold", "b", FALSE, "autostart", "b",
+                  colo_json_peek_bool(params, "autostart", FALSE), NULL);
     return TRUE;
 }
 
