@@ -134,9 +134,14 @@ static void test_rule6_the_primary_takes(Pair *p)
 
 static void test_rule6_a_secondary_that_loaded_takes(Pair *p)
 {
+    g_autoptr(ColoDomainRecord) stored = NULL;
+
     g_assert_cmpint(OWN(lost_peer, &p->b, NULL), ==, COLO_OWNERSHIP_WON);
     assert_register(p->uuid, 2, "beta", COLO_REGISTER_ALONE);
     assert_host(&p->b, 2, TRUE, FALSE);
+    /* In the same write: an owner that was not going on would give itself up after a reboot. */
+    stored = host_stored(&p->b);
+    g_assert_cmpint(stored->state, ==, COLO_STATE_FAILING_OVER);
     g_assert_cmpint(OWN(lost_peer, &p->a, NULL), ==, COLO_OWNERSHIP_LOST);
 }
 

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A domain's actor with what it stands on: store and register are real, libvirt is its test driver
+ * (its QEMU understands no monitor command), the helper and the peer are not there.
+ */
+#include "domain/actor.h"
+
+#include "test-channel-common.h"
+#include "test-ownership-host.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+#include <libvirt/virterror.h>
+#include <string.h>
+
+#define URI "test:///default"
+#define TEST_UUID                                                                   \
+    "6695eb01-f6a4-8304-79aa-97f2502e193f" /* libvirt, test_driver.c: domain "test" \
+                                            */
+#define LONG_MS 20000u
+#define ASK_MS 15000u
+
+typedef struct {
+    Host store;
+    ColoConfig config;
+    ColoPeerInfo self;
+    ColoHost host;
+    ColoDomain *domain;
+} Fixture;
+
+static void drop(JsonObject *event, void *opaque)
+{
+    (void)opaque;
+    json_object_put(event);
+}
+
+static void on_lifecycle(const char *uuid, int event, int detail, void *opaque)
+{
+    (void)uuid;
+    (void)event;
+    (void)detail;
+    (void)opaque;
+}
+
+static void on_up(void *opaque)
+{
+    (void)opaque;
+}
+
+static void on_pair(const char *pair, ColoPairEvent event, void *opaque)
+{
+    (void)pair;
+    (void)event;
+    (void)opaque;
+}
+
+/* Everything but the actor; f->store.record is what the store will have of "test". */
+static void fixture_open(Fixture *f, const char *uri, ColoArbiter *arbiter)
+{
+    static const ColoComparatorEvents none = {0};
+
+    memset(f, 0, sizeof(*f));
+    host_new(&f->store, "alpha", "beta", TEST_UUID, arbiter);
+    f->store.record->boot_id = g_strdup("this boot");
+    colo_json_add(f->store.record->details, "peer-host", "s", "beta", NULL);
+    f->config.host_name = (char *)"alpha";
+    f->config.heartbeat = COLO_HEARTBEAT_DEFAULT;
+    f->config.checkpoint_period_ms = 1000;
+    f->self.host = (char *)"alpha";
+    f->host.config = &f->config;
+    f->host.store = f->store.store;
+    f->host.arbiter = f->store.arbiter;
+    f->host.boot_id = (char *)"this boot";
+    f->host.emit = drop;
+    f->host.virconn = colo_virconn_new(uri, on_lifecycle, on_up, NULL);
+    f->host.kicker = colo_kicker_new(uri, NULL, NULL);
+    f->host.comparator = colo_comparator_client_new("/nonexistent/comparator", &none, NULL);
+    f->host.pairs = colo_pairs_new(&f->config, &f->self, f->store.store, NULL, on_pair, NULL, NULL);
+    g_assert_nonnull(f->host.pairs);
+}
+
+static ColoArbiter *manual(void)
+{
+    const ColoArbiterConfig config = {.kind = COLO_ARBITER_MANUAL};
+
+    return colo_arbiter_new(&config, NULL);
+}
+
+/* virtcolod is started: the actor finds what the store has. */
+static void fixture_start(Fixture *f)
+{
+    g_assert_true(colo_store_save_domain(f->store.store, f->store.record, NULL));
+    f->domain = colo_domain_new(&f->host, colo_domain_record_copy(f->store.record));
+}
+
+static void fixture_close(Fixture *f)
+{
+    colo_domain_free(f->domain);
+    colo_comparator_client_free(f->host.comparator);
+    colo_kicker_free(f->host.kicker);
+    colo_virconn_free(f->host.virconn);
+    colo_pairs_free(f->host.pairs);
+    host_clear(&f->store);
+}
+
+static JsonObject *ask_peer(Fixture *f, const char *name, uint64_t generation, GError **error)
+{
+    g_autoptr(JsonObject) body = colo_json_build("generation", "u", generation, NULL);
+
+    return colo_mailbox_ask(f->domain->mailbox, COLO_MAIL_PEER, name, body, ASK_MS, error);
+}
+
+/* The test driver's domain, running or not, with autostart off. */
+static virDomainPtr the_domain(virConnectPtr conn, gboolean running)
+{
+    virDomainPtr dom = virDomainLookupByUUIDString(conn, TEST_UUID);
+
+    g_assert_nonnull(dom);
+    if ((virDomainIsActive(dom) == 1) != running)
+        g_assert_cmpint(running ? virDomainCreate(dom) : virDomainDestroy(dom), ==, 0);
+    g_assert_cmpint(virDomainSetAutostart(dom, 0), ==, 0);
+    return dom;
+}
+
+static gboolean becomes_active(virDomainPtr dom)
+{
+    for (unsigned ms = 0; ms < LONG_MS && virDomainIsActive(dom) != 1; ms += 20)
+        g_usleep(20 * 1000);
+    return virDomainIsActive(dom) == 1;
+}
+
+/* What virsh-colo shows as the domain's error, when it holds @text within a while; g_free(). */
+static char *wait_for_error_with(Fixture *f, const char *text)
+{
+    for (unsigned ms = 0; ms < LONG_MS; ms += 50) {
+        g_autoptr(JsonObject) view = colo_domain_view(f->domain);
+        const char *shown = colo_json_peek_string(view, "error", "");
+
+        if (strstr(shown, text))
+            return g_strdup(shown);
+        g_usleep(50 * 1000);
+    }
+    return NULL;
+}
+
+/* It gave 3 up once, and owns 5 by the operator's word: a "yes" to 3 would make the asker owner of
+ * 4. */
+static void test_i3_an_owner_does_not_repeat_an_old_consent(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) answer = NULL;
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_ALONE;
+    f.store.record->generation = 5;
+    f.store.record->relinquished = 3;
+    f.store.record->owner = TRUE;
+    fixture_start(&f);
+    answer = ask_peer(&f, "domain-relinquish", 3, &error);
+    g_assert_null(answer);
+    g_assert_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID);
+    g_assert_nonnull(strstr(error->message, "owns"));
+    fixture_close(&f);
+}
+
+static void test_i3_a_consent_is_repeated_to_who_asks_again(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) answer = NULL;
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_SECONDARY;
+    f.store.record->state = COLO_STATE_UNPROTECTED;
+    f.store.record->generation = 3;
+    f.store.record->relinquished = 3;
+    fixture_start(&f);
+    answer = ask_peer(&f, "domain-relinquish", 3, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(colo_json_peek_uint(answer, "relinquished", 0), ==, 3);
+    fixture_close(&f);
+}
+
+/* libvirtd does not answer: whether QEMU writes the disk is not known, and its files are left. */
+static void test_i5_no_repair_while_libvirtd_is_away(void)
+{
+    g_autofree char *error = NULL;
+    Fixture f;
+
+    fixture_open(&f, "nonexistent:///system", manual());
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_COMMITTING;
+    f.store.record->generation = 2;
+    f.store.record->owner = TRUE;
+    colo_json_add(
+        f.store.record->details, "chain", "s", "taken", "disks", "o",
+        colo_json_parse("[{\"alias\": \"virtio-disk0\", \"copy\": \"/nonexistent/disk\"}]",
+                        strlen("[{\"alias\": \"virtio-disk0\", \"copy\": "
+                               "\"/nonexistent/disk\"}]"),
+                        NULL),
+        NULL);
+    fixture_start(&f);
+    error = wait_for_error_with(&f, "l");
+    g_assert_nonnull(error);
+    g_assert_null(strstr(error, "repair"));
+    g_assert_nonnull(strstr(error, "libvirtd does not answer"));
+    fixture_close(&f);
+}
+
+/* SHUTDOWN comes before a reset by `virsh reboot` too. */
+static void test_i2_a_reboot_is_no_end(void)
+{
+    g_autoptr(JsonObject) answer = NULL;
+    ColoMail *mail = colo_mail_new(COLO_MAIL_LIFECYCLE, NULL, NULL);
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_ALONE;
+    f.store.record->owner = TRUE;
+    fixture_start(&f);
+    mail->number = VIR_DOMAIN_EVENT_SHUTDOWN;
+    colo_mailbox_post(f.domain->mailbox, mail);
+    answer = ask_peer(&f, "domain-state", 0, NULL); /* what was posted before is done */
+    g_assert_nonnull(answer);
+    g_assert_false(f.domain->ended);
+    fixture_close(&f);
+}
+
+static void test_unprotecting_an_alone_domain_gives_autostart_back(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) answer = NULL;
+    virConnectPtr conn = virConnectOpen(URI);
+    virDomainPtr dom = the_domain(conn, TRUE);
+    int autostart = 0;
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_ALONE;
+    f.store.record->generation = 1;
+    f.store.record->owner = TRUE;
+    colo_json_add(f.store.record->details, "autostart", "b", TRUE, NULL);
+    fixture_start(&f);
+    answer = colo_mailbox_ask(f.domain->mailbox, COLO_MAIL_COMMAND, "colo-unprotect", NULL, ASK_MS,
+                              &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(virDomainGetAutostart(dom, &autostart), ==, 0);
+    g_assert_cmpint(autostart, ==, 1);
+    fixture_close(&f);
+    virDomainFree(dom);
+    virConnectClose(conn);
+}
+
+static void test_rule12_the_guest_of_a_lone_owner_starts_with_its_host(void)
+{
+    virConnectPtr conn;
+    virDomainPtr dom;
+    Fixture f;
+
+    if (!have_etcd())
+        return;
+    conn = virConnectOpen(URI);
+    dom = the_domain(conn, FALSE);
+    fixture_open(&f, URI, NULL);
+    g_assert_true(colo_ownership_begin(&f.store.ctx, f.store.record, NULL));
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_ALONE;
+    g_free(f.store.record->boot_id);
+    f.store.record->boot_id = g_strdup("an older boot");
+    colo_json_add(f.store.record->details, "autostart", "b", TRUE, NULL);
+    fixture_start(&f);
+    g_assert_true(becomes_active(dom));
+    assert_register(TEST_UUID, 2, "alpha", COLO_REGISTER_ALONE); /* by a CAS of its own */
+    fixture_close(&f);
+    virDomainFree(dom);
+    virConnectClose(conn);
+}
+
+int main(int argc, char **argv)
+{
+    int rc;
+
+    g_test_init(&argc, &argv, NULL);
+    pki_create();
+    etcd_setup();
+    g_test_add_func("/domain/actor/i3-old-consent",
+                    test_i3_an_owner_does_not_repeat_an_old_consent);
+    g_test_add_func("/domain/actor/i3-asked-again",
+                    test_i3_a_consent_is_repeated_to_who_asks_again);
+    g_test_add_func("/domain/actor/i5-libvirtd-away", test_i5_no_repair_while_libvirtd_is_away);
+    g_test_add_func("/domain/actor/i2-reboot", test_i2_a_reboot_is_no_end);
+    g_test_add_func("/domain/actor/autostart-back",
+                    test_unprotecting_an_alone_domain_gives_autostart_back);
+    g_test_add_func("/domain/actor/rule12-autostart",
+                    test_rule12_the_guest_of_a_lone_owner_starts_with_its_host);
+    rc = g_test_run();
+    etcd_teardown();
+    pki_remove();
+    return rc;
+}
