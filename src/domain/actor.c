@@ -413,6 +413,9 @@ static void tick(ColoDomain *d)
         if (now >= d->next_attempt_ns) {
             d->next_attempt_ns = now + COLO_NS_PER_SEC;
             colo_recover(d);
+            now = colo_clock_ns();
+            if (d->next_attempt_ns <= now) /* it took longer: mail that waits comes first */
+                d->next_attempt_ns = now + COLO_NS_PER_SEC;
         }
         break;
     case COLO_STATE_UNPROTECTED:

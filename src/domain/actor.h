@@ -213,6 +213,7 @@ void colo_primary_tell_paired(ColoDomain *domain); /* the register says paired *
 void colo_primary_peer_failed(ColoDomain *domain, const char *reason);
 void colo_primary_guest_gone(ColoDomain *domain, gboolean on_purpose);
 void colo_primary_quiesce(ColoDomain *domain, const char *reason);
+void colo_primary_tell_consent(ColoDomain *domain, unsigned timeout_ms); /* stored; FENCED */
 void colo_primary_guest_hangs(ColoDomain *domain);   /* the peer's copy does not */
 void colo_primary_hold_output(ColoDomain *domain);   /* I4: stops the vCPUs, DEGRADED */
 void colo_primary_resume_output(ColoDomain *domain); /* ownership is decided: they go on */

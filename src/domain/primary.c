@@ -134,11 +134,29 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
     colo_domain_set_state(d, COLO_STATE_FENCED, reason);
 }
 
+void colo_primary_tell_consent(ColoDomain *d, unsigned timeout_ms)
+{
+    uint64_t n = d->record->relinquished;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) told = colo_domain_call_peer(
+        d, "domain-consent", colo_json_build("generation", "u", n, NULL), timeout_ms, &error);
+    ColoLogContext log = colo_domain_log(d);
+
+    if (!told) {
+        colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", error->message);
+        if (g_error_matches(error, COLO_ERROR, COLO_ERROR_PEER) ||
+            g_error_matches(error, COLO_ERROR, COLO_ERROR_TIMEOUT) ||
+            g_error_matches(error, COLO_ERROR, COLO_ERROR_RESOURCE))
+            return; /* it may not have heard it: said again (recover.c) */
+    }
+    colo_json_add(d->record->details, "consent-told", "u", n, NULL);
+    colo_domain_set_state(d, COLO_STATE_FENCED, d->reason);
+}
+
 void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     g_autoptr(GError) error = NULL;
-    g_autoptr(JsonObject) answer = NULL;
     uint64_t n = d->record->generation;
     ColoLogContext log = colo_domain_log(d);
 
@@ -178,10 +196,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
         return;
     }
     colo_domain_set_state(d, COLO_STATE_FENCED, "QEMU of this host died");
-    answer = colo_domain_call_peer(d, "domain-consent", colo_json_build("generation", "u", n, NULL),
-                                   COLO_RELINQUISH_TIMEOUT_MS, &error);
-    if (!answer)
-        colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", error->message);
+    colo_primary_tell_consent(d, COLO_RELINQUISH_TIMEOUT_MS);
     colo_domain_end_session(d);
     colo_domain_detach(d);
 }
@@ -189,14 +204,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
 /* The consent is stored: said, and the copy here ends. */
 static void hand_over(ColoDomain *d, const char *reason)
 {
-    g_autoptr(GError) error = NULL;
-    g_autoptr(JsonObject) told = colo_domain_call_peer(
-        d, "domain-consent", colo_json_build("generation", "u", d->record->relinquished, NULL),
-        COLO_RELINQUISH_TIMEOUT_MS, &error);
-    ColoLogContext log = colo_domain_log(d);
-
-    if (!told) /* it is told again when the channel comes back (recover.c) */
-        colo_log_full(&log, LOG_WARNING, __func__, "telling the peer: %s", error->message);
+    colo_primary_tell_consent(d, COLO_RELINQUISH_TIMEOUT_MS);
     colo_primary_quiesce(d, reason);
 }
 

@@ -15,6 +15,8 @@
 
 /* A helper that is not there when virtcolod starts gets this long to come up. */
 #define COMPARATOR_START_MS 3000u
+/* A consent is said again each second; its peer may be waiting for this actor in the meantime. */
+#define REPEAT_TIMEOUT_MS 1000u
 /* And the control channel, when the peer must be asked. */
 #define CONTROL_START_MS 2000u
 
@@ -157,26 +159,12 @@ static gboolean recover_owner(ColoDomain *d)
 /* This host gave the domain up; the peer may not have heard it. */
 static void repeat_consent(ColoDomain *d)
 {
-    g_autoptr(JsonObject) told = NULL;
-    g_autoptr(GError) error = NULL;
-    ColoLogContext log = colo_domain_log(d);
     uint64_t n = d->record->relinquished;
 
-    if (d->record->role != COLO_ROLE_PRIMARY || !colo_domain_control_is_up(d) ||
-        n != d->record->generation ||
-        colo_json_peek_uint(d->record->details, "consent-told", 0) == n)
-        return;
-    told = colo_domain_call_peer(d, "domain-consent", colo_json_build("generation", "u", n, NULL),
-                                 COLO_RELINQUISH_TIMEOUT_MS, &error);
-    if (!told && (g_error_matches(error, COLO_ERROR, COLO_ERROR_PEER) ||
-                  g_error_matches(error, COLO_ERROR, COLO_ERROR_TIMEOUT) ||
-                  g_error_matches(error, COLO_ERROR, COLO_ERROR_RESOURCE)))
-        return; /* it may not have heard it: said again */
-    if (!told)
-        colo_log_full(&log, LOG_WARNING, __func__, "the peer did not accept it: %s",
-                      error->message);
-    colo_json_add(d->record->details, "consent-told", "u", n, NULL);
-    colo_domain_set_state(d, COLO_STATE_FENCED, d->reason);
+    if (d->record->role == COLO_ROLE_PRIMARY && colo_domain_control_is_up(d) &&
+        n == d->record->generation &&
+        colo_json_peek_uint(d->record->details, "consent-told", 0) != n)
+        colo_primary_tell_consent(d, REPEAT_TIMEOUT_MS);
 }
 
 /* Fenced in the store, but virtcolod went away before the guest was stopped (rule 8), or libvirtd

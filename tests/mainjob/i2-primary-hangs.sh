@@ -9,6 +9,7 @@ LIBVIRTD_S=20
 
 need_protected
 load_start 50
+remember
 check "libvirtd of the primary hangs" daemon "$P" pause libvirtd
 sleep $LIBVIRTD_S
 check "the sessions go on" answers_go_on 20

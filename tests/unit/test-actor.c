@@ -186,6 +186,7 @@ static void test_i3_a_consent_is_repeated_to_who_asks_again(void)
 /* libvirtd does not answer: whether QEMU writes the disk is not known, and its files are left. */
 static void test_i5_no_repair_while_libvirtd_is_away(void)
 {
+    JsonObject *disks = json_object_new_array();
     g_autofree char *error = NULL;
     Fixture f;
 
@@ -194,15 +195,11 @@ static void test_i5_no_repair_while_libvirtd_is_away(void)
     f.store.record->state = COLO_STATE_COMMITTING;
     f.store.record->generation = 2;
     f.store.record->owner = TRUE;
-    colo_json_add(
-        f.store.record->details, "chain", "s", "taken", "disks", "o",
-        colo_json_parse("[{\"alias\": \"virtio-disk0\", \"copy\": \"/nonexistent/disk\"}]",
-                        strlen("[{\"alias\": \"virtio-disk0\", \"copy\": "
-                               "\"/nonexistent/disk\"}]"),
-                        NULL),
-        NULL);
+    json_object_array_add(disks, colo_json_build("alias", "s", "virtio-disk0", "copy", "s",
+                                                 "/nonexistent/disk", NULL));
+    colo_json_add(f.store.record->details, "chain", "s", "taken", "disks", "o", disks, NULL);
     fixture_start(&f);
-    error = wait_for_error_with(&f, "l");
+    error = wait_for_error_with(&f, " ");
     g_assert_nonnull(error);
     g_assert_null(strstr(error, "repair"));
     g_assert_nonnull(strstr(error, "libvirtd does not answer"));
