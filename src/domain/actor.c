@@ -403,6 +403,7 @@ static void tick(ColoDomain *d)
         break;
     case COLO_STATE_SYNCING: /* a secondary; a primary is inside its job */
         adopt(d, now);
+        colo_secondary_tick(d, now);
         colo_evidence_consider(d);
         break;
     case COLO_STATE_FAILING_OVER:

@@ -121,6 +121,7 @@ typedef struct {
     unsigned reprotect_ms; /* current pause between attempts */
     uint64_t next_attempt_ns;
     uint64_t last_tick_ns;
+    uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
 } ColoDomain;
 
@@ -225,6 +226,7 @@ JsonObject *colo_secondary_paired(ColoDomain *domain, JsonObject *params, GError
 JsonObject *colo_secondary_relinquish(ColoDomain *domain, JsonObject *params, GError **error);
 void colo_secondary_failed(ColoDomain *domain, const char *reason); /* our copy is gone */
 void colo_secondary_teardown(ColoDomain *domain);
+void colo_secondary_tick(ColoDomain *domain, uint64_t now); /* SYNCING */
 
 /* takeover.c */
 JsonObject *colo_takeover_by_consent(ColoDomain *domain, uint64_t n, GError **error);

@@ -199,8 +199,11 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
 
 void colo_evidence_comparator_down(ColoDomain *d)
 {
+    gboolean copy =
+        d->record->role == COLO_ROLE_SECONDARY && d->record->state == COLO_STATE_SYNCING;
+
     if (colo_domain_abort_job(d, "colo-comparator of this host died") ||
-        d->record->state != COLO_STATE_PROTECTED)
+        (d->record->state != COLO_STATE_PROTECTED && !copy))
         return;
     /* A connection that broke is no dead helper: its sessions may live on. */
     if (colo_comparator_wait_up(d->host->comparator, HELPER_BACK_MS)) {

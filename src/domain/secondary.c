@@ -17,6 +17,7 @@
 #include "util/log.h"
 
 #include <libvirt/virterror.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -25,6 +26,9 @@
  * note of ours. */
 #define ASKED_SOON_MS 200u
 #define COLO_TELL_TIMEOUT_MS 500u
+
+/* A copy without a stream for so long: is it still wanted? */
+#define FORGOTTEN_MS 30000u
 
 /* How long mail of the peer is answered before a slow teardown begins. */
 #define ANSWER_FIRST_MS 50u
@@ -375,6 +379,7 @@ JsonObject *colo_secondary_prepare(ColoDomain *d, JsonObject *params, GError **e
     g_clear_pointer(&d->error, g_free);
     d->qemu_died = d->ended = FALSE;
     d->shutdown_ns = 0;
+    d->no_stream_ns = 0;
     d->packets_silent = FALSE;
     d->checkpoints = 0;
     d->loaded = 0;
@@ -473,6 +478,36 @@ void colo_secondary_teardown(ColoDomain *d)
     for (guint i = 0; i < d->nics->len; i++)
         colo_bridge_delete(((ColoProtectedNic *)g_ptr_array_index(d->nics, i))->quarantine, NULL);
     colo_domain_detach(d);
+}
+
+/*
+ * The primary ended this protection and could not say so (its virtcolod was killed, the link was
+ * cut): its copy here would keep twice the guest's memory until the next one. Without any stream
+ * for a while the primary is asked. As sole owner that protects nothing it has no use for it.
+ */
+void colo_secondary_tick(ColoDomain *d, uint64_t now)
+{
+    g_autoptr(JsonObject) peer = NULL;
+    const char *state;
+
+    if (g_hash_table_size(d->streams_up) > 0 || d->record->role != COLO_ROLE_SECONDARY) {
+        d->no_stream_ns = 0;
+        return;
+    }
+    if (d->no_stream_ns == 0)
+        d->no_stream_ns = now;
+    if (now - d->no_stream_ns < FORGOTTEN_MS * COLO_NS_PER_MS || d->control_silent ||
+        !colo_domain_control_is_up(d))
+        return;
+    d->no_stream_ns = now;
+    peer = colo_domain_ask_peer(d, "domain-state", NULL, COLO_TELL_TIMEOUT_MS, NULL);
+    state = colo_json_peek_string(peer, "state", "");
+    if (!colo_json_peek_bool(peer, "owner", FALSE) ||
+        colo_json_peek_uint(peer, "generation", 0) < d->record->generation ||
+        (strcmp(state, "alone") != 0 && strcmp(state, "unprotected") != 0))
+        return;
+    colo_secondary_teardown(d);
+    colo_domain_set_state(d, COLO_STATE_FENCED, "the primary ended this protection");
 }
 
 JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError **error)
