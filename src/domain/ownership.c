@@ -30,16 +30,28 @@ typedef struct {
     uint64_t relinquished;
     gboolean owner;
     gboolean loaded;
+    gboolean behind;
     ColoState state;
     char *attempt;
     gboolean attempt_pair;
 } Before;
 
+/* TRUE while the register does not say yet what a consent made of this host (rule 11). */
+static gboolean register_is_behind(const ColoDomainRecord *record)
+{
+    return colo_json_peek_bool(record->details, "register-behind", FALSE);
+}
+
 static Before remember(const ColoDomainRecord *record)
 {
-    return (Before){record->generation,  record->relinquished, record->owner,
-                    record->loaded,      record->state,        g_strdup(record->attempt),
-                    record->attempt_pair};
+    return (Before){.generation = record->generation,
+                    .relinquished = record->relinquished,
+                    .owner = record->owner,
+                    .loaded = record->loaded,
+                    .behind = register_is_behind(record),
+                    .state = record->state,
+                    .attempt = g_strdup(record->attempt),
+                    .attempt_pair = record->attempt_pair};
 }
 
 /* Stores @record, or puts it back to what it was @before (cleared here). */
@@ -54,6 +66,7 @@ static gboolean save(const ColoOwnershipContext *ctx, ColoDomainRecord *record, 
     record->relinquished = before->relinquished;
     record->owner = before->owner;
     record->loaded = before->loaded;
+    colo_json_add(record->details, "register-behind", "b", before->behind, NULL);
     record->state = before->state;
     g_free(record->attempt);
     record->attempt = before->attempt;
@@ -100,12 +113,6 @@ static gboolean store_owner(const ColoOwnershipContext *ctx, ColoDomainRecord *r
         record->state = COLO_STATE_FAILING_OVER;
     colo_json_add(record->details, "register-behind", "b", behind, NULL);
     return save(ctx, record, &before, error);
-}
-
-/* TRUE while the register does not say yet what a consent made of this host (rule 11). */
-static gboolean register_is_behind(const ColoDomainRecord *record)
-{
-    return colo_json_peek_bool(record->details, "register-behind", FALSE);
 }
 
 /* CAS (reg.generation, me, alone) -> (+1, me, alone): kills whatever request of this host may still
@@ -273,11 +280,13 @@ gboolean colo_ownership_accept_consent(const ColoOwnershipContext *ctx, ColoDoma
 static ColoOwnership register_is_there(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                        GError **error)
 {
+    Before before;
+
     if (!register_is_behind(record))
         return COLO_OWNERSHIP_WON;
+    before = remember(record);
     colo_json_add(record->details, "register-behind", "b", FALSE, NULL);
-    return colo_store_save_domain(ctx->store, record, error) ? COLO_OWNERSHIP_WON
-                                                             : COLO_OWNERSHIP_UNKNOWN;
+    return save(ctx, record, &before, error) ? COLO_OWNERSHIP_WON : COLO_OWNERSHIP_UNKNOWN;
 }
 
 ColoOwnership colo_ownership_update_register(const ColoOwnershipContext *ctx,

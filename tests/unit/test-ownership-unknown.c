@@ -200,6 +200,7 @@ static void test_rule5_what_is_not_stored_is_not_believed(Pair *p)
     g_assert_false(OWN(accept_consent, &p->a, 1, NULL));
     g_assert_false(p->a.record->owner);
     g_assert_false(OWN(accept_consent, &p->a, 1, NULL)); /* nor twice */
+    g_assert_false(colo_json_peek_bool(p->a.record->details, "register-behind", FALSE));
     g_assert_false(OWN(consent, &p->a, NULL));
     g_assert_cmpuint(p->a.record->relinquished, ==, 0);
     store_mend(&p->a);
@@ -217,6 +218,17 @@ static void test_rule5_what_is_not_stored_is_not_believed(Pair *p)
     store_mend(&p->b);
     g_assert_cmpint(OWN(resolve_unknown, &p->b, NULL), ==, COLO_OWNERSHIP_WON);
     assert_host(&p->b, 2, TRUE, FALSE);
+}
+
+/* The register has followed a consent; a host that cannot store that has not seen it. */
+static void test_rule11_a_register_that_followed_is_stored(Pair *p)
+{
+    g_assert_true(OWN(accept_consent, &p->a, 1, NULL));
+    store_break(&p->a);
+    for (int i = 0; i < 2; i++)
+        g_assert_cmpint(OWN(update_register, &p->a, NULL), ==, COLO_OWNERSHIP_UNKNOWN);
+    store_mend(&p->a);
+    g_assert_cmpint(OWN(update_register, &p->a, NULL), ==, COLO_OWNERSHIP_WON);
 }
 
 static void test_rule5_a_pairing_that_cannot_be_stored_is_not_sent(Pair *p)
@@ -364,6 +376,7 @@ void add_unknown_tests(void)
     ADD("rule4-peer-took", hosts_new, test_rule4_the_peer_took_over_while_the_pairing_was_unknown);
     ADD("rule5-not-stored", pair_new, test_rule5_what_is_not_stored_is_not_believed);
     ADD("rule5-pair-not-stored", hosts_new, test_rule5_a_pairing_that_cannot_be_stored_is_not_sent);
+    ADD("rule11-followed", pair_new, test_rule11_a_register_that_followed_is_stored);
     ADD("rule7-server-stopped", pair_new, test_rule7_an_unknown_take_is_won_in_the_end);
     ADD("rule7-lost-reply", pair_new, test_rule7_a_lost_reply_is_found_out_after_a_restart);
     ADD("rule7-repeated", pair_new, test_rule7_paired_decides_nothing_and_the_attempt_is_repeated);
