@@ -524,6 +524,11 @@ JsonObject *colo_takeover_force(ColoDomain *d, gboolean discard, GError **error)
         take_over(d, "the operator decided");
     } else if (copy) {
         colo_primary_go_alone(d, "the operator decided");
+    } else if (d->record->role == COLO_ROLE_SECONDARY && colo_domain_is_gone(d)) {
+        /* It ran here as a copy only: what libvirt needs to start it is defined. */
+        d->record->role = COLO_ROLE_PRIMARY;
+        colo_domain_set_state(d, COLO_STATE_COMMITTING, "the operator decided, from these disks");
+        colo_takeover_finish(d);
     } else {
         d->record->role = COLO_ROLE_PRIMARY;
         colo_domain_set_state(d, COLO_STATE_ALONE, "the operator decided, from this host's disks");

@@ -277,6 +277,40 @@ static void test_rule12_the_guest_of_a_lone_owner_starts_with_its_host(void)
     virConnectClose(conn);
 }
 
+/* The operator lets the copy's disks go on: libvirt has never had a definition of it here. */
+static void test_rule13_a_secondary_without_a_copy_is_defined(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) body =
+        colo_json_build("i-am-sure", "b", TRUE, "discard", "b", TRUE, NULL);
+    g_autoptr(JsonObject) answer = NULL;
+    virConnectPtr conn = virConnectOpen(URI);
+    virDomainPtr dom = the_domain(conn, FALSE);
+    Fixture f;
+
+    g_assert_cmpint(virDomainUndefine(dom), ==, 0);
+    virDomainFree(dom);
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_SECONDARY;
+    f.store.record->state = COLO_STATE_FENCED;
+    f.store.record->generation = 3;
+    f.store.record->relinquished = 3;
+    colo_json_add(f.store.record->details, "inactive-xml", "s",
+                  "<domain type='test'><name>test</name><uuid>" TEST_UUID
+                  "</uuid><memory>8192</memory><os><type>hvm</type></os></domain>",
+                  NULL);
+    fixture_start(&f);
+    answer = colo_mailbox_ask(f.domain->mailbox, COLO_MAIL_COMMAND, "colo-failover", body, ASK_MS,
+                              &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(colo_json_peek_string(answer, "state", NULL), ==, "alone");
+    dom = virDomainLookupByUUIDString(conn, TEST_UUID);
+    g_assert_nonnull(dom);
+    fixture_close(&f);
+    virDomainFree(dom);
+    virConnectClose(conn);
+}
+
 int main(int argc, char **argv)
 {
     int rc;
@@ -294,6 +328,8 @@ int main(int argc, char **argv)
                     test_unprotecting_an_alone_domain_gives_autostart_back);
     g_test_add_func("/domain/actor/rule12-autostart",
                     test_rule12_the_guest_of_a_lone_owner_starts_with_its_host);
+    g_test_add_func("/domain/actor/rule13-defined",
+                    test_rule13_a_secondary_without_a_copy_is_defined);
     rc = g_test_run();
     etcd_teardown();
     pki_remove();
