@@ -104,6 +104,7 @@ typedef struct {
     gboolean unstarted;      /* ALONE: whether it is to be started is not known yet */
     gboolean must_end;       /* FENCED: libvirtd did not end the copy, it is told again */
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
+    gboolean qemu_gone;      /* and libvirt agrees that it is gone */
     gboolean ready;          /* colo-ready was seen */
     uint64_t loaded;         /* highest epoch LOADED */
     uint64_t committed;

@@ -15,15 +15,17 @@
 /* A connection to the helper that broke is open again within this time if the helper lives: the
  * client tries every 50 ms. */
 #define HELPER_BACK_MS 100u
-/* A primary's QEMU has closed channels. All of them after the first time: its process is gone, and
- * libvirt has had time to say that the guest was shut down. Only some after the second: COLO has
- * failed, or the process takes long to end (closing a tap alone takes the kernel up to 50 ms), so
- * that it is asked; one that then closes no more for the third time does not end. Measured here:
- * libvirt reports a killed QEMU after 25 to 250 ms, and answers a monitor command to it as late,
- * but a shutdown before its end. */
+/* A primary's QEMU has closed channels. All of them, or libvirt says after the first time that it is
+ * gone: its process has ended, and within the second libvirt may still say that the guest was shut
+ * down. Only some: COLO has failed, or the process takes long to end (in order it closes them one by
+ * one; closing a tap alone takes the kernel up to 50 ms). The peer's good copy must not be given up
+ * for that, so it is asked after the third time, and one that neither answers nor closes more has
+ * failed after the fourth. Measured here: libvirt reports a killed QEMU after 25 to 250 ms, and
+ * answers a monitor command to it as late, but a shutdown before its end. */
+#define QEMU_CLOSE_MS 15u
 #define QEMU_END_MS 50u
 #define QEMU_ASK_MS 150u
-#define QEMU_CLOSE_MS 2000u
+#define QEMU_SILENT_MS 2000u
 /* libvirt ends a QEMU whose guest has powered off at once (SIGKILL follows SIGTERM after 10 s), or
  * resets the guest (virsh reboot): what happens to that one later is no shutdown. */
 #define SHUTDOWN_END_MS 20000u
@@ -92,6 +94,13 @@ static void on_stream(ColoDomain *d, ColoMail *mail)
     peer_side_failed(d, text);
 }
 
+/* A primary's QEMU has closed channels: judged with the next ticks. */
+static void channels_closed(ColoDomain *d)
+{
+    d->qemu_closed_ns = colo_clock_ns();
+    d->qemu_gone = FALSE;
+}
+
 static void on_channel_down(ColoDomain *d, ColoMail *mail)
 {
     const char *channel = colo_json_peek_string(mail->body, "channel", "");
@@ -107,7 +116,7 @@ static void on_channel_down(ColoDomain *d, ColoMail *mail)
     if (d->record->role == COLO_ROLE_SECONDARY)
         colo_secondary_failed(d, text);
     else
-        d->qemu_closed_ns = colo_clock_ns();
+        channels_closed(d);
 }
 
 /* TRUE when the end of this host's QEMU is what somebody wanted. */
@@ -124,16 +133,21 @@ static void judge_closed_channels(ColoDomain *d, uint64_t now)
     uint64_t since = now - d->qemu_closed_ns;
     ColoMigrateState state;
 
-    if (g_hash_table_size(d->channels_down) >= all) {
+    if (d->qemu_gone || g_hash_table_size(d->channels_down) >= all) {
         if (since >= QEMU_END_MS * COLO_NS_PER_MS)
             colo_primary_guest_gone(d, ends_on_purpose(d));
+        return;
+    }
+    if (since >= QEMU_CLOSE_MS * COLO_NS_PER_MS && colo_domain_is_gone(d)) {
+        d->qemu_gone = TRUE; /* why, libvirt may say within QEMU_END_MS from now on */
+        d->qemu_closed_ns = now;
         return;
     }
     if (since < QEMU_ASK_MS * COLO_NS_PER_MS)
         return;
     /* The peer's consent would end its copy: only a QEMU that answers may ask for it (I2). */
     if ((d->dom && colo_steps_migrate_state(d->dom, &state, NULL)) ||
-        since >= QEMU_CLOSE_MS * COLO_NS_PER_MS) {
+        since >= QEMU_SILENT_MS * COLO_NS_PER_MS) {
         d->qemu_closed_ns = 0;
         peer_side_failed(d, "QEMU left COLO by itself");
     }
@@ -300,7 +314,7 @@ void colo_evidence_after_job(ColoDomain *d)
     if (d->qemu_died) {
         colo_primary_guest_gone(d, d->ended);
     } else if (g_hash_table_size(d->channels_down) > 0) {
-        d->qemu_closed_ns = colo_clock_ns();
+        channels_closed(d);
     } else {
         colo_domain_detach(d);
         colo_recover(d);
