@@ -101,9 +101,17 @@ void colo_mailbox_free(ColoMailbox *box)
     g_free(box);
 }
 
+/* What the helper says all the time, and says again; its other words are evidence, said once. */
+static gboolean is_repeated(const ColoMail *mail)
+{
+    static const char *const names[] = {"committed", "loaded", "kick-done", "overflow", NULL};
+
+    return mail->kind == COLO_MAIL_COMPARATOR && mail->name && g_strv_contains(names, mail->name);
+}
+
 void colo_mailbox_post(ColoMailbox *box, ColoMail *mail)
 {
-    int limit = mail->kind == COLO_MAIL_COMPARATOR ? COLO_MAILBOX_MAX_EVENTS : COLO_MAILBOX_MAX;
+    int limit = is_repeated(mail) ? COLO_MAILBOX_MAX_EVENTS : COLO_MAILBOX_MAX;
 
     if (g_async_queue_length(box->queue) >= limit && mail->kind != COLO_MAIL_QUIT) {
         guint dropped = (guint)g_atomic_int_add(&box->dropped, 1) + 1;
