@@ -26,12 +26,16 @@
  * peer is lost, that is found out as always. */
 static void settle_paired(ColoDomain *d)
 {
+    g_autoptr(GError) error = NULL;
+
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
     if (!d->dom) { /* of a virtcolod that was started meanwhile: the session is to be adopted */
         colo_recover(d);
-    } else {
-        colo_domain_gate(d, "paired", NULL);
+    } else if (colo_domain_gate(d, "paired", &error)) {
         colo_domain_watch(d, NULL);
+    } else { /* output would be held for good */
+        colo_primary_peer_failed(d, error->message);
+        return;
     }
     colo_primary_resume_output(d);
     if (d->record->state == COLO_STATE_PROTECTED)
@@ -240,22 +244,25 @@ static gboolean cut_filters(ColoDomain *d, GError **error)
     return TRUE;
 }
 
-/* The last complete checkpoint is LOADED. The helper refuses that while its gate is open, which it
- * is not after a suspicion: then one request is enough. */
-static void ready_helper(ColoDomain *d)
+/* The last complete checkpoint is LOADED. FALSE with @error when the helper does not say so: told
+ * x-colo-lost-heartbeat then, QEMU would resume a state that nobody knows, older than what has left
+ * (I1). A helper that is gone, or has no session, feeds it nothing: what QEMU has loaded counts.
+ * The helper refuses while its gate is open, which it is not after a suspicion: then one request is
+ * enough. */
+static gboolean ready_helper(ColoDomain *d, GError **error)
 {
-    ColoLogContext log = colo_domain_log(d);
-
-    for (int attempt = 0; attempt < 2; attempt++) {
-        g_autoptr(GError) error = NULL;
+    for (gboolean closed = FALSE;; closed = TRUE) {
+        g_autoptr(GError) own = NULL;
         g_autoptr(JsonObject) prepared = colo_domain_comparator(
-            d, "takeover-prepare", NULL, -1, COLO_TAKEOVER_PREPARE_TIMEOUT_MS, &error);
+            d, "takeover-prepare", NULL, -1, COLO_TAKEOVER_PREPARE_TIMEOUT_MS, &own);
 
-        if (prepared)
-            return;
-        if (attempt > 0 || !g_error_matches(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID)) {
-            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
-            return;
+        if (prepared || g_error_matches(own, COLO_ERROR, COLO_ERROR_NO_DOMAIN) ||
+            g_error_matches(own, COLO_ERROR, COLO_ERROR_SYSTEM))
+            return TRUE;
+        if (closed || !g_error_matches(own, COLO_ERROR, COLO_ERROR_OPERATION_INVALID)) {
+            g_propagate_prefixed_error(error, g_steal_pointer(&own),
+                                       "domain '%s' does not go on here yet: ", d->record->name);
+            return FALSE;
         }
         colo_domain_gate(d, "closed", NULL);
     }
@@ -274,8 +281,8 @@ static gboolean serve(ColoDomain *d, GError **error)
      * the store. */
     colo_domain_load_devices(d);
     disks = colo_domain_step_disks(d, &n);
-    if (colo_comparator_is_up(d->host->comparator))
-        ready_helper(d);
+    if (colo_comparator_is_up(d->host->comparator) && !ready_helper(d, error))
+        return FALSE;
     if (n > 0 && !colo_steps_disk_takeover(d->dom, disks, n, TRUE, &tails, error))
         return FALSE;
     /* On disk before QEMU may write: from now on the overlays hold what no other host has. */
