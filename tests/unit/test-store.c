@@ -54,13 +54,22 @@ static void setup(void)
     g_assert_nonnull(state_dir);
 }
 
+/* The database and what SQLite keeps beside it while a process has it open, or was killed. */
+static void remove_files(void)
+{
+    g_autoptr(GDir) folder = g_dir_open(state_dir, 0, NULL);
+    const char *name;
+
+    while ((name = g_dir_read_name(folder))) {
+        g_autofree char *path = g_build_filename(state_dir, name, NULL);
+
+        g_unlink(path);
+    }
+}
+
 static void teardown(void)
 {
-    g_autofree char *path = db_path();
-    g_autofree char *journal = g_strconcat(path, "-journal", NULL);
-
-    g_unlink(path);
-    g_unlink(journal);
+    remove_files();
     g_assert_cmpint(g_rmdir(state_dir), ==, 0);
     g_clear_pointer(&state_dir, g_free);
 }
@@ -252,11 +261,7 @@ static void test_what_a_call_saved_survives_kill_9(void)
         int fds[2];
         pid_t pid;
 
-        {
-            g_autofree char *path = db_path();
-
-            g_unlink(path);
-        }
+        remove_files();
         g_assert_cmpint(pipe(fds), ==, 0);
         pid = fork();
         if (pid == 0) {
