@@ -179,9 +179,10 @@ ColoStore *colo_store_open(const char *directory, GError **error)
         return NULL;
     }
     sqlite3_busy_timeout(store->db, 2000);
-    /* A commit that returned is on the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
-     * WAL makes it one fsync instead of four, and a takeover waits for several commits; where a file
-     * system cannot have it, the journal stays, whose deletion only EXTRA makes durable.
+    /* A commit that returned is on the disk
+     * (https://www.sqlite.org/pragma.html#pragma_synchronous). WAL makes it one fsync instead of
+     * four, and a takeover waits for several commits; where a file system cannot have it, the
+     * journal stays, whose deletion only EXTRA makes durable.
      */
     if (!run(store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = EXTRA;", error) ||
         !check_version(store, error) ||

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Disk writer.  Block number N (from 1) goes to slot N % SLOTS, is flushed, and only then counts
- * as durable.  Its content follows from N and the disk's index alone, so any copy of the disk can be
- * judged by itself, and a block of one disk on another is found.
+ * as durable.  Its content follows from N and the disk's index alone, so any copy of the disk can
+ * be judged by itself, and a block of one disk on another is found.
  *
  * At start the whole area is judged: with M the highest number found, every block M, M-1, ...
  * down to 1 or M-SLOTS+1 must be there and right.  One slot may hold anything: that of M+1, whose
@@ -23,7 +23,9 @@
 #define FIRST 256  /* slots left alone at the disk's start, 1 MiB */
 #define CHECKS 4   /* old blocks verified for each one written */
 #define SCAN 64    /* blocks a read at start */
-#define MAGIC 0x31764b4c42434c4fULL /* of disk 0; each has its own */
+
+/* Of disk 0; each has its own. */
+#define MAGIC 0x31764b4c42434c4fULL
 
 struct block {
     uint64_t magic;

@@ -6,8 +6,8 @@
  *   port 8   count: each line is answered by its number in the connection, a blank, and itself
  *   port 9   random: each line is answered by a fresh UUID, different on both copies of the VM
  *   port 10  time: each line is answered by "MONOTONIC_NS REALTIME_NS"
- *   port 11  control: "disk [INDEX]", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it among the last
- *            ones that port 9 gave since boot?), "poweroff"
+ *   port 11  control: "disk [INDEX]", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it
+ *            among the last ones that port 9 gave since boot?), "poweroff"
  *
  * Kernel command line: dirty=MBPS, disk=BLOCKS_PER_SECOND (default 10).  The power button powers
  * off.  `guestd --make BYTES` writes deterministic bytes to standard output (content for HTTP).
@@ -120,10 +120,10 @@ static int control(const char *line, char *out, size_t size)
         unsigned long index = strtoul(line + 4, NULL, 10);
         const struct disk *d = &shared->disks[index < DISKS_MAX ? index : 0];
 
-        return snprintf(
-            out, size, "ready=%u recovered=%llu durable=%llu verified=%llu errors=%llu\n",
-            d->ready, (unsigned long long)d->recovered, (unsigned long long)d->durable,
-            (unsigned long long)d->verified, (unsigned long long)d->errors);
+        return snprintf(out, size,
+                        "ready=%u recovered=%llu durable=%llu verified=%llu errors=%llu\n",
+                        d->ready, (unsigned long long)d->recovered, (unsigned long long)d->durable,
+                        (unsigned long long)d->verified, (unsigned long long)d->errors);
     }
     if (strcmp(line, "mem") == 0)
         return snprintf(out, size, "mbps=%u pages=%llu errors=%llu\n", shared->dirty_mbps,
