@@ -78,9 +78,10 @@ static gboolean check_memory(ColoHost *host, virConnectPtr conn, const ColoDomai
     if (free_kib / 1024 >= need)
         return TRUE;
     g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
-                "domain '%s': its copy needs %" G_GUINT64_FORMAT " MiB (twice the guest's memory), "
-                "%s has %" G_GUINT64_FORMAT " MiB free: free memory there",
-                info->name, need, host->config->host_name, free_kib / 1024);
+                "its copy needs %" G_GUINT64_FORMAT " MiB of memory (twice the guest's), "
+                "%s has %" G_GUINT64_FORMAT " MiB free: free memory there, or protect it on a "
+                "larger host",
+                need, host->config->host_name, free_kib / 1024);
     return FALSE;
 }
 
@@ -125,6 +126,8 @@ gboolean colo_host_facts_check(ColoHost *host, JsonObject *params, GError **erro
     };
     ok = colo_compat_check(&theirs, &ours, info->machine, info->cpu_mode, error) &&
          check_memory(host, conn, info, error);
+    if (!ok)
+        g_prefix_error(error, "domain '%s': ", info->name);
     virConnectClose(conn);
     return ok;
 }

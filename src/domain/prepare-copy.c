@@ -6,16 +6,22 @@
  * Request "prepare-copy", as host-command of the control channel; either
  *   {"target": "vda", "format": "raw"|"qcow2", "size": BYTES, "check": BOOL,
  *    "pair": NAME, "path": "/dir/file", and maybe a place by the pool map (pool-map.h),
- *    "identity", "owner": of the primary's own file (prepare-copy.h), or null}
- *     -> {"path": "/dir/file", "created": BOOL, "action": text for people}
- *   {"files": [PATH...], "bridges": [NAME...], "networks": [NAME...]}
- *     -> {"missing": [NAME or PATH...]}   what this host does not have
+ *    "identity", "owner": of the primary's own file (prepare-copy.h), or null,
+ *    "taken": {POOL: BYTES} that the copies before this one may still take}
+ *     -> {"path": "/dir/file", "created": BOOL, "action": text for people,
+ *         "pool": NAME that the copy is, or would be, made in, or null}
+ *   {"files": [PATH...], "bridges": [NAME...], "networks": [NAME...], "live-xml": XML,
+ *    "host": NAME, "facts": {...} (host-facts.h), "copies": [...], "allocated": {...} (room.h)}
+ *     -> {"missing": [NAME or PATH...]    what this host does not have
+ *         "problems": [TEXT...]}          what the copy cannot be made for here
  * With "check" nothing is made: the answer is what would be done, so that a command that must fail
  * for one disk has changed nothing for another. Nothing that exists is ever written to.
  */
 #include "domain/commands.h"
+#include "domain/host-facts.h"
 #include "domain/pool-map.h"
 #include "domain/prepare-copy.h"
+#include "domain/room.h"
 #include "util/error.h"
 
 #include <errno.h>
@@ -40,6 +46,7 @@ typedef struct {
     const char *from;             /* ... from this pool of the sender */
     const char *identity, *owner; /* or NULL */
     uint64_t size;
+    JsonObject *taken; /* or NULL */
     gboolean check;
 } CopyRequest;
 
@@ -84,6 +91,7 @@ static gboolean read_request(JsonObject *args, CopyRequest *r, GError **error)
     r->check = colo_json_peek_bool(args, "check", FALSE);
     r->identity = colo_json_peek_string(args, "identity", NULL);
     r->owner = colo_json_peek_string(args, "owner", NULL);
+    r->taken = colo_json_peek(args, "taken");
     if (!colo_pool_map_valid_name("disk", r->target, error) ||
         !colo_json_get_string(args, "format", &r->format, error) ||
         !colo_json_get_uint(args, "size", &r->size, error))
@@ -258,18 +266,24 @@ static virStoragePoolPtr find_pool(virConnectPtr conn, const CopyRequest *r, con
 static gboolean check_space(virStoragePoolPtr pool, const CopyRequest *r, const char *host,
                             GError **error)
 {
+    uint64_t taken = colo_json_peek_uint(r->taken, virStoragePoolGetName(pool), 0);
+    g_autofree char *others = NULL;
     virStoragePoolInfo info;
 
     if (virStoragePoolGetInfo(pool, &info) < 0) {
         colo_virconn_set_error(error, "asking the storage pool for its space");
         return FALSE;
     }
-    if (info.available >= r->size)
+    if (info.available >= r->size && info.available - r->size >= taken)
         return TRUE;
+    if (taken)
+        others = g_strdup_printf(" beside %" G_GUINT64_FORMAT " MiB for the disks before it",
+                                 taken >> 20);
     g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
                 "disk %s: storage pool '%s' of %s has %llu MiB free, the copy needs up to "
-                "%" G_GUINT64_FORMAT " MiB: free space there, or map the pool to a larger one",
-                r->target, virStoragePoolGetName(pool), host, info.available >> 20, r->size >> 20);
+                "%" G_GUINT64_FORMAT " MiB%s: free space there, or map the pool to a larger one",
+                r->target, virStoragePoolGetName(pool), host, info.available >> 20, r->size >> 20,
+                others ? others : "");
     return FALSE;
 }
 
@@ -317,11 +331,11 @@ static gboolean create_volume(virStoragePoolPtr pool, const char *type, const Co
     return TRUE;
 }
 
-/* The answer about @path; @action is taken over. */
-static JsonObject *answer(const char *path, gboolean created, char *action)
+/* The answer about @path; @pool: that it is made in, or NULL; @action is taken over. */
+static JsonObject *answer(const char *path, const char *pool, gboolean created, char *action)
 {
-    JsonObject *o =
-        colo_json_build("path", "s", path, "created", "b", created, "action", "s", action, NULL);
+    JsonObject *o = colo_json_build("path", "s", path, "pool", "s", pool, "created", "b", created,
+                                    "action", "s", action, NULL);
 
     g_free(action);
     return o;
@@ -338,7 +352,7 @@ static JsonObject *keep_existing(const CopyRequest *r, const char *path, const c
         return NULL;
     ok = judge_existing(r, path, fd, host, error);
     close(fd);
-    return ok ? answer(path, FALSE,
+    return ok ? answer(path, NULL, FALSE,
                        g_strdup_printf("done already: %s copy %s of %" G_GUINT64_FORMAT " bytes",
                                        r->format, path, r->size))
               : NULL;
@@ -363,7 +377,7 @@ static JsonObject *make_in_pool(virConnectPtr conn, JsonObject *map, const CopyR
         virStoragePoolRefresh(pool, 0);
         if (check_space(pool, r, host, error) &&
             (r->check || create_volume(pool, type, r, path, error)))
-            result = answer(path, !r->check,
+            result = answer(path, virStoragePoolGetName(pool), !r->check,
                             g_strdup_printf("created %s copy %s of %" G_GUINT64_FORMAT
                                             " bytes in storage pool '%s'",
                                             r->format, path, r->size, virStoragePoolGetName(pool)));
@@ -404,7 +418,26 @@ static gboolean valid_file(const char *what, const char *path, GError **error)
     return valid_path(path, error);
 }
 
-static JsonObject *find_missing(virConnectPtr conn, JsonObject *args, GError **error)
+/* Why the copy could not run here; also what protecting would refuse only later. */
+static JsonObject *find_problems(ColoHost *host, JsonObject *args)
+{
+    const ColoConfig *config = host->config;
+    JsonObject *copies = colo_json_peek(args, "copies");
+    JsonObject *problems = json_object_new_array();
+    g_autoptr(GError) unfit = NULL;
+    g_autoptr(GError) room = NULL;
+
+    if (colo_json_peek(args, "live-xml") && !colo_host_facts_check(host, args, &unfit))
+        json_object_array_add(problems, json_object_new_string(unfit->message));
+    if (json_object_is_type(copies, json_type_array) &&
+        !colo_room_check(config->host_name, copies, colo_json_peek(args, "allocated"),
+                         config->checkpoint_max_overlay_bytes, &room))
+        json_object_array_add(problems, json_object_new_string(room->message));
+    return problems;
+}
+
+static JsonObject *find_missing(ColoHost *host, virConnectPtr conn, JsonObject *args,
+                                GError **error)
 {
     static const struct {
         const char *key, *what;
@@ -438,7 +471,8 @@ static JsonObject *find_missing(virConnectPtr conn, JsonObject *args, GError **e
                 json_object_array_add(missing, json_object_get(item));
         }
     }
-    return colo_json_build("missing", "o", json_object_get(missing), NULL);
+    return colo_json_build("missing", "o", json_object_get(missing), "problems", "o",
+                           find_problems(host, args), NULL);
 }
 
 static JsonObject *make_copy(virConnectPtr conn, JsonObject *map, const CopyRequest *r,
@@ -472,7 +506,8 @@ JsonObject *colo_prepare_copy(ColoManager *m, JsonObject *args, GError **error)
     conn = colo_virconn_get(m->host.virconn, CONN_TIMEOUT_MS, error);
     if (!conn)
         return NULL;
-    result = look ? find_missing(conn, args, error) : make_copy(conn, map, &request, host, error);
+    result = look ? find_missing(&m->host, conn, args, error)
+                  : make_copy(conn, map, &request, host, error);
     virConnectClose(conn);
     return result;
 }

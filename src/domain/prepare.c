@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * colo-prepare on the host of the domain: asks the peer for a copy of every disk (prepare-copy.c),
- * checks what else both hosts need, and with --fix takes the NICs of the persistent definition off
- * vhost. All disks are checked before the first copy is made.
+ * checks what else both hosts need, also the peer's memory and space, and with --fix takes the NICs
+ * of the persistent definition off vhost. All disks are checked before the first copy is made.
  */
 #include "domain/commands.h"
 #include "domain/eligibility.h"
+#include "domain/host-facts.h"
 #include "domain/pool-map.h"
 #include "domain/prepare-copy.h"
+#include "domain/room.h"
 #include "domain/secondary-xml.h"
 #include "domain/xml-util.h"
 #include "util/error.h"
@@ -26,6 +28,8 @@ typedef struct {
     JsonObject *map; /* the pair's pool map */
     ColoDomainInfo *info;
     JsonObject *actions;
+    JsonObject *copies;    /* [{"target", "copy"}] on the peer */
+    JsonObject *allocated; /* {target: bytes} here */
 } Prepare;
 
 static void act(Prepare *p, const char *host, const char *object, gboolean done, char *action)
@@ -39,15 +43,19 @@ static void act(Prepare *p, const char *host, const char *object, gboolean done,
 static JsonObject *ask_peer(Prepare *p, JsonObject *arguments, GError **error)
 {
     ColoChannel *channel = colo_pairs_channel(p->m->host.pairs, p->pair, error);
+    JsonObject *reply;
 
     if (!channel) {
         json_object_put(arguments);
         return NULL;
     }
-    return colo_channel_call(
+    reply = colo_channel_call(
         channel, "host-command",
         colo_json_build("command", "s", "prepare-copy", "arguments", "o", arguments, NULL),
         COLO_PEER_TIMEOUT_MS, error);
+    if (!reply)
+        g_prefix_error(error, "domain '%s': ", p->info->name);
+    return reply;
 }
 
 /* Path and size (bytes) of the content of @disk on this host. */
@@ -89,28 +97,41 @@ static gboolean locate_disk(Prepare *p, const ColoDiskInfo *disk, char **path, u
     return ok;
 }
 
-static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean check, GError **error)
+/* @taken: {pool: bytes} of the copies before this one, in pools of the peer; sparse, they would not
+ * be seen there. */
+static gboolean prepare_disk(Prepare *p, const ColoDiskInfo *disk, gboolean check,
+                             JsonObject *taken, GError **error)
 {
     g_autofree char *path = NULL, *identity = NULL, *owner = NULL;
     g_autofree char *object = g_strdup_printf("disk %s", disk->target);
     const char *format = disk->format ? disk->format : "raw";
     g_autoptr(JsonObject) reply = NULL;
     JsonObject *request;
+    const char *in;
     uint64_t size;
 
     if (!locate_disk(p, disk, &path, &size, error))
         return FALSE;
     identity = colo_prepare_identity(path);
     owner = colo_prepare_owner(path);
-    request = colo_json_build("pair", "s", p->pair, "target", "s", disk->target, "format", "s",
-                              format, "size", "u", size, "check", "b", check, "identity", "s",
-                              identity, "path", "s", path, "owner", "s", owner, NULL);
+    request =
+        colo_json_build("pair", "s", p->pair, "target", "s", disk->target, "format", "s", format,
+                        "size", "u", size, "check", "b", check, "identity", "s", identity, "path",
+                        "s", path, "owner", "s", owner, "taken", "o", json_object_get(taken), NULL);
     colo_pool_map_add_place(p->conn, p->map, path, request);
     reply = ask_peer(p, request, error);
     if (!reply)
         return FALSE;
-    if (!check)
-        act(p, p->peer, object, TRUE, g_strdup(colo_json_peek_string(reply, "action", "done")));
+    in = colo_json_peek_string(reply, "pool", NULL);
+    if (in)
+        colo_json_add(taken, in, "u", colo_json_peek_uint(taken, in, 0) + size, NULL);
+    if (check)
+        return TRUE;
+    act(p, p->peer, object, TRUE, g_strdup(colo_json_peek_string(reply, "action", "done")));
+    colo_json_add(p->allocated, disk->target, "u", colo_room_allocated(path), NULL);
+    json_object_array_add(p->copies,
+                          colo_json_build("target", "s", disk->target, "copy", "s",
+                                          colo_json_peek_string(reply, "path", ""), NULL));
     return TRUE;
 }
 
@@ -119,10 +140,12 @@ static gboolean prepare_disks(Prepare *p, GError **error)
     if (!colo_pool_map_check(p->conn, p->map, p->m->host.config->host_name, error))
         return FALSE;
     for (int check = 1; check >= 0; check--) {
+        g_autoptr(JsonObject) taken = json_object_new_object();
+
         for (guint i = 0; i < p->info->disks->len; i++) {
             const ColoDiskInfo *disk = g_ptr_array_index(p->info->disks, i);
 
-            if (disk->replicated && !prepare_disk(p, disk, check, error))
+            if (disk->replicated && !prepare_disk(p, disk, check, taken, error))
                 return FALSE;
         }
     }
@@ -172,18 +195,23 @@ static void collect_needs(Prepare *p, xmlNode *root, Needs *needs)
     }
 }
 
-/* Files that the domain's start reads, bridges and networks that it is plugged into. */
-static gboolean check_needs(Prepare *p, xmlNode *root, GError **error)
+/* Files that the domain's start reads, bridges and networks that it is plugged into; that the hosts
+ * fit, and that the peer has memory and space. */
+static gboolean check_needs(Prepare *p, const char *xml, xmlNode *root, GError **error)
 {
     g_autoptr(GHashTable) objects = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     Needs needs = {.objects = objects};
     g_autoptr(JsonObject) reply = NULL;
-    JsonObject *missing;
+    JsonObject *missing, *problems;
 
     needs.request =
         colo_json_build("files", "o", json_object_new_array(), "bridges", "o",
                         json_object_new_array(), "networks", "o", json_object_new_array(), NULL);
     collect_needs(p, root, &needs);
+    colo_json_add(needs.request, "live-xml", "s", xml, "host", "s", p->m->host.config->host_name,
+                  "copies", "o", json_object_get(p->copies), "allocated", "o",
+                  json_object_get(p->allocated), NULL);
+    colo_host_facts_add(&p->m->host, needs.request);
     reply = ask_peer(p, needs.request, error);
     if (!reply || !colo_json_get_array(reply, "missing", &missing, error))
         return FALSE;
@@ -202,6 +230,10 @@ static gboolean check_needs(Prepare *p, xmlNode *root, GError **error)
                                 "it on %s",
                                 name, p->peer));
     }
+    problems = colo_json_peek(reply, "problems");
+    for (size_t i = 0; problems && i < json_object_array_length(problems); i++)
+        act(p, p->peer, "host", FALSE,
+            g_strdup(json_object_get_string(json_object_array_get_idx(problems, i))));
     return TRUE;
 }
 
@@ -299,8 +331,9 @@ static gboolean run(Prepare *p, gboolean fix, GError **error)
     }
     doc = colo_xml_parse(xml, "domain", error);
     p->info = doc ? colo_domain_info_parse(xml, error) : NULL;
-    ok = p->info && prepare_disks(p, error) && check_needs(p, xmlDocGetRootElement(doc), error) &&
-         fix_nics(p, fix, error) && report_findings(p, xml, error);
+    ok = p->info && prepare_disks(p, error) &&
+         check_needs(p, xml, xmlDocGetRootElement(doc), error) && fix_nics(p, fix, error) &&
+         report_findings(p, xml, error);
     free(xml);
     return ok;
 }
@@ -316,6 +349,8 @@ JsonObject *colo_prepare(ColoManager *m, const char *domain, const char *pair, g
         return NULL;
     p.conn = colo_virconn_get(m->host.virconn, CONN_TIMEOUT_MS, error);
     p.actions = json_object_new_array();
+    p.copies = json_object_new_array();
+    p.allocated = json_object_new_object();
     if (p.conn && colo_pairs_channel(m->host.pairs, pair, error) &&
         colo_pairs_wait_up(m->host.pairs, pair, CHANNEL_UP_TIMEOUT_MS, error)) {
         p.peer = colo_pairs_peer_host(m->host.pairs, pair, NULL);
@@ -326,6 +361,8 @@ JsonObject *colo_prepare(ColoManager *m, const char *domain, const char *pair, g
     }
     g_clear_pointer(&p.info, colo_domain_info_free);
     json_object_put(p.map);
+    json_object_put(p.copies);
+    json_object_put(p.allocated);
     g_free(p.peer);
     virDomainFree(p.dom);
     if (p.conn)

@@ -16,6 +16,7 @@
 #include "domain/host-facts.h"
 #include "domain/pool-map.h"
 #include "domain/qmp.h"
+#include "domain/room.h"
 #include "domain/steps-migrate.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -137,6 +138,19 @@ static void add_places(ColoDomain *d)
     }
 }
 
+/* {target: bytes}: what the content of each disk takes here, and its copy will take on the peer. */
+static JsonObject *allocated_bytes(ColoDomain *d)
+{
+    JsonObject *bytes = json_object_new_object();
+
+    for (guint i = 0; i < d->disks->len; i++) {
+        const ColoProtectedDisk *disk = g_ptr_array_index(d->disks, i);
+
+        colo_json_add(bytes, disk->target, "u", colo_room_allocated(disk->copy), NULL);
+    }
+    return bytes;
+}
+
 /* What the peer needs to make its copy (secondary.c). Returns its answer. */
 static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
 {
@@ -150,7 +164,7 @@ static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
                   "s", live, "inactive-xml", "s", inactive, "devices", "o",
                   json_object_get(d->record->details), "host", "s", d->host->config->host_name,
                   "autostart", "b", colo_json_peek_bool(d->record->details, "autostart", FALSE),
-                  NULL);
+                  "allocated", "o", allocated_bytes(d), NULL);
     colo_host_facts_add(d->host, params);
     free(live);
     free(inactive);
@@ -258,9 +272,11 @@ static gboolean sync_disks(ColoDomain *d, GError **error)
                 return FALSE;
             if (!states[i].present || states[i].failed) {
                 g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
-                            "domain '%s': copying disk %s to the peer failed: see the QEMU log of "
-                            "both hosts, and the space on the peer",
-                            d->record->name, disks[i].alias);
+                            "domain '%s': copying disk %s to %s failed: see whether there is space "
+                            "left, and /var/log/libvirt/qemu/%s.log on both hosts",
+                            d->record->name,
+                            ((ColoProtectedDisk *)g_ptr_array_index(d->disks, i))->target,
+                            d->peer_host, d->record->name);
                 return FALSE;
             }
             ready = ready && states[i].ready;

@@ -8,6 +8,7 @@
 #include "domain/host-facts.h"
 #include "domain/pool-map.h"
 #include "domain/qmp.h"
+#include "domain/room.h"
 #include "domain/secondary-xml.h"
 #include "domain/steps-bridge.h"
 #include "domain/steps-migrate.h"
@@ -19,7 +20,6 @@
 #include <libvirt/virterror.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* When this copy fails: how soon the primary normally asks for consent, and how long it has to take
@@ -74,35 +74,32 @@ static gboolean clear_the_way(ColoDomain *d, uint64_t generation, GError **error
     return TRUE;
 }
 
-/* A copy exists and has the primary's size; there is room for overlays of that size. */
-static gboolean check_copy(ColoDomain *d, JsonObject *disk, GError **error)
+/* The copies exist, and there is room for what they will hold. Their sizes are checked later, when
+ * QEMU has opened them. */
+static gboolean check_copies(ColoDomain *d, JsonObject *disks, JsonObject *allocated,
+                             GError **error)
 {
-    const char *path = colo_json_peek_string(disk, "copy", "");
-    const char *target = colo_json_peek_string(disk, "target", "");
-    g_autofree char *folder = g_path_get_dirname(path);
-    struct statvfs fs;
+    const char *host = d->host->config->host_name;
     struct stat st;
 
-    if (stat(path, &st) < 0) {
+    for (size_t i = 0; i < json_object_array_length(disks); i++) {
+        JsonObject *disk = json_object_array_get_idx(disks, i);
+        const char *path = colo_json_peek_string(disk, "copy", "");
+
+        if (stat(path, &st) == 0)
+            continue;
         g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
                     "domain '%s': disk %s has no copy on %s (%s: %s): run 'virsh-colo colo-prepare "
                     "%s --pair %s'",
-                    d->record->name, target, d->host->config->host_name, path, g_strerror(errno),
-                    d->record->name, d->record->pair);
+                    d->record->name, colo_json_peek_string(disk, "target", ""), host, path,
+                    g_strerror(errno), d->record->name, d->record->pair);
         return FALSE;
     }
-    if (statvfs(folder, &fs) == 0 &&
-        (uint64_t)fs.f_bavail * fs.f_frsize < d->host->config->checkpoint_max_overlay_bytes) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
-                    "domain '%s': %s on %s has %" G_GUINT64_FORMAT
-                    " MiB free, the overlays of disk %s may need %" G_GUINT64_FORMAT
-                    " MiB: free space, or lower checkpoint_max_overlay_bytes",
-                    d->record->name, folder, d->host->config->host_name,
-                    (uint64_t)fs.f_bavail * fs.f_frsize >> 20, target,
-                    d->host->config->checkpoint_max_overlay_bytes >> 20);
-        return FALSE;
-    }
-    return TRUE;
+    if (colo_room_check(host, disks, allocated, d->host->config->checkpoint_max_overlay_bytes,
+                        error))
+        return TRUE;
+    g_prefix_error(error, "domain '%s': ", d->record->name);
+    return FALSE;
 }
 
 /* From here on "copy" of the primary's @disks is the path on this host. */
@@ -126,15 +123,6 @@ static gboolean find_copies(ColoDomain *d, JsonObject *disks, GError **error)
     if (conn)
         virConnectClose(conn);
     return ok;
-}
-
-static gboolean check_copies(ColoDomain *d, JsonObject *disks, GError **error)
-{
-    for (size_t i = 0; i < json_object_array_length(disks); i++) {
-        if (!check_copy(d, json_object_array_get_idx(disks, i), error))
-            return FALSE;
-    }
-    return TRUE;
 }
 
 /* The bridge of this host that a takeover plugs @nic of the primary into; the caller owns it. */
@@ -352,7 +340,8 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
     d->record->pair = g_strdup(pair);
     g_free(d->peer_host);
     d->peer_host = g_strdup(host);
-    if (!find_copies(d, disks, error) || !check_copies(d, disks, error) ||
+    if (!find_copies(d, disks, error) ||
+        !check_copies(d, disks, colo_json_peek(params, "allocated"), error) ||
         !check_uplinks(d, nics, error))
         return FALSE;
     /* Seen, durably, before anything is made: a generation never goes back. */
