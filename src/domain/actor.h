@@ -104,7 +104,8 @@ typedef struct {
     gboolean unstarted;      /* ALONE: whether it is to be started is not known yet */
     gboolean must_end;       /* FENCED: libvirtd did not end the copy, it is told again */
     uint64_t qemu_closed_ns; /* primary: when its QEMU closed its channels; 0: it lives */
-    gboolean qemu_gone;      /* and libvirt agrees that it is gone */
+    gboolean qemu_killed;    /* primary: it was dead when it closed the first of them */
+    pid_t qemu_pid;          /* 0: not known */
     gboolean ready;          /* colo-ready was seen */
     uint64_t loaded;         /* highest epoch LOADED */
     uint64_t committed;
@@ -180,6 +181,9 @@ void colo_domain_detach(ColoDomain *domain);
 gboolean colo_domain_is_running(ColoDomain *domain);
 /* TRUE only when libvirt says that it does not run; FALSE also when libvirtd does not answer. */
 gboolean colo_domain_is_gone(ColoDomain *domain);
+/* TRUE only when the process that ran at the attach has lost its memory: killed, or at its very
+ * end. The kernel closes its files after that. Asks the kernel alone, at once. */
+gboolean colo_domain_qemu_is_dead(const ColoDomain *domain);
 
 /* Makes sure that dom is of a connection that lives: a restart of libvirtd leaves it with a dead
  * one, on which every command fails. Without dom the devices are the stored ones: QEMU is asked

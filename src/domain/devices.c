@@ -9,7 +9,12 @@
 #include "domain/steps-bridge.h"
 #include "util/error.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+/* Where libvirt keeps the process ids of its guests (its driver's state directory). */
+#define PID_FILE "/run/libvirt/qemu/%s.pid"
 
 static void disk_free(gpointer data)
 {
@@ -44,6 +49,7 @@ void colo_domain_devices_init(ColoDomain *d)
 void colo_domain_detach(ColoDomain *d)
 {
     g_clear_pointer(&d->dom, virDomainFree);
+    d->qemu_pid = 0;
     g_ptr_array_set_size(d->disks, 0);
     g_ptr_array_set_size(d->nics, 0);
 }
@@ -86,6 +92,24 @@ static void add_nic(ColoDomain *d, const ColoNicInfo *info)
     g_ptr_array_add(d->nics, nic);
 }
 
+/* 0 when libvirt keeps it elsewhere. */
+static pid_t read_qemu_pid(virDomainPtr dom)
+{
+    g_autofree char *path = g_strdup_printf(PID_FILE, virDomainGetName(dom));
+    g_autofree char *text = NULL;
+
+    return g_file_get_contents(path, &text, NULL, NULL) ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
+gboolean colo_domain_qemu_is_dead(const ColoDomain *d)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/exe", (int)d->qemu_pid);
+    char target[1];
+
+    return d->qemu_pid > 0 && readlink(path, target, sizeof(target)) < 0 &&
+           (errno == ENOENT || errno == ESRCH);
+}
+
 gboolean colo_domain_attach(ColoDomain *d, GError **error)
 {
     g_autoptr(ColoDomainInfo) info = NULL;
@@ -95,6 +119,7 @@ gboolean colo_domain_attach(ColoDomain *d, GError **error)
     d->dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, error);
     if (!d->dom)
         return FALSE;
+    d->qemu_pid = read_qemu_pid(d->dom);
     xml = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE);
     if (!xml) {
         colo_virconn_set_error(error, "reading the domain's XML");
@@ -129,6 +154,7 @@ gboolean colo_domain_renew(ColoDomain *d, GError **error)
     else
         virDomainFree(d->dom);
     d->dom = dom;
+    d->qemu_pid = read_qemu_pid(dom);
     return TRUE;
 }
 

@@ -15,17 +15,14 @@
 /* A connection to the helper that broke is open again within this time if the helper lives: the
  * client tries every 50 ms. */
 #define HELPER_BACK_MS 100u
-/* A primary's QEMU has closed channels. All of them, or libvirt says after the first time that it is
- * gone: its process has ended, and within the second libvirt may still say that the guest was shut
- * down. Only some: COLO has failed, or the process takes long to end (in order it closes them one by
- * one; closing a tap alone takes the kernel up to 50 ms). The peer's good copy must not be given up
- * for that, so it is asked after the third time, and one that neither answers nor closes more has
- * failed after the fourth. Measured here: libvirt reports a killed QEMU after 25 to 250 ms, and
- * answers a monitor command to it as late, but a shutdown before its end. */
-#define QEMU_CLOSE_MS 15u
+/* A primary's QEMU has closed channels. One that was killed was dead before the kernel closed the
+ * first; libvirt gets the first time to say that the guest was shut down nevertheless. One that was
+ * alive ends in order (libvirt says so when it has ended), or COLO has failed: after the second
+ * time it is asked. Without a word of either the third time decides. Measured here: libvirt reports
+ * a killed QEMU after 25 to 250 ms, one that it ended itself (virsh destroy) after 200 ms. */
 #define QEMU_END_MS 50u
 #define QEMU_ASK_MS 150u
-#define QEMU_SILENT_MS 2000u
+#define QEMU_CLOSE_MS 2000u
 /* libvirt ends a QEMU whose guest has powered off at once (SIGKILL follows SIGTERM after 10 s), or
  * resets the guest (virsh reboot): what happens to that one later is no shutdown. */
 #define SHUTDOWN_END_MS 20000u
@@ -97,8 +94,8 @@ static void on_stream(ColoDomain *d, ColoMail *mail)
 /* A primary's QEMU has closed channels: judged with the next ticks. */
 static void channels_closed(ColoDomain *d)
 {
+    d->qemu_killed = colo_domain_qemu_is_dead(d);
     d->qemu_closed_ns = colo_clock_ns();
-    d->qemu_gone = FALSE;
 }
 
 static void on_channel_down(ColoDomain *d, ColoMail *mail)
@@ -131,23 +128,19 @@ static void judge_closed_channels(ColoDomain *d, uint64_t now)
 {
     guint all = 1 + 3 * d->nics->len + d->disks->len; /* migration; mirror, out, release; nbd */
     uint64_t since = now - d->qemu_closed_ns;
+    gboolean ended = g_hash_table_size(d->channels_down) >= all;
+    gboolean late = since >= QEMU_CLOSE_MS * COLO_NS_PER_MS;
     ColoMigrateState state;
 
-    if (d->qemu_gone || g_hash_table_size(d->channels_down) >= all) {
-        if (since >= QEMU_END_MS * COLO_NS_PER_MS)
+    if (d->qemu_killed || ended) {
+        if (late || (d->qemu_killed && since >= QEMU_END_MS * COLO_NS_PER_MS))
             colo_primary_guest_gone(d, ends_on_purpose(d));
-        return;
-    }
-    if (since >= QEMU_CLOSE_MS * COLO_NS_PER_MS && colo_domain_is_gone(d)) {
-        d->qemu_gone = TRUE; /* why, libvirt may say within QEMU_END_MS from now on */
-        d->qemu_closed_ns = now;
         return;
     }
     if (since < QEMU_ASK_MS * COLO_NS_PER_MS)
         return;
     /* The peer's consent would end its copy: only a QEMU that answers may ask for it (I2). */
-    if ((d->dom && colo_steps_migrate_state(d->dom, &state, NULL)) ||
-        since >= QEMU_SILENT_MS * COLO_NS_PER_MS) {
+    if (late || (d->dom && colo_steps_migrate_state(d->dom, &state, NULL))) {
         d->qemu_closed_ns = 0;
         peer_side_failed(d, "QEMU left COLO by itself");
     }
