@@ -91,7 +91,7 @@ static void on_stream(ColoDomain *d, ColoMail *mail)
     peer_side_failed(d, text);
 }
 
-/* A primary's QEMU has closed channels: judged with the next ticks. */
+/* A primary's QEMU has closed channels: judged with the next ticks, but whether it lives now. */
 static void channels_closed(ColoDomain *d)
 {
     d->qemu_killed = colo_domain_qemu_is_dead(d);
