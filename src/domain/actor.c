@@ -183,7 +183,7 @@ void colo_domain_unwatch(ColoDomain *d)
 static JsonObject *to_peer(ColoDomain *d, const char *method, JsonObject *params,
                            unsigned timeout_ms, gboolean hasty, GError **error)
 {
-    ColoChannel *channel = colo_pairs_channel(d->host->pairs, d->record->pair, error);
+    g_autoptr(ColoChannelRef) channel = colo_pairs_channel(d->host->pairs, d->record->pair, error);
 
     if (!params)
         params = json_object_new_object();
@@ -210,7 +210,7 @@ JsonObject *colo_domain_ask_peer(ColoDomain *d, const char *method, JsonObject *
 
 gboolean colo_domain_control_is_up(ColoDomain *d)
 {
-    ColoChannel *channel =
+    g_autoptr(ColoChannelRef) channel =
         d->record->pair ? colo_pairs_channel(d->host->pairs, d->record->pair, NULL) : NULL;
 
     return channel && colo_channel_is_up(channel);

@@ -22,7 +22,7 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
     g_autoptr(JsonObject) answer = NULL;
     g_autoptr(JsonObject) map = NULL;
     g_autofree char *theirs = NULL; /* the same map as the peer sees it */
-    ColoChannel *channel;
+    g_autoptr(ColoChannelRef) channel = NULL;
     gboolean known;
 
     if (!name)
@@ -32,7 +32,7 @@ static JsonObject *pair_define(ColoManager *m, JsonObject *args, GError **error)
                             "colo-pair-define needs a name and --peer");
         return NULL;
     }
-    known = colo_pairs_channel(m->host.pairs, name, NULL) != NULL;
+    known = colo_pairs_has(m->host.pairs, name, NULL);
     map = colo_pool_map_parse(text, error);
     if (!map || !colo_pairs_define(m->host.pairs, name, peer, (uint16_t)port, text, error))
         return NULL;
@@ -58,7 +58,7 @@ undo:
 
 static JsonObject *pair_undefine(ColoManager *m, const char *name, GError **error)
 {
-    ColoChannel *channel = colo_pairs_channel(m->host.pairs, name, error);
+    g_autoptr(ColoChannelRef) channel = colo_pairs_channel(m->host.pairs, name, error);
     g_autofree char *user = NULL;
     g_autoptr(JsonObject) answer = NULL;
     g_autoptr(GError) peer_error = NULL;
@@ -120,7 +120,7 @@ static JsonObject *protect(ColoManager *m, JsonObject *args, GError **error)
                     "Requested operation is not valid: domain '%s' is not running", name);
         return NULL;
     }
-    if (!colo_pairs_channel(m->host.pairs, pair, error) ||
+    if (!colo_pairs_has(m->host.pairs, pair, error) ||
         !colo_pairs_wait_up(m->host.pairs, pair, 2000, error) ||
         !colo_comparator_wait_up(m->host.comparator, 2000)) {
         if (error && !*error)
@@ -246,7 +246,7 @@ static JsonObject *doctor(ColoManager *m, const char *pair, GError **error)
     JsonObject *result = colo_doctor_local(m);
     JsonObject *findings = colo_json_peek(result, "findings");
 
-    if (pair && !colo_pairs_channel(m->host.pairs, pair, error)) {
+    if (pair && !colo_pairs_has(m->host.pairs, pair, error)) {
         json_object_put(result);
         return NULL;
     }
@@ -255,11 +255,15 @@ static JsonObject *doctor(ColoManager *m, const char *pair, GError **error)
             colo_json_peek_string(json_object_array_get_idx(list_of_pairs, i), "name", "");
         g_autoptr(GError) peer_error = NULL;
         g_autoptr(JsonObject) answer = NULL;
+        g_autoptr(ColoChannelRef) channel = NULL;
         JsonObject *theirs;
 
         if (pair && strcmp(pair, name) != 0)
             continue;
-        answer = colo_channel_call(colo_pairs_channel(m->host.pairs, name, NULL), "host-command",
+        channel = colo_pairs_channel(m->host.pairs, name, NULL);
+        if (!channel)
+            continue; /* undefined meanwhile */
+        answer = colo_channel_call(channel, "host-command",
                                    colo_json_build("command", "s", "colo-doctor", "arguments", "o",
                                                    json_object_new_object(), NULL),
                                    PAIR_TIMEOUT_MS, &peer_error);

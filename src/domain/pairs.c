@@ -170,12 +170,26 @@ gboolean colo_pairs_define(ColoPairs *pairs, const char *name, const char *peer,
 
 gboolean colo_pairs_undefine(ColoPairs *pairs, const char *name, GError **error)
 {
+    Pair *pair;
+
+    g_rec_mutex_lock(&pairs->lock);
+    pair = find(pairs, name, error);
+    if (pair && colo_store_delete_pair(pairs->store, name, error))
+        g_hash_table_steal(pairs->table, name);
+    else
+        pair = NULL;
+    g_rec_mutex_unlock(&pairs->lock);
+    /* It waits for the I/O thread, whose events take the lock. */
+    if (pair)
+        pair_free(pair);
+    return pair != NULL;
+}
+
+gboolean colo_pairs_has(ColoPairs *pairs, const char *name, GError **error)
+{
     g_autoptr(GRecMutexLocker) locker = g_rec_mutex_locker_new(&pairs->lock);
 
-    if (!find(pairs, name, error) || !colo_store_delete_pair(pairs->store, name, error))
-        return FALSE;
-    g_hash_table_remove(pairs->table, name);
-    return TRUE;
+    return find(pairs, name, error) != NULL;
 }
 
 ColoChannel *colo_pairs_channel(ColoPairs *pairs, const char *name, GError **error)
@@ -183,13 +197,13 @@ ColoChannel *colo_pairs_channel(ColoPairs *pairs, const char *name, GError **err
     g_autoptr(GRecMutexLocker) locker = g_rec_mutex_locker_new(&pairs->lock);
     Pair *pair = find(pairs, name, error);
 
-    return pair ? pair->channel : NULL;
+    return pair ? colo_channel_ref(pair->channel) : NULL;
 }
 
 gboolean colo_pairs_wait_up(ColoPairs *pairs, const char *name, unsigned timeout_ms, GError **error)
 {
     gint64 end = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
-    ColoChannel *channel = colo_pairs_channel(pairs, name, error);
+    g_autoptr(ColoChannelRef) channel = colo_pairs_channel(pairs, name, error);
     g_autofree char *why = NULL;
 
     if (!channel)
@@ -206,7 +220,7 @@ gboolean colo_pairs_wait_up(ColoPairs *pairs, const char *name, unsigned timeout
 
 char *colo_pairs_peer_host(ColoPairs *pairs, const char *name, GError **error)
 {
-    ColoChannel *channel = colo_pairs_channel(pairs, name, error);
+    g_autoptr(ColoChannelRef) channel = colo_pairs_channel(pairs, name, error);
     g_autoptr(ColoPeerInfo) peer = channel ? colo_channel_peer(channel) : NULL;
 
     if (!channel)

@@ -33,8 +33,11 @@ gboolean colo_pairs_define(ColoPairs *pairs, const char *name, const char *peer,
                            const char *pool_map, GError **error);
 gboolean colo_pairs_undefine(ColoPairs *pairs, const char *name, GError **error);
 
-/* COLO_ERROR_NO_PAIR when there is none. The channel is valid until colo_pairs_undefine(), which
- * the caller keeps from happening while a domain uses the pair. */
+/* FALSE with COLO_ERROR_NO_PAIR when there is none. */
+gboolean colo_pairs_has(ColoPairs *pairs, const char *name, GError **error);
+
+/* A reference for the caller: the pair may be undefined while it is used, then the channel is down.
+ * NULL with COLO_ERROR_NO_PAIR when there is none. */
 ColoChannel *colo_pairs_channel(ColoPairs *pairs, const char *name, GError **error);
 
 /* Waits at most @timeout_ms until the channel of @name is up; FALSE with its last error. */

@@ -42,7 +42,7 @@ static void act(Prepare *p, const char *host, const char *object, gboolean done,
 
 static JsonObject *ask_peer(Prepare *p, JsonObject *arguments, GError **error)
 {
-    ColoChannel *channel = colo_pairs_channel(p->m->host.pairs, p->pair, error);
+    g_autoptr(ColoChannelRef) channel = colo_pairs_channel(p->m->host.pairs, p->pair, error);
     JsonObject *reply;
 
     if (!channel) {
@@ -351,7 +351,7 @@ JsonObject *colo_prepare(ColoManager *m, const char *domain, const char *pair, g
     p.actions = json_object_new_array();
     p.copies = json_object_new_array();
     p.allocated = json_object_new_object();
-    if (p.conn && colo_pairs_channel(m->host.pairs, pair, error) &&
+    if (p.conn && colo_pairs_has(m->host.pairs, pair, error) &&
         colo_pairs_wait_up(m->host.pairs, pair, CHANNEL_UP_TIMEOUT_MS, error)) {
         p.peer = colo_pairs_peer_host(m->host.pairs, pair, NULL);
         if (!p.peer)

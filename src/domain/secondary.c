@@ -333,7 +333,7 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
         !colo_json_get_object(params, "devices", &devices, error) ||
         !colo_json_get_array(devices, "disks", &disks, error) ||
         !colo_json_get_array(devices, "nics", &nics, error) ||
-        !colo_pairs_channel(d->host->pairs, pair, error) ||
+        !colo_pairs_has(d->host->pairs, pair, error) ||
         !colo_host_facts_check(d->host, params, error) || !clear_the_way(d, generation, error))
         return FALSE;
     g_free(d->record->pair);

@@ -53,10 +53,16 @@ struct ColoChannel {
     GMutex lock; /* protects what follows; peer and heard_ns are written by the I/O thread only */
     ColoPeerInfo *peer;
     uint64_t heard_ns;
-    gint refs; /* atomic: the owner, an attempt to connect and posts under way */
+    gint refs; /* atomic: the owner, users, an attempt to connect and posts under way */
 };
 
-static void channel_unref(ColoChannel *channel)
+ColoChannel *colo_channel_ref(ColoChannel *channel)
+{
+    g_atomic_int_inc(&channel->refs);
+    return channel;
+}
+
+void colo_channel_unref(ColoChannel *channel)
 {
     if (!g_atomic_int_dec_and_test(&channel->refs))
         return;
@@ -194,7 +200,7 @@ static void connected(GObject *source, GAsyncResult *result, gpointer data)
 
     g_clear_object(&channel->dialling);
     if (channel->freed) {
-        channel_unref(channel);
+        colo_channel_unref(channel);
         return;
     }
     if (!stream) {
@@ -219,7 +225,7 @@ static void connected(GObject *source, GAsyncResult *result, gpointer data)
         channel->conn = colo_conn_new(socket, channel->pki, COLO_PKI_DIALLER, channel->host,
                                       address, channel->self, &conn_events, channel);
     }
-    channel_unref(channel);
+    colo_channel_unref(channel);
 }
 
 static void dial(void *opaque)
@@ -353,7 +359,7 @@ void colo_channel_free(ColoChannel *channel)
     if (!channel)
         return;
     colo_io_run(channel_stop, channel);
-    channel_unref(channel);
+    colo_channel_unref(channel);
 }
 
 typedef struct {
@@ -372,7 +378,7 @@ static void send_call(void *opaque)
     if (colo_calls_is_waiting(channel->calls, post->id) && channel->conn)
         colo_conn_send(channel->conn, post->frame);
     g_bytes_unref(post->frame);
-    channel_unref(channel);
+    colo_channel_unref(channel);
     g_free(post);
 }
 
@@ -406,7 +412,7 @@ static JsonObject *run_call(ColoChannel *channel, const char *method, JsonObject
     g_atomic_int_add(&channel->refs, 2); /* the post's, and ours: it may be freed while we wait */
     colo_io_post(send_call, post);
     result = colo_calls_wait(channel->calls, &call, id, method, end_us, error);
-    channel_unref(channel);
+    colo_channel_unref(channel);
     return result;
 }
 

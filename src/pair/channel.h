@@ -117,9 +117,16 @@ ColoChannel *colo_channel_new(const ColoTlsConfig *tls, const ColoPeerInfo *self
                               const ColoChannelEvents *events, void *opaque, GError **error);
 
 /* Fails the calls that wait, closes; no event comes after it returns. Other threads must not use
- * the channel any more. */
+ * the channel any more, except by a reference. */
 void colo_channel_free(ColoChannel *channel);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoChannel, colo_channel_free)
+
+/* Keeps the memory for a thread that must not know when the owner frees the channel: from then on
+ * it is down for good, and calls fail with COLO_ERROR_PEER. */
+ColoChannel *colo_channel_ref(ColoChannel *channel);
+void colo_channel_unref(ColoChannel *channel);
+typedef ColoChannel ColoChannelRef;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoChannelRef, colo_channel_unref)
 
 /*
  * Runs @method at the peer and waits for the answer, at most @timeout_ms (> 0). @params is taken

@@ -259,6 +259,28 @@ static void test_free_fails_waiting_calls(void)
     events_clear(&pair.events);
 }
 
+/* Whoever holds a reference finds a channel that its owner freed down. */
+static void test_a_reference_outlives_the_free(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(ColoPeerInfo) peer = NULL;
+    ColoChannel *channel;
+    Pair pair;
+
+    pair_up(&pair);
+    channel = colo_channel_ref(pair.channel);
+    g_assert_true(colo_channel_is_up(channel));
+    colo_channel_free(pair.channel);
+    g_assert_false(colo_channel_is_up(channel));
+    g_assert_null(colo_channel_call(channel, "echo", NULL, 5000, &error));
+    g_assert_error(error, COLO_ERROR, COLO_ERROR_PEER);
+    peer = colo_channel_peer(channel);
+    g_assert_nonnull(peer);
+    colo_channel_unref(channel);
+    colo_channel_server_free(pair.server);
+    events_clear(&pair.events);
+}
+
 static void test_call_without_connection_fails_at_once(void)
 {
     g_autoptr(GError) error = NULL;
@@ -452,6 +474,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pair/channel/timeout", test_late_answer_is_a_timeout);
     g_test_add_func("/pair/channel/full-queue", test_full_queue_refuses_and_heartbeats_go_on);
     g_test_add_func("/pair/channel/free", test_free_fails_waiting_calls);
+    g_test_add_func("/pair/channel/reference", test_a_reference_outlives_the_free);
     g_test_add_func("/pair/channel/not-connected", test_call_without_connection_fails_at_once);
     g_test_add_func("/pair/channel/silence", test_stopped_peer_is_silent_and_heard_again);
     g_test_add_func("/pair/channel/hasty", test_hasty_call_ends_with_silence);
