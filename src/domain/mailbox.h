@@ -45,10 +45,10 @@ void colo_mail_answer(ColoMail *mail, JsonObject *result, const GError *error);
 
 typedef struct ColoMailbox ColoMailbox;
 
-/* Mails that may wait; more are dropped with a log line (I8). A domain gets a few a second. What the
- * helper tells of each checkpoint comes most often (a diverging guest: hundreds a second, while the
- * actor may wait for the peer for a minute) and must not crowd out what is said once: requests, and
- * evidence as "peer-silent". */
+/* Mails that may wait; more are dropped with a log line (I8). A domain gets a few a second. What
+ * the helper tells of each checkpoint comes most often (a diverging guest: hundreds a second, while
+ * the actor may wait for the peer for a minute) and must not crowd out what is said once: requests,
+ * and evidence as "peer-silent". */
 #define COLO_MAILBOX_MAX 4096
 #define COLO_MAILBOX_MAX_EVENTS (COLO_MAILBOX_MAX / 2)
 
