@@ -30,11 +30,13 @@ struct ColoComparatorClient {
     ColoComparatorEvents events;
     void *opaque;
     GThread *reader;
-    GMutex lock; /* guards what follows */
+    gboolean complained; /* the reader's */
+    GMutex lock;         /* guards what follows */
     GCond changed;
     GHashTable *pending; /* id -> Pending * */
     uint64_t next_id;
-    int sock; /* -1: not connected */
+    int conn; /* -1: none; before hello is answered only the reader uses it */
+    int sock; /* conn once hello was answered; else -1 */
     gboolean stopping;
     GMutex send_lock; /* keeps frames whole; taken alone or under nothing */
 };
@@ -79,29 +81,24 @@ static void dispatch(ColoComparatorClient *client, JsonObject *message)
     g_mutex_unlock(&client->lock);
 }
 
-/* Reads until the connection ends or breaks the protocol. */
-static void read_connection(ColoComparatorClient *client, int sock)
+/* Requests of callers count from 1. */
+#define HELLO_ID UINT64_C(0)
+
+static gboolean send_hello(int sock, GError **error)
 {
-    g_autoptr(ColoFrameReader) reader = colo_frame_reader_new();
-    g_autoptr(GError) error = NULL;
-    char buffer[16384];
-    ssize_t n;
+    g_autoptr(JsonObject) hello =
+        colo_json_build("id", "u", HELLO_ID, "execute", "s", "hello", "arguments", "o",
+                        colo_json_build("version", "u", (uint64_t)COLO_CMP_VERSION, NULL), NULL);
+    g_autofree char *text = colo_json_to_string(hello);
 
-    while (!error && (n = TEMP_FAILURE_RETRY(read(sock, buffer, sizeof(buffer)))) > 0) {
-        size_t len;
-        char *text;
+    return colo_fdpass_send(sock, text, strlen(text), NULL, 0, error);
+}
 
-        colo_frame_reader_feed(reader, buffer, (size_t)n);
-        while (!error && (text = colo_frame_reader_next(reader, &len, &error))) {
-            JsonObject *message = colo_json_parse(text, len, &error);
-
-            g_free(text);
-            if (message)
-                dispatch(client, message);
-        }
-    }
-    if (error)
-        colo_warn("comparator: %s", error->message);
+static void set_conn(ColoComparatorClient *client, int conn)
+{
+    g_mutex_lock(&client->lock);
+    client->conn = conn;
+    g_mutex_unlock(&client->lock);
 }
 
 static void set_socket(ColoComparatorClient *client, int sock)
@@ -122,29 +119,83 @@ static void set_socket(ColoComparatorClient *client, int sock)
     g_mutex_unlock(&client->lock);
 }
 
+/* One message of the helper, taken over. Its answer to hello makes the connection usable. */
+static gboolean take_message(ColoComparatorClient *client, int sock, JsonObject *message,
+                             gboolean *greeted, GError **error)
+{
+    g_autoptr(JsonObject) owned = message;
+
+    if (*greeted || colo_json_peek(message, "event") ||
+        colo_json_peek_uint(message, "id", UINT64_MAX) != HELLO_ID) {
+        dispatch(client, g_steal_pointer(&owned));
+        return TRUE;
+    }
+    if (!colo_json_peek(message, "return")) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED, "it refused hello: %s",
+                    colo_json_peek_string(colo_json_peek(message, "error"), "message", "?"));
+        return FALSE;
+    }
+    *greeted = TRUE;
+    set_socket(client, sock);
+    if (!g_atomic_int_get(&client->stopping)) /* else: before _free() saw the connection */
+        client->events.up(client->opaque);
+    return TRUE;
+}
+
+/* Reads until the connection ends or breaks the protocol; TRUE if it was usable. */
+static gboolean read_connection(ColoComparatorClient *client, int sock)
+{
+    g_autoptr(ColoFrameReader) reader = colo_frame_reader_new();
+    g_autoptr(GError) error = NULL;
+    gboolean greeted = FALSE;
+    char buffer[16384];
+    ssize_t n;
+
+    send_hello(sock, &error);
+    while (!error && (n = TEMP_FAILURE_RETRY(read(sock, buffer, sizeof(buffer)))) > 0) {
+        size_t len;
+        char *text;
+
+        colo_frame_reader_feed(reader, buffer, (size_t)n);
+        while (!error && (text = colo_frame_reader_next(reader, &len, &error))) {
+            JsonObject *message = colo_json_parse(text, len, &error);
+
+            g_free(text);
+            if (message)
+                take_message(client, sock, message, &greeted, &error);
+        }
+    }
+    if (error && !client->complained)
+        colo_warn("comparator: %s", error->message);
+    client->complained = error != NULL; /* not each time that it is tried again */
+    return greeted;
+}
+
 static gpointer reader_main(gpointer data)
 {
     ColoComparatorClient *client = data;
 
     while (!g_atomic_int_get(&client->stopping)) {
         int sock = connect_unix(client->path);
+        gboolean used = FALSE;
 
-        if (sock < 0) {
-            g_usleep(RECONNECT_US);
-            continue;
+        if (sock >= 0) {
+            set_conn(client, sock);
+            if (!g_atomic_int_get(&client->stopping)) /* else: before _free() saw it */
+                used = read_connection(client, sock);
+            /* Nobody may be sending on the number when it is closed. */
+            g_mutex_lock(&client->send_lock);
+            set_socket(client, -1);
+            set_conn(client, -1);
+            close(sock);
+            g_mutex_unlock(&client->send_lock);
         }
-        set_socket(client, sock);
-        if (!g_atomic_int_get(&client->stopping)) { /* else: before _free() saw the socket */
-            client->events.up(client->opaque);
-            read_connection(client, sock);
-        }
-        /* Nobody may be sending on the number when it is closed. */
-        g_mutex_lock(&client->send_lock);
-        set_socket(client, -1);
-        close(sock);
-        g_mutex_unlock(&client->send_lock);
-        if (!g_atomic_int_get(&client->stopping))
+        if (g_atomic_int_get(&client->stopping))
+            break;
+        if (used)
             client->events.down(client->opaque);
+        else
+            g_usleep(RECONNECT_US);
     }
     return NULL;
 }
@@ -157,7 +208,7 @@ ColoComparatorClient *colo_comparator_client_new(const char *path,
     client->path = g_strdup(path);
     client->events = *events;
     client->opaque = opaque;
-    client->sock = -1;
+    client->conn = client->sock = -1;
     client->pending = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     g_mutex_init(&client->lock);
     g_mutex_init(&client->send_lock);
@@ -172,8 +223,8 @@ void colo_comparator_client_free(ColoComparatorClient *client)
         return;
     g_atomic_int_set(&client->stopping, TRUE);
     g_mutex_lock(&client->lock);
-    if (client->sock >= 0)
-        shutdown(client->sock, SHUT_RDWR);
+    if (client->conn >= 0)
+        shutdown(client->conn, SHUT_RDWR);
     g_mutex_unlock(&client->lock);
     g_thread_join(client->reader);
     g_hash_table_unref(client->pending);

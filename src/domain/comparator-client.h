@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * virtcolod's side of comparator/protocol.h: one connection to this host's colo-comparator. A
- * thread of its own reads answers and events and connects again after the helper was restarted.
+ * thread of its own reads answers and events and connects again after the helper was restarted. A
+ * connection counts once hello is answered on it: systemd's socket takes connections while nobody
+ * serves them.
  *
  * Calls block and may come from any thread but the callbacks'. Callbacks run on the reader thread
  * and must only post to a mailbox.
@@ -17,7 +19,7 @@ typedef struct ColoComparatorClient ColoComparatorClient;
 typedef struct {
     /* @event is borrowed; its members are protocol.h's. */
     void (*event)(const char *name, const char *uuid, JsonObject *event, void *opaque);
-    /* Connected: ask for the inventory; every session that is not there is gone. */
+    /* Connected and greeted: ask for the inventory; every session that is not there is gone. */
     void (*up)(void *opaque);
     /* The connection ended: the helper died or was stopped. */
     void (*down)(void *opaque);

@@ -92,14 +92,6 @@ static void helper_listen(void)
     g_assert_cmpint(listen(listener, BACKLOG), ==, 0);
 }
 
-static int helper_accept(void)
-{
-    int conn = accept(listener, NULL, NULL);
-
-    g_assert_cmpint(conn, >=, 0);
-    return conn;
-}
-
 /* The next request; its FD in @fd, -1 when it has none. */
 static JsonObject *helper_take(int conn, int *fd)
 {
@@ -137,6 +129,19 @@ static void helper_return(int conn, JsonObject *request, JsonObject *result)
 {
     helper_send(conn, colo_json_build("id", "u", colo_json_peek_uint(request, "id", 0), "return",
                                       "o", result, NULL));
+}
+
+/* Takes a connection and answers its hello. */
+static int helper_accept(void)
+{
+    int conn = accept(listener, NULL, NULL);
+    g_autoptr(JsonObject) hello = NULL;
+
+    g_assert_cmpint(conn, >=, 0);
+    hello = helper_take(conn, NULL);
+    g_assert_cmpstr(colo_json_peek_string(hello, "execute", NULL), ==, "hello");
+    helper_return(conn, hello, colo_json_build("version", "u", UINT64_C(1), NULL));
+    return conn;
 }
 
 /* ---- the caller's side, on a thread ---- */
@@ -475,7 +480,8 @@ static void test_many_callers_at_once(void)
     teardown(conn);
 }
 
-/* Freed while it is connecting: no socket must be left that its thread waits on for ever. */
+/* Freed while it is connecting or waits for hello's answer: no socket must be left that its thread
+ * waits on for ever. */
 static void test_it_can_be_freed_at_any_moment(void)
 {
     static const ColoComparatorEvents events = {.event = on_event, .up = on_up, .down = on_down};
@@ -484,11 +490,26 @@ static void test_it_can_be_freed_at_any_moment(void)
     for (int i = 0; i < BACKLOG / 2; i++) {
         colo_comparator_client_free(client);
         client = colo_comparator_client_new(path, &events, &seen);
-        if (i % 2)
-            g_usleep((gulong)i);
-        else
-            g_assert_true(colo_comparator_wait_up(client, LONG_MS));
+        g_usleep(i % 2 ? (gulong)i : 1000);
     }
+    teardown(conn);
+}
+
+/* systemd keeps the socket of a helper that died, and takes connections for the next one. */
+static void test_a_socket_that_nobody_serves_is_no_helper(void)
+{
+    g_autoptr(GError) error = NULL;
+    int conn = setup();
+
+    close(conn);
+    g_assert_true(wait_for(&seen.down, 1));
+    g_assert_false(colo_comparator_wait_up(client, 300));
+    g_assert_null(colo_comparator_call(client, "stats", NULL, -1, LONG_MS, &error));
+    g_assert_error(error, COLO_ERROR, COLO_ERROR_SYSTEM);
+    g_assert_cmpuint(seen.up, ==, 1);
+    conn = helper_accept();
+    g_assert_true(colo_comparator_wait_up(client, LONG_MS));
+    g_assert_cmpuint(seen.down, ==, 1);
     teardown(conn);
 }
 
@@ -516,5 +537,7 @@ int main(int argc, char **argv)
     g_test_add_func("/domain/comparator-client/stray", test_an_answer_to_nobody_is_ignored);
     g_test_add_func("/domain/comparator-client/many", test_many_callers_at_once);
     g_test_add_func("/domain/comparator-client/free", test_it_can_be_freed_at_any_moment);
+    g_test_add_func("/domain/comparator-client/nobody-serves",
+                    test_a_socket_that_nobody_serves_is_no_helper);
     return g_test_run();
 }
