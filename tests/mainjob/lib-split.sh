@@ -20,12 +20,12 @@ one_winner() {
 # The host runs nothing that could answer: fenced, or held with its gate shut.
 fenced() { state_is "$1" fenced && not in_list "$1"; }
 
-# What the register says, by the primary's own client certificate, asked in the witness.
+# What the guest's register says, by the primary's own client certificate, asked in the witness.
 register() {
-    local pki
+    local pki key=/libvirt-colo/domains/c0100000-0000-4000-8000-0000000000f7
     pki=$("$LAB" path state)/pki
     on witness curl -sf --noproxy '*' --max-time 5 --cacert "$pki/ca.pem" --cert "$pki/etcd-primary.pem" \
-        --key "$pki/etcd-primary-key.pem" -d '{"key":"AA==","range_end":"AA=="}' \
+        --key "$pki/etcd-primary-key.pem" -d "{\"key\":\"$(printf %s "$key" | base64 -w 0)\"}" \
         https://10.77.0.3:2379/v3/kv/range | python3 -c '
 import base64, json, sys
 for pair in json.load(sys.stdin).get("kvs", []):
