@@ -166,11 +166,16 @@ gboolean colo_domain_attach_local(ColoDomain *d, const char *kind, const char *a
 
 gboolean colo_domain_watch(ColoDomain *d, GError **error)
 {
+    const ColoKickWatch watch = {
+        .delay_ms = d->host->config->checkpoint_period_ms,
+        .interval_ms = PROBE_INTERVAL_MS,
+        .limit_ms = PROBE_LIMIT_MS,
+        .mirrors = d->record->role == COLO_ROLE_PRIMARY ? d->disks->len : 0,
+    };
+
     if (!d->watched) /* else the kicker does not say again what it has said */
         d->qemu_silent = FALSE;
-    d->watched =
-        colo_kicker_watch(d->host->kicker, d->record->uuid, d->host->config->checkpoint_period_ms,
-                          PROBE_INTERVAL_MS, PROBE_LIMIT_MS, error);
+    d->watched = colo_kicker_watch(d->host->kicker, d->record->uuid, &watch, error);
     return d->watched;
 }
 

@@ -223,6 +223,8 @@ void colo_primary_tell_consent(ColoDomain *domain, unsigned timeout_ms); /* stor
 void colo_primary_guest_hangs(ColoDomain *domain);   /* the peer's copy does not */
 void colo_primary_hold_output(ColoDomain *domain);   /* I4: stops the vCPUs, DEGRADED */
 void colo_primary_resume_output(ColoDomain *domain); /* ownership is decided: they go on */
+/* Stops them for a moment; resume_output() lets them go on, after a restart of virtcolod too. */
+gboolean colo_primary_pause(ColoDomain *domain, GError **error);
 
 /* secondary.c */
 JsonObject *colo_secondary_prepare(ColoDomain *domain, JsonObject *params, GError **error);

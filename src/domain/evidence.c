@@ -35,6 +35,10 @@
  * for this long either: libvirtd may hang, not QEMU. */
 #define HANG_MS 10000u
 
+#define MIRROR_LOST                                                                                \
+    "a disk is not copied to the peer any more: see the QEMU log of both hosts, and the space on " \
+    "the peer"
+
 /* Ends the job that runs; FALSE when none does. */
 gboolean colo_domain_abort_job(ColoDomain *d, const char *format, ...)
 {
@@ -183,6 +187,10 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
         g_autoptr(JsonObject) done =
             colo_domain_comparator(d, "kick-done", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
         (void)done;
+    } else if (strcmp(name, "mirror-lost") == 0) {
+        /* What the guest writes goes to its own disk only, since when is not known (I2). */
+        if (!colo_domain_abort_job(d, MIRROR_LOST) && d->record->role == COLO_ROLE_PRIMARY)
+            peer_side_failed(d, MIRROR_LOST);
     } else if (strcmp(name, "qemu-silent") == 0 || strcmp(name, "qemu-heard") == 0) {
         d->qemu_silent = strcmp(name, "qemu-silent") == 0;
     } else if (strcmp(name, "peer-silent") == 0) {

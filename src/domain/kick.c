@@ -9,6 +9,7 @@
 #include "domain/kick.h"
 
 #include "domain/qmp.h"
+#include "domain/steps-disk.h"
 #include "domain/steps-migrate.h"
 #include "util/clock.h"
 #include "util/error.h"
@@ -19,8 +20,9 @@
 typedef struct {
     ColoKicker *kicker; /* a reference */
     char *uuid;
-    uint64_t delay_ms;
-    unsigned interval_ms, limit_ms;
+    ColoKickWatch watch;
+    gint64 probe_due;       /* us */
+    gboolean mirror_lost;   /* told */
     gboolean wanted;        /* a kick */
     gboolean stop;          /* also under notify_lock */
     gint64 busy_since;      /* us; 0: no command outstanding */
@@ -109,22 +111,25 @@ static virConnectPtr get_connection(ColoKicker *kicker)
     return conn;
 }
 
-/* One kick or probe: COLO_KICK_ALIVE when QEMU answered, GONE, NO_LIBVIRT, or SUSPECT when libvirt
- * gave up waiting for QEMU. @done: a kick that QEMU accepted. */
-static ColoKickEvent ask(ColoKicker *kicker, const char *uuid, gboolean kick, uint64_t delay_ms,
-                         gboolean *done)
+#define NOT_COUNTED UINT_MAX
+
+/* A kick, a probe, or both: COLO_KICK_ALIVE when QEMU answered, GONE, NO_LIBVIRT, or SUSPECT when
+ * libvirt gave up waiting for QEMU. @done: a kick that QEMU accepted. @mirrors: those that the
+ * probe saw copying, or NOT_COUNTED. */
+static ColoKickEvent ask(ColoKicker *kicker, const char *uuid, gboolean kick, gboolean probe,
+                         uint64_t delay_ms, gboolean *done, unsigned *mirrors)
 {
     virConnectPtr conn = get_connection(kicker);
     g_autoptr(virDomain) dom = conn ? virDomainLookupByUUIDString(conn, uuid) : NULL;
     g_autoptr(GError) error = NULL;
     ColoKickEvent result = COLO_KICK_ALIVE;
-    gboolean running;
 
     *done = FALSE;
+    *mirrors = NOT_COUNTED;
     if (dom && kick)
         *done = colo_steps_kick(dom, delay_ms, &error);
-    else if (dom)
-        colo_steps_is_running(dom, &running, &error);
+    if (dom && probe && !error && !colo_steps_mirrors_copying(dom, mirrors, &error))
+        *mirrors = NOT_COUNTED;
     if (!conn || virConnectIsAlive(conn) != 1)
         result = COLO_KICK_NO_LIBVIRT;
     else if (!dom || (colo_qmp_is_error_class(error, "libvirt") &&
@@ -144,8 +149,20 @@ static void begin(Watched *domain)
     ColoKicker *kicker = domain->kicker;
 
     domain->busy_since = g_get_monotonic_time();
-    if (domain->busy_since + (gint64)domain->limit_ms * 1000 < kicker->watchdog_next)
+    if (domain->busy_since + (gint64)domain->watch.limit_ms * 1000 < kicker->watchdog_next)
         g_cond_signal(&kicker->watchdog_wake);
+}
+
+/* TRUE when it is to be told that mirrors are missing. Lock held. */
+static gboolean judge_mirrors(Watched *domain, unsigned mirrors)
+{
+    gboolean news;
+
+    if (mirrors == NOT_COUNTED)
+        return FALSE;
+    news = mirrors < domain->watch.mirrors && !domain->mirror_lost;
+    domain->mirror_lost = mirrors < domain->watch.mirrors;
+    return news;
 }
 
 static void *worker(void *data)
@@ -155,33 +172,40 @@ static void *worker(void *data)
 
     g_mutex_lock(&kicker->lock);
     while (!domain->stop) {
-        gint64 until = g_get_monotonic_time() + (gint64)domain->interval_ms * 1000;
-        uint64_t delay_ms = domain->delay_ms;
-        gboolean kick, done, news;
+        uint64_t delay_ms;
+        gboolean kick, probe, done, news, mirror_lost;
         ColoKickEvent event;
+        unsigned mirrors;
         gint64 waited;
 
         while (!domain->wanted && !domain->stop) {
-            if (!g_cond_wait_until(&domain->wake, &kicker->lock, until))
+            if (!g_cond_wait_until(&domain->wake, &kicker->lock, domain->probe_due))
                 break;
         }
         if (domain->stop)
             break;
         kick = domain->wanted;
         domain->wanted = FALSE;
+        delay_ms = domain->watch.delay_ms;
         begin(domain);
+        probe = domain->busy_since >= domain->probe_due;
+        if (probe)
+            domain->probe_due = domain->busy_since + (gint64)domain->watch.interval_ms * 1000;
         g_mutex_unlock(&kicker->lock);
 
-        event = ask(kicker, domain->uuid, kick, delay_ms, &done);
+        event = ask(kicker, domain->uuid, kick, probe, delay_ms, &done, &mirrors);
 
         g_mutex_lock(&kicker->lock);
         waited = g_get_monotonic_time() - domain->busy_since;
         domain->busy_since = 0;
         news = event != domain->reported;
         domain->reported = event;
+        mirror_lost = judge_mirrors(domain, mirrors);
         g_mutex_unlock(&kicker->lock);
         if (news)
             tell(domain, event, waited);
+        if (mirror_lost)
+            tell(domain, COLO_KICK_MIRROR_LOST, waited);
         if (done)
             tell(domain, COLO_KICK_DONE, waited);
         g_mutex_lock(&kicker->lock);
@@ -205,7 +229,7 @@ static Watched *find_overdue(ColoKicker *kicker, gint64 now)
     g_hash_table_iter_init(&iter, kicker->domains);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Watched *domain = value;
-        gint64 end = domain->busy_since + (gint64)domain->limit_ms * 1000;
+        gint64 end = domain->busy_since + (gint64)domain->watch.limit_ms * 1000;
 
         if (domain->busy_since == 0 || domain->reported != COLO_KICK_ALIVE)
             continue;
@@ -294,8 +318,8 @@ void colo_kicker_free(ColoKicker *kicker)
     kicker_unref(kicker);
 }
 
-gboolean colo_kicker_watch(ColoKicker *kicker, const char *uuid, uint64_t delay_ms,
-                           unsigned interval_ms, unsigned limit_ms, GError **error)
+gboolean colo_kicker_watch(ColoKicker *kicker, const char *uuid, const ColoKickWatch *watch,
+                           GError **error)
 {
     Watched *domain;
     gboolean ok = TRUE;
@@ -303,9 +327,7 @@ gboolean colo_kicker_watch(ColoKicker *kicker, const char *uuid, uint64_t delay_
     g_mutex_lock(&kicker->lock);
     domain = g_hash_table_lookup(kicker->domains, uuid);
     if (domain) {
-        domain->delay_ms = delay_ms;
-        domain->interval_ms = interval_ms;
-        domain->limit_ms = limit_ms;
+        domain->watch = *watch;
         g_cond_signal(&domain->wake);
     } else if (g_hash_table_size(kicker->domains) >= COLO_KICK_MAX_DOMAINS) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
@@ -316,9 +338,8 @@ gboolean colo_kicker_watch(ColoKicker *kicker, const char *uuid, uint64_t delay_
         domain = g_new0(Watched, 1);
         domain->kicker = kicker;
         domain->uuid = g_strdup(uuid);
-        domain->delay_ms = delay_ms;
-        domain->interval_ms = interval_ms;
-        domain->limit_ms = limit_ms;
+        domain->watch = *watch;
+        domain->probe_due = g_get_monotonic_time() + (gint64)watch->interval_ms * 1000;
         domain->reported = COLO_KICK_ALIVE;
         g_cond_init(&domain->wake);
         domain->refs = 2;

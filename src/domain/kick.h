@@ -4,7 +4,8 @@
  * that nothing else uses, one thread a watched domain (so that a hung QEMU delays no other domain),
  * and a watchdog. A kick is asked for without blocking and executed at once; kicks that come while
  * one is outstanding are merged into one that follows it. When nothing was asked for the interval,
- * the domain is probed (query-status).
+ * the domain is probed; that also counts the mirrors that copy its disks to the peer, because QEMU
+ * goes on without one that failed.
  *
  * An answer, even an error of QEMU's, is life. What stays unanswered over the limit is evidence
  * that the guest (or libvirtd) hangs: evidence, not ownership (design section 3). A lost libvirt
@@ -18,12 +19,13 @@
 typedef struct ColoKicker ColoKicker;
 
 typedef enum {
-    COLO_KICK_DONE,       /* QEMU has taken a kick: tell the comparator "kick-done" */
-    COLO_KICK_SUSPECT,    /* a kick or probe is unanswered for the limit, or libvirt gave it up (as
-                             when QEMU dies in it); once until answered */
-    COLO_KICK_ALIVE,      /* answered after SUSPECT or NO_LIBVIRT */
-    COLO_KICK_GONE,       /* libvirt says that the domain does not run */
-    COLO_KICK_NO_LIBVIRT, /* the connection to libvirt is down: nothing is known; once */
+    COLO_KICK_DONE,        /* QEMU has taken a kick: tell the comparator "kick-done" */
+    COLO_KICK_SUSPECT,     /* a kick or probe is unanswered for the limit, or libvirt gave it up (as
+                              when QEMU dies in it); once until answered */
+    COLO_KICK_ALIVE,       /* answered after SUSPECT or NO_LIBVIRT */
+    COLO_KICK_GONE,        /* libvirt says that the domain does not run */
+    COLO_KICK_NO_LIBVIRT,  /* the connection to libvirt is down: nothing is known; once */
+    COLO_KICK_MIRROR_LOST, /* fewer mirrors copy without an error than there must be; once */
 } ColoKickEvent;
 
 /* Called on a thread of the kicker, without its lock; must not block, and must not call
@@ -41,11 +43,17 @@ ColoKicker *colo_kicker_new(const char *uri, ColoKickNotify notify, void *data);
 /* Joins all threads. A thread inside an unanswered call is abandoned with its memory after 1 s. */
 void colo_kicker_free(ColoKicker *kicker);
 
-/* Starts to watch: probes every @interval_ms when idle, SUSPECT after @limit_ms. @delay_ms is the
- * checkpoint period that a kick leaves set. A second call changes the numbers. FALSE with @error at
- * COLO_KICK_MAX_DOMAINS. */
-gboolean colo_kicker_watch(ColoKicker *kicker, const char *uuid, uint64_t delay_ms,
-                           unsigned interval_ms, unsigned limit_ms, GError **error);
+typedef struct {
+    uint64_t delay_ms;    /* checkpoint period that a kick leaves set */
+    unsigned interval_ms; /* between probes */
+    unsigned limit_ms;    /* SUSPECT after it */
+    unsigned mirrors;     /* so many must copy */
+} ColoKickWatch;
+
+/* Starts to watch; a second call changes the numbers. FALSE with @error at COLO_KICK_MAX_DOMAINS.
+ */
+gboolean colo_kicker_watch(ColoKicker *kicker, const char *uuid, const ColoKickWatch *watch,
+                           GError **error);
 void colo_kicker_unwatch(ColoKicker *kicker, const char *uuid);
 
 /* Asks for a checkpoint of @uuid. Never blocks. FALSE when it is not watched. */

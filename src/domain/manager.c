@@ -183,6 +183,8 @@ static void on_kick(const char *uuid, ColoKickEvent event, uint64_t waited_ms, v
         post(opaque, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, "kick-done", NULL));
     else if (event == COLO_KICK_ALIVE)
         post(opaque, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, "qemu-heard", NULL));
+    else if (event == COLO_KICK_MIRROR_LOST)
+        post(opaque, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, "mirror-lost", NULL));
     else if (event == COLO_KICK_SUSPECT) {
         colo_log_full(&about, LOG_WARNING, __func__,
                       "QEMU has not answered for %" G_GUINT64_FORMAT " ms", waited_ms);

@@ -377,6 +377,25 @@ static gboolean committed_epoch(ColoDomain *d, uint64_t *epoch, GError **error)
     return TRUE;
 }
 
+/* From here on the kicker looks after the mirrors; one may have failed since its disk was copied.
+ */
+static gboolean all_disks_copied(ColoDomain *d, GError **error)
+{
+    unsigned copying;
+
+    if (d->disks->len == 0)
+        return TRUE;
+    if (!colo_steps_mirrors_copying(d->dom, &copying, error))
+        return FALSE;
+    if (copying >= d->disks->len)
+        return TRUE;
+    g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                "domain '%s': only %u of %u disks are copied to the peer still: see the QEMU log "
+                "of both hosts, and the space on the peer",
+                d->record->name, copying, d->disks->len);
+    return FALSE;
+}
+
 /*
  * From "both copies run" to "output needs both" (tests/model/README.md rules 3 and 4). Under gate
  * "paired" nothing leaves by sole ownership any more; once a checkpoint that was cut after that is
@@ -403,6 +422,8 @@ static gboolean begin_pairing(ColoDomain *d, GError **error)
         if (!colo_domain_pump(d, POLL_MS / 5, error) || !committed_epoch(d, &now, error))
             return FALSE;
     }
+    if (!all_disks_copied(d, error))
+        return FALSE;
     if (colo_ownership_pair(&ctx, d->record, error) != COLO_OWNERSHIP_PAIRED)
         return FALSE;
     /* The register says so: it is protected, whether the secondary has heard of it yet or not. */

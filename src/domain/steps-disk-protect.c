@@ -253,14 +253,41 @@ gboolean colo_steps_mirror_start(virDomainPtr dom, const ColoStepDisk *disk, GEr
         colo_qmp_drop_fd(dom, nbd);
         return FALSE;
     }
+    /* A mirror that meets an error stops and stays, so that it ends only when it is cancelled:
+     * ending by itself while the guest writes would damage QEMU's heap (colo_steps_mirror_stop()).
+     */
     if (colo_qmp_run(dom, "blockdev-mirror",
                      colo_json_build("job-id", "s", job, "device", "s", disk->node, "target", "s",
                                      nbd, "sync", "s", "full", "copy-mode", "s", "write-blocking",
-                                     "on-target-error", "s", "report", NULL),
+                                     "on-target-error", "s", "stop", NULL),
                      error))
         return TRUE;
     colo_disk_delete_node(dom, COLO_NODE_NBD, disk->alias, NULL);
     return FALSE;
+}
+
+static gboolean has_failed(JsonObject *job)
+{
+    return strcmp(colo_json_peek_string(job, "io-status", "ok"), "ok") != 0 ||
+           colo_json_peek_string(job, "error", NULL) != NULL;
+}
+
+gboolean colo_steps_mirrors_copying(virDomainPtr dom, unsigned *copying, GError **error)
+{
+    g_autoptr(JsonObject) list = colo_qmp(dom, "query-block-jobs", NULL, -1, error);
+
+    if (!list)
+        return FALSE;
+    *copying = 0;
+    for (size_t i = 0;
+         json_object_is_type(list, json_type_array) && i < json_object_array_length(list); i++) {
+        JsonObject *job = json_object_array_get_idx(list, i);
+
+        if (g_str_has_prefix(colo_json_peek_string(job, "device", ""), COLO_JOB_MIRROR "-") &&
+            !has_failed(job))
+            (*copying)++;
+    }
+    return TRUE;
 }
 
 gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk, ColoMirrorState *state,
@@ -279,8 +306,7 @@ gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk, Col
         return TRUE;
     state->present = TRUE;
     state->ready = colo_json_peek_bool(job, "ready", FALSE);
-    state->failed = strcmp(colo_json_peek_string(job, "io-status", "ok"), "ok") != 0 ||
-                    colo_json_peek_string(job, "error", NULL) != NULL;
+    state->failed = has_failed(job);
     state->offset = colo_json_peek_uint(job, "offset", 0);
     state->length = colo_json_peek_uint(job, "len", 0);
     return TRUE;

@@ -134,6 +134,10 @@ typedef struct {
     uint64_t offset;  /* bytes done */
     uint64_t length;  /* bytes in all; grows with writes before ready */
 } ColoMirrorState;
+
+/* How many of our mirrors copy without an error. FALSE with @error when QEMU does not say. */
+gboolean colo_steps_mirrors_copying(virDomainPtr dom, unsigned *copying, GError **error);
+
 gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk, ColoMirrorState *state,
                                  GError **error);
 
@@ -141,6 +145,11 @@ gboolean colo_steps_mirror_state(virDomainPtr dom, const ColoStepDisk *disk, Col
  * Ends the mirror and removes the NBD node; nothing there is success. When the secondary is dead or
  * frozen the comparator must have closed our end of the channel before: QEMU's drain would wait
  * for answers otherwise. A leftover NBD node makes a later migration fail.
+ *
+ * With the vCPUs stopped only: QEMU 7.2 frees a mirror's bitmap of active writes while such writes
+ * are still under way, and clears bits in it when they end (block/mirror.c: mirror_run() at
+ * immediate_exit, active_write_settle()). Its heap is damaged then, and the guest dies. A guest
+ * that was stopped has no write under way.
  */
 gboolean colo_steps_mirror_stop(virDomainPtr dom, const ColoStepDisk *disk, GError **error);
 

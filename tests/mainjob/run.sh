@@ -11,7 +11,7 @@ cd "$(dirname "$(readlink -f "$0")")" || exit 1
 TESTS="i5-virtcolod-killed i5-virtcolod-stopped i5-libvirtd-restarted i6-no-plaintext
 bad-input-ports bad-input-commands failover-refused unprotect-live bad-input-protect bad-input-vhost bad-input-peer
 bad-input-peer-version bad-input-peer-qemu bad-input-peer-room
-i5-comparator-killed i5-comparator-killed-no-witness
+i2-disk-copy-lost i5-comparator-killed i5-comparator-killed-no-witness
 guest-ends i3-pair-cut-both-reach i3-pair-cut-one-reaches i3-pair-cut-none-reaches
 i3-rebooted-host merge-interrupted i1-primary-killed guest-time i5-comparator-killed-manual several-disks-nics nic-of-network"
 # Minutes each: only with --long.

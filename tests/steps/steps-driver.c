@@ -188,12 +188,16 @@ static void test_primary_survives(gconstpointer signal)
     colo_steps_wait_colo_left(lab->p.dom, 10000, &error);
     g_assert_no_error(error);
     g_test_message("alone after %.1f ms", lab_now_ms() - start);
+    colo_steps_stop(lab->p.dom, &error);
+    g_assert_no_error(error);
     for (int i = 0; i < DISKS; i++) {
         colo_steps_mirror_stop(lab->p.dom, &lab->p.disk[i], &error);
         g_assert_no_error(error);
         colo_steps_mirror_stop(lab->p.dom, &lab->p.disk[i], &error); /* again: nothing */
         g_assert_no_error(error);
     }
+    colo_steps_cont(lab->p.dom, &error);
+    g_assert_no_error(error);
     colo_steps_set_xcolo(lab->p.dom, FALSE, &error);
     g_assert_no_error(error);
     g_test_message("torn down after %.1f ms", lab_now_ms() - start);
@@ -294,8 +298,8 @@ static void test_repair(gconstpointer when)
 static struct {
     GMutex lock;
     GCond cond;
-    unsigned count[COLO_KICK_NO_LIBVIRT + 1];
-    double at[COLO_KICK_NO_LIBVIRT + 1];
+    unsigned count[COLO_KICK_MIRROR_LOST + 1];
+    double at[COLO_KICK_MIRROR_LOST + 1];
 } seen;
 
 static void kick_event(const char *uuid, ColoKickEvent event, uint64_t waited_ms, void *data)
@@ -328,13 +332,15 @@ static void test_kicker(void)
     Lab *lab = lab_start("p", "s");
     g_autofree char *uri = virConnectGetURI(lab->p.conn);
     ColoKicker *kicker = colo_kicker_new(uri, kick_event, NULL);
+    const ColoKickWatch watch = {
+        .delay_ms = 60000, .interval_ms = 200, .limit_ms = 500, .mirrors = DISKS};
     g_autoptr(GError) error = NULL;
     unsigned before;
     double start;
 
     lab_protect(lab, 60000);
     g_assert_false(colo_kicker_kick(kicker, UUID)); /* not watched yet */
-    colo_kicker_watch(kicker, UUID, 60000, 200, 500, &error);
+    colo_kicker_watch(kicker, UUID, &watch, &error);
     g_assert_no_error(error);
     g_usleep(700000); /* probes */
     before = relay_received(lab->relay);
@@ -361,9 +367,19 @@ static void test_kicker(void)
     g_assert_cmpuint(seen.count[COLO_KICK_DONE], <=, 3);
     g_assert_cmpuint(seen.count[COLO_KICK_SUSPECT], ==, 1);
 
+    g_assert_cmpuint(seen.count[COLO_KICK_MIRROR_LOST], ==, 0);
+    colo_steps_stop(lab->p.dom, &error);
+    g_assert_no_error(error);
+    colo_steps_mirror_stop(lab->p.dom, &lab->p.disk[0], &error); /* one of them, by somebody */
+    g_assert_no_error(error);
+    colo_steps_cont(lab->p.dom, &error);
+    g_assert_no_error(error);
+    g_assert_true(wait_event(COLO_KICK_MIRROR_LOST, 1));
+
     lab_kill(&lab->p, SIGKILL);
     start = lab_now_ms();
     g_assert_true(wait_event(COLO_KICK_GONE, 1));
+    g_assert_cmpuint(seen.count[COLO_KICK_MIRROR_LOST], ==, 1);
     g_test_message("killed QEMU reported gone after %.0f ms", seen.at[COLO_KICK_GONE] - start);
     colo_kicker_free(kicker);
     lab_end(lab);

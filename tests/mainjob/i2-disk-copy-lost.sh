@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# I2: a disk that is not copied any more ends the protection at once: the copy is not the guest's
+# state. Its mirror is ended by somebody, and the peer's file system runs full. The guest goes on
+# alone, and protection comes back by itself.
+. "$(dirname "$0")/lib.sh"
+IMAGES=/var/lib/libvirt/images
+SMALL=/var/cache/libvirt/small
+
+# With the vCPUs stopped: else QEMU's heap suffers (src/domain/steps-disk.h).
+end_mirror() {
+    qmp "$P" '{"execute":"stop"}' && qmp "$P" '{"execute":"block-job-cancel","arguments":{"device":"colo-mirror-virtio-disk0","force":true}}' &&
+        sleep 0.2 && qmp "$P" '{"execute":"cont"}'
+}
+# The images of the peer on a file system of 100 MiB, which holds a copy of 64 and little more.
+small() {
+    on "$S" sh -c 'truncate -s 100M "$1" && mkfs.ext4 -q -F -m 0 "$1" && mount -o loop "$1" "$2" && truncate -s 64M "$2/ft.raw"' sh $SMALL $IMAGES
+}
+large() { on "$S" sh -c 'umount "$1" && rm "$2"' sh $IMAGES $SMALL; }
+alone() { wait_for 30 eval "log_since $P | grep -q 'primary: alone'"; }
+
+need_protected
+load_start
+remember
+qemu=$(qemu_pid "$P")
+check "the mirror of the disk is ended by somebody" end_mirror
+check "mirror ended: the primary goes on alone" alone
+check "mirror ended: and serves its sessions" answers_go_on 10
+check "mirror ended: protection returns by itself" protected_again
+check "mirror ended: the same QEMU runs" is "$(qemu_pid "$P")" "$qemu"
+
+quiet colo "$P" colo-unprotect ft || bail "colo-unprotect"
+if quiet small; then
+    configure "$S" checkpoint_max_overlay_bytes '"8M"'
+    daemon "$S" restart virtcolod > /dev/null
+    wait_for 30 colo "$P" colo-protect ft --pair $PAIR --wait > /dev/null
+    check "protected, with a peer that has little room" wait_for 20 protected
+    remember
+    on "$S" sh -c "dd if=/dev/zero of=$IMAGES/full bs=64k conv=fsync status=none; true"
+    check "the peer is full: the primary goes on alone" alone
+    check "the peer is full: the guest serves its sessions" answers_go_on 10
+    check "the peer is full: the same QEMU runs" is "$(qemu_pid "$P")" "$qemu"
+    check "the peer is full: the guest's disk is right" disk_right
+    quiet colo "$P" colo-unprotect ft
+    wait_for 20 not in_list "$S" > /dev/null
+    large
+    configure "$S" checkpoint_max_overlay_bytes '"1G"'
+    daemon "$S" restart virtcolod > /dev/null
+else
+    skip "a peer that runs full" "no loop device for a small file system"
+fi
+check "with room again it is protected" eval "wait_for 30 colo $P colo-protect ft --pair $PAIR --wait && wait_for 20 protected"
+check_load "every answer came, in order and right"
+check "the disk is right" disk_right
+finish
