@@ -39,6 +39,22 @@ void colo_primary_hold_output(ColoDomain *d)
         colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
 }
 
+gboolean colo_primary_pause(ColoDomain *d, GError **error)
+{
+    gboolean running;
+
+    if (!colo_steps_is_running(d->dom, &running, error))
+        return FALSE;
+    if (!running) /* by us, or by somebody who will let it run again */
+        return TRUE;
+    colo_json_add(d->record->details, "output-hold", "b", TRUE, NULL);
+    if (!colo_store_save_domain(d->host->store, d->record, error)) {
+        colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
+        return FALSE;
+    }
+    return colo_steps_stop(d->dom, error);
+}
+
 void colo_primary_resume_output(ColoDomain *d)
 {
     g_autoptr(GError) error = NULL;

@@ -12,6 +12,33 @@
 
 #define ROLL_BACK_WAIT_MS 3000u
 
+/* With the vCPUs stopped for milliseconds (steps-disk.h tells why). */
+static void end_mirrors(ColoDomain *d, const ColoStepDisk *disks, size_t n)
+{
+    ColoLogContext log = colo_domain_log(d);
+    g_autoptr(GError) error = NULL;
+    gboolean any = FALSE;
+
+    for (size_t i = 0; i < n; i++) {
+        ColoMirrorState state;
+
+        any = any || !colo_steps_mirror_state(d->dom, &disks[i], &state, NULL) || state.present;
+    }
+    if (any && !colo_primary_pause(d, &error)) {
+        /* It stays as it is, harmless, and is ended with the next attempt. */
+        colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+        colo_primary_resume_output(d);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!colo_steps_mirror_stop(d->dom, &disks[i], &error)) {
+            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+            g_clear_error(&error);
+        }
+    }
+    colo_primary_resume_output(d);
+}
+
 /*
  * Takes everything of a protection away from the guest, which goes on running with its own NICs and
  * disks. The helper closes its ends first: a mirror or migration would otherwise wait for a
@@ -52,12 +79,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
         colo_steps_wait_colo_left(d->dom, 5000, NULL);
     }
     disks = colo_domain_step_disks(d, &n);
-    for (size_t i = 0; i < n; i++) {
-        if (!colo_steps_mirror_stop(d->dom, &disks[i], &error)) {
-            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
-            g_clear_error(&error);
-        }
-    }
+    end_mirrors(d, disks, n);
     if (!colo_steps_set_xcolo(d->dom, FALSE, &error))
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
     return virConnectIsAlive(virDomainGetConnect(d->dom)) == 1;
