@@ -21,6 +21,7 @@ declare -A sources=(
     [compare]="$(ls src/comparator/{compare,tcp-stream,tcp-ack,flow,frame,arena}.c 2>/dev/null)"
     [control]="src/comparator/request.c $util"
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
+    [nbd-replies]="src/comparator/nbd-replies.c"
     [record]="src/comparator/record.c"
     [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
 )
@@ -34,6 +35,7 @@ seeds() {
     mkdir -p "$corpus"
     case $1 in
     compare) python3 tests/fuzz/fuzz-compare-seeds.py "$corpus" ;;
+    nbd-replies) python3 tests/fuzz/fuzz-nbd-replies-seeds.py "$corpus" ;;
     domxml) cp tests/unit/data/xml/*.xml "$corpus" ;;
     *) [ -d "tests/fuzz/seeds/$1" ] && cp "tests/fuzz/seeds/$1"/* "$corpus" ;;
     esac
