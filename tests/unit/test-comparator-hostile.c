@@ -140,8 +140,7 @@ static void test_i6_no_plaintext(void)
     lab_hear(lab.p_release, marker);
     lab_write(lab.p_nbd, marker, sizeof(marker));
     lab_read(lab.s_nbd, got, sizeof(got));
-    lab_write(lab.s_nbd, marker, sizeof(marker));
-    lab_read(lab.p_nbd, got, sizeof(got));
+    lab_nbd_data(&lab, marker, sizeof(marker));
     lab_down(&lab);
     proxy_stop(&proxy);
     /* All of it went through here ... */

@@ -366,6 +366,7 @@ void lab_open(Lab *lab)
     lab->s_out = lab_attach(&lab->s, "out:net0");
     lab->s_migration = lab_attach(&lab->s, "migration");
     lab->s_nbd = lab_attach(&lab->s, "nbd:vda");
+    lab_nbd_open(lab);
 }
 
 void lab_up(Lab *lab)

@@ -88,6 +88,12 @@ void lab_word_there(Lab *lab, uint32_t word);
 void lab_pages(Lab *lab);      /* RAM and device state: the rest of the forward part */
 void lab_checkpoint(Lab *lab); /* all of it */
 
+/* What the secondary's NBD server says, until the primary's client has it: up to the first reply;
+ * a reply (@error 0: done); data of a READ. lab_open() has done the first. */
+void lab_nbd_open(Lab *lab);
+void lab_nbd_reply(Lab *lab, uint32_t error);
+void lab_nbd_data(Lab *lab, const void *data, size_t len);
+
 /* Frames. With lab_vnet the functions below add a vnet header to what they are given and expect
  * and remove one. */
 size_t lab_udp(uint8_t *frame, unsigned port, const char *payload);

@@ -104,6 +104,56 @@ void lab_checkpoint(Lab *lab)
     lab_word_back(lab, COLO_MSG_VMSTATE_LOADED);
 }
 
+/* From the secondary's NBD server to the primary's client. */
+static void nbd_back(Lab *lab, const void *data, size_t len)
+{
+    g_autofree uint8_t *got = g_malloc(len);
+
+    lab_write(lab->s_nbd, data, len);
+    lab_read(lab->p_nbd, got, len);
+    g_assert_cmpmem(data, len, got, len);
+}
+
+void lab_nbd_open(Lab *lab)
+{
+    /* Fixed newstyle; structured replies; the export's size; done (see nbd-replies.h). */
+    static const char text[] = "NBDMAGICIHAVEOPT\0\3"
+                               "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\x8\0\0\0\1\0\0\0\0"
+                               "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\7\0\0\0\3\0\0\0\xc"
+                               "\0\0\0\0\0\0\4\0\0\0\4\xed"
+                               "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\7\0\0\0\1\0\0\0\0";
+
+    nbd_back(lab, text, sizeof(text) - 1);
+}
+
+void lab_nbd_reply(Lab *lab, uint32_t error)
+{
+    static const uint8_t done[16] = {0x67, 0x44, 0x66, 0x98};
+    static const char text[] = "writing to file failed";
+    uint8_t failed[20 + 6 + sizeof(text) - 1] = {0x66, 0x8e, 0x33, 0xef, 0, 1, 0x80, 1};
+
+    if (error == 0) {
+        nbd_back(lab, done, sizeof(done));
+        return;
+    }
+    failed[19] = sizeof(failed) - 20;
+    failed[22] = (uint8_t)(error >> 8);
+    failed[23] = (uint8_t)error;
+    failed[25] = sizeof(text) - 1;
+    memcpy(failed + 26, text, sizeof(text) - 1);
+    nbd_back(lab, failed, sizeof(failed));
+}
+
+void lab_nbd_data(Lab *lab, const void *data, size_t len)
+{
+    uint8_t head[28] = {0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 1};
+    uint32_t be = htonl((uint32_t)len + 8);
+
+    memcpy(head + 16, &be, sizeof(be));
+    nbd_back(lab, head, sizeof(head));
+    nbd_back(lab, data, len);
+}
+
 void lab_protect(Lab *lab)
 {
     static const char initial[] = "QEVM, and whatever the initial migration is made of";
