@@ -151,8 +151,14 @@ static void stream_down(void *owner, ColoStream *stream, const char *reason)
     colo_session_log(session, LOG_WARNING, "stream %s is down: %s", colo_stream_name(stream),
                      reason);
     /* A disk without its stream can only hang QEMU: NBD learns of the end (rule 8). */
-    if (number >= COLO_STREAM_DISK && number < COLO_SESSION_STREAMS)
+    if (number >= COLO_STREAM_DISK && number < COLO_SESSION_STREAMS) {
+        if (session->ready)
+            colo_disk_failed(session, number - COLO_STREAM_DISK, reason);
+        /* The reply for which the peer ended it may have come with the end. */
+        if (session->channels[COLO_CHANNEL_NBD][number - COLO_STREAM_DISK])
+            colo_channel_flush(session->channels[COLO_CHANNEL_NBD][number - COLO_STREAM_DISK]);
         colo_session_drop_channel(session, COLO_CHANNEL_NBD, number - COLO_STREAM_DISK);
+    }
     colo_session_event(session, "stream-down", "stream", "s", colo_stream_name(stream), "reason",
                        "s", reason, NULL);
 }
@@ -266,6 +272,8 @@ static void channel_down(void *owner, ColoChannel *channel, const char *reason)
     colo_session_log(session, LOG_INFO, "channel %s is down: %s", name, reason);
     session->channels[kind][index] = NULL;
     colo_channel_free(channel);
+    if (kind == COLO_CHANNEL_NBD && session->ready)
+        colo_disk_failed(session, index, "QEMU closed its NBD connection");
     if (kind == COLO_CHANNEL_NBD && session->streams[COLO_STREAM_DISK + index])
         colo_stream_finish(session->streams[COLO_STREAM_DISK + index],
                            "QEMU closed its NBD connection");
@@ -312,7 +320,7 @@ gboolean colo_session_attach_local(ColoSession *session, const char *name, int f
     if (kind == COLO_CHANNEL_MIGRATION)
         colo_checkpoint_space(session);
     if (kind == COLO_CHANNEL_NBD)
-        colo_disk_space(session, index);
+        colo_disk_begin(session, index);
     return TRUE;
 }
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -181,6 +182,11 @@ static void read_some(ColoChannel *channel, int budget)
     }
 }
 
+void colo_channel_flush(ColoChannel *channel)
+{
+    flush(channel);
+}
+
 void colo_channel_drain(ColoChannel *channel)
 {
     read_some(channel, COLO_CHANNEL_DRAIN);
@@ -310,4 +316,11 @@ size_t colo_channel_unread(const ColoChannel *channel)
     if (!colo_channel_is_up(channel) || ioctl(channel->source.fd, SIOCOUTQ, &queued) < 0)
         return 0;
     return queued > 0 ? (size_t)queued : 0;
+}
+
+bool colo_channel_has_ended(const ColoChannel *channel)
+{
+    struct pollfd end = {.fd = channel->source.fd, .events = POLLRDHUP};
+
+    return end.fd < 0 || poll(&end, 1, 0) != 0;
 }

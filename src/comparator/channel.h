@@ -62,7 +62,11 @@ void colo_channel_hold(ColoChannel *channel, bool hold);
 /* Drops the frames that wait, but for one that is half written. Returns their number. */
 uint64_t colo_channel_drop_frames(ColoChannel *channel);
 
+/* Writes what the socket takes now, before the end of the round. */
+void colo_channel_flush(ColoChannel *channel);
 /* Reads until the socket is empty. */
 void colo_channel_drain(ColoChannel *channel);
 /* Bytes written that QEMU has not read yet. */
 size_t colo_channel_unread(const ColoChannel *channel);
+/* True when QEMU has closed its end, whatever is still to be read before that is told. */
+bool colo_channel_has_ended(const ColoChannel *channel);

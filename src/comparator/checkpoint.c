@@ -6,6 +6,11 @@
  * colo_process_checkpoint()), so the forward parser begins with the first byte after READY.
  *
  * The migration socket has real back-pressure: only QEMU's migration thread waits on it.
+ *
+ * Once a disk has failed (disk.c) nothing of a checkpoint goes on but what follows the VMSTATE_SEND
+ * of one that was seen before. What is withheld is read all the same, and counted. The primary's
+ * QEMU waits for an answer then: with its guest running before VMSTATE_SEND, with the vCPUs stopped
+ * behind it; in both cases until virtcolod gives the peer up, as when the peer had died there.
  */
 #include "comparator/session.h"
 
@@ -31,9 +36,10 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
         break;
     case COLO_FORWARD_REQUEST:
         session->running = true;
-        session->sent = session->received = false;
+        session->sending = session->sent = session->received = false;
         break;
     case COLO_FORWARD_SEND:
+        session->sending = true;
         if (!session->config.primary)
             break;
         /* The vCPUs stand and all that they sent lies in the sockets: it belongs to the epoch
@@ -44,6 +50,7 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
         colo_packets_tell(session, COLO_RECORD_EPOCH);
         break;
     case COLO_FORWARD_COMPLETE:
+        session->sending = false;
         session->sent = true;
         break;
     case COLO_FORWARD_UNKNOWN:
@@ -52,16 +59,38 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
     }
 }
 
-static void read_forward(ColoSession *session, const uint8_t *data, size_t len)
+/* Rule 2: what comes now belongs to a checkpoint whose disk writes may be missing. */
+static bool withholds(const ColoSession *session)
+{
+    return session->disk_failed && (!session->sending || session->unknown);
+}
+
+/* The secondary has no use for what comes: it is read and forgotten, "migration" or not. */
+static bool forgets(const ColoSession *session)
+{
+    return !session->config.primary && withholds(session);
+}
+
+/* Returns how many of the bytes may go on. */
+static size_t read_forward(ColoSession *session, const uint8_t *data, size_t len)
 {
     size_t at = 0;
 
-    while (at < len && session->ready && !session->unknown) {
+    while (at < len && !withholds(session)) {
         ColoForwardEvent event;
+        size_t n;
 
-        at += colo_forward_feed(&session->forward, data + at, len - at, &event);
+        if (!session->ready || session->unknown)
+            return len;
+        n = colo_forward_feed(&session->forward, data + at, len - at, &event);
+        /* The end of a disk may lie in its socket, written before what has just been read. */
+        if (event == COLO_FORWARD_SEND && !colo_disk_check(session))
+            break;
         forward_event(session, event);
+        at += n;
     }
+    session->stats[COLO_STAT_CHECKPOINT_WITHHELD] += len - at;
+    return at;
 }
 
 /* I1 (b): the secondary holds checkpoint session->epoch. */
@@ -135,6 +164,7 @@ static void return_event(ColoSession *session, ColoReturnEvent event)
         if (session->config.primary)
             colo_packets_drain(session);
         session->ready = true;
+        (void)colo_disk_check(session);
         colo_session_event(session, "colo-ready", NULL);
         if (session->config.primary)
             colo_wanted_update(session);
@@ -177,7 +207,7 @@ void colo_checkpoint_from_qemu(ColoSession *session, const uint8_t *data, size_t
     ColoStream *stream;
 
     if (session->config.primary) {
-        read_forward(session, data, len);
+        len = read_forward(session, data, len);
         session->stats[COLO_STAT_CHECKPOINT_BYTES] += len;
     } else {
         read_return(session, data, len);
@@ -185,7 +215,7 @@ void colo_checkpoint_from_qemu(ColoSession *session, const uint8_t *data, size_t
     stream = colo_session_stream(session, COLO_STREAM_CHECKPOINT);
     /* Fails only when the stream has just gone, or the gate is shut: checkpoint_space() keeps
      * room for a whole read. */
-    if (stream)
+    if (stream && len > 0)
         (void)colo_stream_put(stream, data, len);
     colo_checkpoint_space(session);
 }
@@ -194,17 +224,17 @@ void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t
 {
     ColoChannel *migration = session->channels[COLO_CHANNEL_MIGRATION][0];
 
-    if (session->frozen || !migration)
+    if (session->frozen || (!migration && !forgets(session)))
         return;
     if (session->config.primary) {
         read_return(session, data, len);
     } else {
-        read_forward(session, data, len);
+        len = read_forward(session, data, len);
         session->stats[COLO_STAT_CHECKPOINT_BYTES] += len;
     }
     /* An event above may have ended the channel. */
     migration = session->channels[COLO_CHANNEL_MIGRATION][0];
-    if (migration)
+    if (migration && len > 0)
         (void)colo_channel_put(migration, data, len);
     colo_checkpoint_space(session);
 }
@@ -222,6 +252,7 @@ void colo_checkpoint_space(ColoSession *session)
         colo_channel_pause(migration, stream && !session->shut &&
                                           colo_stream_space(stream) < COLO_CHANNEL_CHUNK);
     if (any)
-        colo_stream_pause(any, session->frozen || !migration ||
-                                   colo_channel_space(migration) < COLO_STREAM_CHUNK);
+        colo_stream_pause(any, session->frozen || (!forgets(session) &&
+                                                   (!migration || colo_channel_space(migration) <
+                                                                      COLO_STREAM_CHUNK)));
 }

@@ -1,11 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * NBD connections carried byte for byte, with back-pressure both ways.
+ * NBD connections carried byte for byte, with back-pressure both ways; the replies are read on the
+ * way.
  *
  * Rule 4: disk bytes of epoch k reach the secondary's NBD server only after LOADED(k). In
  * transparent mode the primary does not run in epoch k before LOADED(k) has come back to it, so
  * bytes belong to the epoch that is loaded when they arrive, and the gate below is open for them.
  * Early acknowledgement will tag them with the sender's epoch.
+ *
+ * Rule 2: a checkpoint is worth something only with all disk writes before it. QEMU goes on without
+ * a mirror that has failed, and so do its checkpoints; so the helpers see to it, whether a
+ * virtcolod is there or not. A disk has failed when the secondary's NBD server told an error, or
+ * when its stream or channel ended after CHECKPOINT_READY.
+ *
+ * What has its VMSTATE_SEND behind it at that moment is whole all the same: the primary's QEMU
+ * drains its disks between stopping the vCPUs and VMSTATE_SEND (migration/colo.c,
+ * colo_do_checkpoint_transaction(): vm_stop_force_state()), so every reply to a write of the guest
+ * before passed here, and every end was seen there, before it. Any other checkpoint is withheld
+ * (checkpoint.c): by the secondary's helper from its QEMU, and by the primary's from the peer,
+ * which may learn of the end of a disk's connection later than of what went over another.
  */
 #include "comparator/session.h"
 
@@ -20,12 +33,94 @@ static bool gate_open(const ColoSession *session, uint64_t epoch)
     return !session->frozen && (session->config.primary || epoch <= session->loaded);
 }
 
+void colo_disk_begin(ColoSession *session, unsigned disk)
+{
+    colo_nbd_replies_init(&session->replies[disk]);
+    colo_disk_space(session, disk);
+}
+
+/* The newest checkpoint whose VMSTATE_SEND has been seen. */
+static uint64_t last_sent(const ColoSession *session)
+{
+    /* The secondary enters an epoch with REPLY already. */
+    bool sent = session->config.primary || session->sending || session->sent;
+
+    return session->running && !sent ? session->loaded : session->epoch;
+}
+
+void colo_disk_failed(ColoSession *session, unsigned disk, const char *reason)
+{
+    if (session->disk_failed || session->frozen)
+        return;
+    session->disk_failed = true;
+    session->stats[COLO_STAT_DISK_FAILURES]++;
+    colo_session_log(session, LOG_ERR,
+                     "disk %s: %s: no checkpoint after %" G_GUINT64_FORMAT " counts any more",
+                     session->config.disks[disk], reason, last_sent(session));
+    /* As in takeover.c: REQUEST has reached QEMU, and nothing can follow it. */
+    if (!session->config.primary && session->running && !session->sending && !session->sent)
+        colo_session_drop_channel(session, COLO_CHANNEL_MIGRATION, 0);
+    colo_checkpoint_space(session);
+}
+
+bool colo_disk_check(ColoSession *session)
+{
+    for (unsigned i = 0; i < session->config.n_disks; i++) {
+        const ColoChannel *nbd = session->channels[COLO_CHANNEL_NBD][i];
+
+        if (!nbd || colo_channel_has_ended(nbd))
+            colo_disk_failed(session, i, "QEMU has no NBD connection");
+        else if (!colo_session_stream(session, COLO_STREAM_DISK + i))
+            colo_disk_failed(session, i, "its data stream is not up");
+    }
+    return !session->disk_failed;
+}
+
+/* Secondary: why the writes of @disk cannot be relied upon after these bytes of its NBD server, or
+ * NULL. A constant. */
+static const char *failure_in(ColoSession *session, unsigned disk, const uint8_t *data, size_t len)
+{
+    ColoNbdReplies *replies = &session->replies[disk];
+    const char *reason = NULL;
+    size_t at = 0;
+
+    while (at < len) {
+        ColoNbdEvent event;
+
+        at += colo_nbd_replies_feed(replies, data + at, len - at, &event);
+        if (reason)
+            continue;
+        if (event == COLO_NBD_UNKNOWN)
+            reason = "unknown NBD replies";
+        else if (event == COLO_NBD_ERROR && colo_nbd_error_is_failure(replies->error))
+            reason = colo_nbd_error_text(replies->error);
+    }
+    return reason;
+}
+
+/* Tells both virtcolods: by "stream-down" here, and at the peer when it sees the end. */
+static void end_disk(ColoSession *session, unsigned disk, const char *reason)
+{
+    ColoStream *stream = session->streams[COLO_STREAM_DISK + disk];
+
+    if (stream && colo_stream_state(stream) != COLO_STREAM_DOWN)
+        colo_stream_finish(stream, reason);
+    else
+        colo_session_drop_channel(session, COLO_CHANNEL_NBD, disk);
+}
+
 void colo_disk_from_qemu(ColoSession *session, unsigned disk, const uint8_t *data, size_t len)
 {
     ColoStream *stream = colo_session_stream(session, COLO_STREAM_DISK + disk);
+    const char *failure = session->config.primary ? NULL : failure_in(session, disk, data, len);
 
+    /* Before the reply leaves: what the primary does upon it comes after. */
+    if (failure)
+        colo_disk_failed(session, disk, failure);
     if (stream && colo_stream_put(stream, data, len))
         session->stats[COLO_STAT_DISK_BYTES_TO_PEER] += len;
+    if (failure)
+        end_disk(session, disk, failure);
     colo_disk_space(session, disk);
 }
 

