@@ -277,7 +277,10 @@ static void channel_down(void *owner, ColoChannel *channel, const char *reason)
     if (kind == COLO_CHANNEL_NBD && session->streams[COLO_STREAM_DISK + index])
         colo_stream_finish(session->streams[COLO_STREAM_DISK + index],
                            "QEMU closed its NBD connection");
-    colo_session_event(session, "channel-down", "channel", "s", name, "reason", "s", reason, NULL);
+    /* A secondary is good for a takeover without it (disk.c); the end of its stream tells. */
+    if (kind != COLO_CHANNEL_NBD || session->config.primary || !session->ready)
+        colo_session_event(session, "channel-down", "channel", "s", name, "reason", "s", reason,
+                           NULL);
     if (kind == COLO_CHANNEL_MIGRATION)
         colo_takeover_update(session);
 }

@@ -88,7 +88,9 @@
  *                                              but no commit is read from it any more. Of a disk
  *                                              at the secondary: "NBD error reply: ENOSPC",
  *                                              "unknown NBD replies"; the peer sees it closed
- *   "channel-down" {"channel", "reason"}       QEMU closed its end; not told of one that we close
+ *   "channel-down" {"channel", "reason"}       QEMU closed its end; not told of one that we close,
+ *                                              nor of "nbd:*" at a secondary after "colo-ready":
+ *                                              its copy is good still, "stream-down" tells
  *   "colo-ready"   {}                          both: CHECKPOINT_READY goes back to the primary
  *   "committed"    {"epoch": u, "pause-ns": u, "bytes": u} "bytes": of all checkpoints so far;
  *                                              primary: checkpoint "epoch" is RECEIVED, so long

@@ -295,6 +295,23 @@ static void test_server_ends(void)
     lab_down(&lab);
 }
 
+/* It is no reason to give the copy up: only QEMU's other channels say that it died. */
+static void test_server_ends_candidate(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    close(lab.s_nbd);
+    lab.s_nbd = 0;
+    assert_disk_down(&lab.s, "QEMU closed its NBD connection");
+    assert_candidate(&lab, 1);
+    close(lab.s_out);
+    lab.s_out = 0;
+    json_object_put(lab_event(&lab.s, "channel-down"));
+    lab_down(&lab);
+}
+
 /* The loop comes to the migration before it comes to the end of the disk, which was there first for
  * QEMU: SEND does not leave. */
 static void test_end_unread_at_send(void)
@@ -353,6 +370,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/disk/I2/stream-ends", test_stream_ends);
     g_test_add_func("/session/disk/I2/stream-ends-candidate", test_stream_ends_candidate);
     g_test_add_func("/session/disk/I2/server-ends", test_server_ends);
+    g_test_add_func("/session/disk/I2/server-ends-candidate", test_server_ends_candidate);
     g_test_add_func("/session/disk/I2/end-unread", test_end_unread_at_send);
     g_test_add_func("/session/disk/I2/end-before-ready", test_end_before_ready);
     return g_test_run();
