@@ -163,6 +163,8 @@ gboolean colo_domain_attach_local(ColoDomain *d, const char *kind, const char *a
 /* How often an idle QEMU is asked for its status, and how long it may take to answer. */
 #define PROBE_INTERVAL_MS 1000u
 #define PROBE_LIMIT_MS 5000u
+/* No checkpoint for so long, nor will one come at once: a primary asks about its peer only then. */
+#define NO_CHECKPOINT_MS 5000u
 
 gboolean colo_domain_watch(ColoDomain *d, GError **error)
 {
@@ -173,16 +175,32 @@ gboolean colo_domain_watch(ColoDomain *d, GError **error)
         .mirrors = d->record->role == COLO_ROLE_PRIMARY ? d->disks->len : 0,
     };
 
-    if (!d->watched) /* else the kicker does not say again what it has said */
+    if (!colo_kicker_watch(d->host->kicker, d->record->uuid, &watch, error)) {
+        d->watched_ns = 0;
+        return FALSE;
+    }
+    if (!d->watched_ns) { /* else the kicker does not say again what it has said */
         d->qemu_silent = FALSE;
-    d->watched = colo_kicker_watch(d->host->kicker, d->record->uuid, &watch, error);
-    return d->watched;
+        d->watched_ns = colo_clock_ns();
+    }
+    return TRUE;
 }
 
 void colo_domain_unwatch(ColoDomain *d)
 {
-    d->watched = d->qemu_silent = FALSE;
+    d->watched_ns = 0;
+    d->qemu_silent = FALSE;
     colo_kicker_unwatch(d->host->kicker, d->record->uuid);
+}
+
+gboolean colo_domain_qemu_answers(ColoDomain *d, uint64_t now)
+{
+    if (!d->watched_ns && d->record->role == COLO_ROLE_SECONDARY && d->last_commit_ns &&
+        now - d->last_commit_ns > NO_CHECKPOINT_MS * COLO_NS_PER_MS)
+        colo_domain_watch(d, NULL);
+    /* One probe has begun and would be overdue. */
+    return d->watched_ns && !d->qemu_silent &&
+           now - d->watched_ns > (PROBE_INTERVAL_MS + PROBE_LIMIT_MS) * COLO_NS_PER_MS;
 }
 
 static JsonObject *to_peer(ColoDomain *d, const char *method, JsonObject *params,
@@ -288,7 +306,7 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
                                colo_role_name(d->record->role), "generation", "u",
                                d->record->generation, "relinquished", "u", d->record->relinquished,
                                "owner", "b", d->record->owner, "qemu-answers", "b",
-                               d->watched && !d->qemu_silent, NULL);
+                               colo_domain_qemu_answers(d, colo_clock_ns()), NULL);
     g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown request '%s' about domain '%s'",
                 name, d->record->name);
     return NULL;

@@ -99,7 +99,7 @@ typedef struct {
     gboolean ended;       /* the guest was shut down or destroyed on purpose */
     uint64_t shutdown_ns; /* when it powered off: libvirt ends its QEMU now, or resets it */
     gboolean qemu_died;
-    gboolean watched;        /* its QEMU is probed (kick.h) ... */
+    uint64_t watched_ns;     /* its QEMU is probed since then (kick.h); 0: it is not ... */
     gboolean qemu_silent;    /* ... and does not answer */
     gboolean unstarted;      /* ALONE: whether it is to be started is not known yet */
     gboolean must_end;       /* FENCED: libvirtd did not end the copy, it is told again */
@@ -160,11 +160,15 @@ gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
 gboolean colo_domain_attach_local(ColoDomain *domain, const char *kind, const char *alias, int fd,
                                   GError **error);
 
-/* One request to the peer's actor of this domain: "uuid" is added to @params (taken over). */
-/* Both copies' QEMU is probed while they run together; the primary's is kicked. */
+/* QEMU is probed, and the primary's kicked. A secondary's is not while checkpoints come: QEMU 7.2
+ * has hung for good in a monitor command at such a moment (2 of some 100 protections). */
 gboolean colo_domain_watch(ColoDomain *domain, GError **error);
 void colo_domain_unwatch(ColoDomain *domain);
+/* Does QEMU answer? A secondary's is asked only now, if no checkpoint has come for a while: FALSE
+ * until it is known. */
+gboolean colo_domain_qemu_answers(ColoDomain *domain, uint64_t now);
 
+/* One request to the peer's actor of this domain: "uuid" is added to @params (taken over). */
 JsonObject *colo_domain_call_peer(ColoDomain *domain, const char *method, JsonObject *params,
                                   unsigned timeout_ms, GError **error);
 /* The same, given up when the peer is silent: what is asked while a takeover may be due, which must

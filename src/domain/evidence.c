@@ -182,6 +182,11 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
         colo_domain_publish(d);
     } else if (strcmp(name, "loaded") == 0) {
         d->loaded = colo_json_peek_uint(mail->body, "epoch", d->loaded);
+        if (d->record->role == COLO_ROLE_SECONDARY) { /* it is told of no commit */
+            d->last_commit_ns = colo_clock_ns();
+            if (d->watched_ns)
+                colo_domain_unwatch(d);
+        }
         note_first_loaded(d);
     } else if (strcmp(name, "kick-done") == 0) {
         g_autoptr(JsonObject) done =

@@ -139,7 +139,8 @@ static void recover_protected(ColoDomain *d)
         session_failed(d, "a data stream or channel ended while virtcolod was away");
         return;
     }
-    colo_domain_watch(d, NULL);
+    if (primary)
+        colo_domain_watch(d, NULL);
     colo_domain_publish(d);
 }
 

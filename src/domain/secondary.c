@@ -372,6 +372,7 @@ JsonObject *colo_secondary_prepare(ColoDomain *d, JsonObject *params, GError **e
     d->packets_silent = FALSE;
     d->checkpoints = 0;
     d->loaded = 0;
+    d->last_commit_ns = 0;
     if (!prepare(d, params, error)) {
         if (d->record->state == COLO_STATE_PREPARING && before != COLO_STATE_PREPARING) {
             colo_secondary_teardown(d);
@@ -421,7 +422,6 @@ JsonObject *colo_secondary_paired(ColoDomain *d, JsonObject *params, GError **er
                     d->record->loaded ? "a" : "no", d->record->generation);
         return NULL;
     }
-    colo_domain_watch(d, NULL);
     colo_domain_set_state(d, COLO_STATE_PROTECTED, NULL);
     return json_object_new_object();
 }
