@@ -160,8 +160,9 @@ gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
 gboolean colo_domain_attach_local(ColoDomain *domain, const char *kind, const char *alias, int fd,
                                   GError **error);
 
-/* QEMU is probed, and the primary's kicked. A secondary's is not while checkpoints come: QEMU 7.2
- * has hung for good in a monitor command at such a moment (2 of some 100 protections). */
+/* QEMU is probed, and the primary's kicked. A secondary's is not while checkpoints come: it holds
+ * its main loop while it loads one, for as long as the primary takes to send it (QEMU 7.2,
+ * migration/colo.c: colo_incoming_process_checkpoint()), and would be suspected for its peer. */
 gboolean colo_domain_watch(ColoDomain *domain, GError **error);
 void colo_domain_unwatch(ColoDomain *domain);
 /* Does QEMU answer? A secondary's is asked only now, if no checkpoint has come for a while: FALSE

@@ -165,7 +165,7 @@ gboolean colo_steps_mirror_yank(virDomainPtr dom, const ColoStepDisk *disk, GErr
  * what the takeover still needs (filters, tap) is best done before that, while QEMU is idle. A tail
  * that cannot be put in does not stop the takeover: *@tails (may be NULL) is FALSE then and the
  * reason is logged. @error only when the NBD server cannot be stopped. Idempotent. The tails are
- * not opened earlier: a secondary's QEMU hung once in that while checkpoints ran.
+ * not opened earlier: a secondary's QEMU answers nothing while it loads a checkpoint.
  */
 gboolean colo_steps_disk_takeover(virDomainPtr dom, const ColoStepDisk *disks, size_t n,
                                   gboolean with_tail, gboolean *tails, GError **error);
