@@ -22,7 +22,6 @@ typedef struct {
     char *uuid;
     ColoKickWatch watch;
     gint64 probe_due;       /* us */
-    gboolean mirror_lost;   /* told */
     gboolean wanted;        /* a kick */
     gboolean stop;          /* also under notify_lock */
     gint64 busy_since;      /* us; 0: no command outstanding */
@@ -153,18 +152,6 @@ static void begin(Watched *domain)
         g_cond_signal(&kicker->watchdog_wake);
 }
 
-/* TRUE when it is to be told that mirrors are missing. Lock held. */
-static gboolean judge_mirrors(Watched *domain, unsigned mirrors)
-{
-    gboolean news;
-
-    if (mirrors == NOT_COUNTED)
-        return FALSE;
-    news = mirrors < domain->watch.mirrors && !domain->mirror_lost;
-    domain->mirror_lost = mirrors < domain->watch.mirrors;
-    return news;
-}
-
 static void *worker(void *data)
 {
     Watched *domain = data;
@@ -200,7 +187,7 @@ static void *worker(void *data)
         domain->busy_since = 0;
         news = event != domain->reported;
         domain->reported = event;
-        mirror_lost = judge_mirrors(domain, mirrors);
+        mirror_lost = mirrors != NOT_COUNTED && mirrors < domain->watch.mirrors;
         g_mutex_unlock(&kicker->lock);
         if (news)
             tell(domain, event, waited);

@@ -25,7 +25,8 @@ typedef enum {
     COLO_KICK_ALIVE,       /* answered after SUSPECT or NO_LIBVIRT */
     COLO_KICK_GONE,        /* libvirt says that the domain does not run */
     COLO_KICK_NO_LIBVIRT,  /* the connection to libvirt is down: nothing is known; once */
-    COLO_KICK_MIRROR_LOST, /* fewer mirrors copy without an error than there must be; once */
+    COLO_KICK_MIRROR_LOST, /* fewer mirrors copy without an error than there must be; with
+                              each probe, because it may come when nothing can be done about it */
 } ColoKickEvent;
 
 /* Called on a thread of the kicker, without its lock; must not block, and must not call
