@@ -50,7 +50,9 @@ suite() {
     wait "$child"
     rc=$?
     child=
-    grep -E '^(ok|not ok|Bail out|# (.*passed|BENCH|figure))' "$logs/$name.log"
+    # The tests and figures; of what a test said besides, only what follows a failure.
+    awk '/^(ok|not ok|Bail out)/ { failing = !/^ok/; print; next }
+         failing || /^# (.*passed|BENCH|figure)/' "$logs/$name.log"
     [ $rc = 0 ] || tail -40 "$logs/$name.log"
     count "$logs/$name.log" $rc
     [ $rc != 124 ] || echo "suite $name was ended after $minutes minutes"
