@@ -40,16 +40,24 @@ guest_up() {
         die "the guest at $host does not answer" "no HTTP from $GUEST_IP" "lab status; lab heal"
 }
 
-# Asks the guest to power off and waits until libvirt says it is off.
+# Asks the guest to power off and waits until libvirt says it is off. A checkpoint pauses the guest for
+# some milliseconds, and libvirt refuses to shut a paused one down: then it is asked again.
 guest_down() {
-    (cmd_exec "$1" sh -c '
+    local out
+    out=$( (cmd_exec "$1" sh -c '
         v="virsh -q -c qemu:///system"
-        $v shutdown ft || exit 1
+        for i in $(seq 50); do
+            out=$($v shutdown ft 2>&1) && break
+            case $out in *"domain is not running"*) sleep 0.01 ;; *) i=50 ;; esac
+            [ $i -lt 50 ] || { echo "$out"; exit 1; }
+        done
         for i in $(seq 300); do
-            case $($v domstate ft 2>&1) in "shut off"* | *"failed to get domain"*) exit 0 ;; esac
+            state=$($v domstate ft 2>&1)
+            case $state in "shut off"* | *"failed to get domain"*) exit 0 ;; esac
             sleep 0.2
         done
-        exit 1') || die "the guest at $1 did not shut down" "" "lab exec $1 virsh destroy ft"
+        echo "after 60 s it is: $state"
+        exit 1') 2>&1) || die "the guest at $1 did not shut down" "$out" "lab exec $1 virsh destroy ft"
 }
 
 cmd_client() {
