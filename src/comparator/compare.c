@@ -52,6 +52,7 @@ static const char *const counter_names[COLO_COUNT_LAST] = {
     [COLO_COUNT_RELEASED_ALONE] = "released-alone",
     [COLO_COUNT_DIVERGED_PAYLOAD] = "diverged-payload",
     [COLO_COUNT_DIVERGED_FLAGS] = "diverged-flags",
+    [COLO_COUNT_DIVERGED_SYN] = "diverged-syn",
     [COLO_COUNT_DIVERGED_CONTENT] = "diverged-content",
     [COLO_COUNT_DROPPED_STALE] = "dropped-stale",
     [COLO_COUNT_DROPPED_MALFORMED] = "dropped-malformed",
@@ -194,9 +195,12 @@ static Check check(ColoCompare *c, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *
         *diverged = COLO_COUNT_DIVERGED_PAYLOAD;
         return CHECK_DIVERGED;
     case COLO_TCP_DIVERGED_FLAGS:
+        *diverged = COLO_COUNT_DIVERGED_FLAGS;
+        return CHECK_DIVERGED;
+    case COLO_TCP_DIVERGED_SYN:
         break;
     }
-    *diverged = COLO_COUNT_DIVERGED_FLAGS;
+    *diverged = COLO_COUNT_DIVERGED_SYN;
     return CHECK_DIVERGED;
 }
 

@@ -44,7 +44,8 @@ typedef enum {
     COLO_COUNT_RELEASED_COMMIT,  /* I1 (b) */
     COLO_COUNT_RELEASED_ALONE,   /* I1 (c) */
     COLO_COUNT_DIVERGED_PAYLOAD, /* TCP stream bytes differ */
-    COLO_COUNT_DIVERGED_FLAGS,   /* SYN, FIN, RST or headers differ, or are at another place */
+    COLO_COUNT_DIVERGED_FLAGS,   /* FIN, RST or headers differ, or are at another place */
+    COLO_COUNT_DIVERGED_SYN,     /* a new connection: initial sequence numbers differ */
     COLO_COUNT_DIVERGED_CONTENT, /* other protocols: bytes differ */
     COLO_COUNT_DROPPED_STALE,    /* secondary frame of an older epoch (rule 6) */
     COLO_COUNT_DROPPED_MALFORMED,

@@ -266,7 +266,7 @@ bool colo_envelope_equal(const ColoEnvelope *a, const ColoEnvelope *b)
 }
 
 bool colo_frame_tcp_twin(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_info,
-                         const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info, bool any_seq)
+                         const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info)
 {
     uint8_t ignore = COLO_TCP_PSH;
     size_t at = a_info->tcp_at;
@@ -278,7 +278,7 @@ bool colo_frame_tcp_twin(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_
         ((a_info->flags ^ b_info->flags) & (uint8_t)~ignore) ||
         !colo_envelope_equal(&a_info->envelope, &b_info->envelope))
         return false;
-    if (!any_seq && a_info->seq != b_info->seq)
+    if (a_info->seq != b_info->seq)
         return false;
     if ((a_info->flags & (COLO_TCP_SYN | COLO_TCP_RST)) && a_info->ack != b_info->ack)
         return false;

@@ -101,9 +101,9 @@ bool colo_frame_equal(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_inf
 
 /* Two TCP frames of kind twin are the same but for IPv4 identification, checksums, window, PSH,
  * ECE and CWR (on a SYN these count: ECN is negotiated there), timestamps, and the acknowledgement
- * of a segment that is neither SYN nor RST. @any_seq: nor does the sequence number count. */
+ * of a segment that is neither SYN nor RST. */
 bool colo_frame_tcp_twin(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_info,
-                         const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info, bool any_seq);
+                         const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info);
 
 bool colo_envelope_equal(const ColoEnvelope *a, const ColoEnvelope *b);
 

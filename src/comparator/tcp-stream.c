@@ -298,13 +298,13 @@ static ColoTcpAnswer check_segment(ColoFlow *flow, ColoSlot *slot)
 static ColoTcpAnswer check_twin(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *plan)
 {
     bool syn = slot->info.flags & COLO_TCP_SYN, rst = slot->info.flags & COLO_TCP_RST;
-    bool any_seq = syn && (slot->info.flags & COLO_TCP_ACK), contradicted = false;
+    bool contradicted = false;
 
     for (ColoSlot *twin = flow->twins.first; twin; twin = twin->next) {
         if (twin->epoch != slot->epoch || twin->incarnation != slot->incarnation)
             continue;
         if (colo_frame_tcp_twin(slot->data, slot->len, &slot->info, twin->data, twin->len,
-                                &twin->info, any_seq)) {
+                                &twin->info)) {
             if (!syn && !rst && !colo_tcp_plan_ack(flow, slot, plan))
                 return COLO_TCP_WAIT;
             colo_slot_remove(store, twin);
@@ -313,7 +313,7 @@ static ColoTcpAnswer check_twin(ColoStore *store, ColoFlow *flow, ColoSlot *slot
         }
         contradicted = contradicted || (twin->info.flags & COLO_TCP_SYN);
     }
-    return syn && contradicted ? COLO_TCP_DIVERGED_FLAGS : COLO_TCP_WAIT;
+    return syn && contradicted ? COLO_TCP_DIVERGED_SYN : COLO_TCP_WAIT;
 }
 
 ColoTcpAnswer colo_tcp_check(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *plan)

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * TCP in the compare core (RFC 9293, 7323, 2018): what the two copies of a guest say on one
- * connection, compared as streams in sequence space. The secondary's sequence numbers come already
- * shifted into the primary's space (QEMU, net/filter-rewriter.c), except on a SYN-ACK, from which
- * the rewriter learns the shift: there they may differ.
+ * connection, compared as streams in sequence space.
+ *
+ * Each copy chooses an initial sequence number of its own (RFC 9293 3.4.1, by the clock). So a SYN
+ * or SYN-ACK leaves after a checkpoint as a rule: from then on both copies hold the connection with
+ * the very number that the other end learns, through any takeover. QEMU's net/filter-rewriter.c
+ * maps numbers instead, and loses a connection when a checkpoint falls into its handshake, or at
+ * the second takeover.
  *
  * tcp-stream.c: may a segment's sequence space leave?
  *   - Payload: each byte is in [released.low, released.high), or the secondary produced it in the
@@ -38,6 +42,7 @@ typedef enum {
     COLO_TCP_WAIT,
     COLO_TCP_DIVERGED_PAYLOAD,
     COLO_TCP_DIVERGED_FLAGS,
+    COLO_TCP_DIVERGED_SYN,
 } ColoTcpAnswer;
 
 /* How a segment is to be changed before it leaves. */

@@ -62,7 +62,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
         return colo_domain_is_gone(d);
     }
     colo_primary_resume_output(d);
-    if (!colo_steps_net_remove(d->dom, FALSE, &error)) {
+    if (!colo_steps_net_remove(d->dom, &error)) {
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
         g_clear_error(&error);
     }

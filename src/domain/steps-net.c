@@ -9,14 +9,13 @@
 
 /* Every object and chardev of ours in QEMU begins so. */
 #define OURS "colo-"
-#define REWRITER "colo-rewriter-"
 
 /* One filter of a NIC; its name is "colo-" KIND "-" ALIAS, its chardev's too. */
 typedef struct {
     const char *kind;
     const char *type;    /* QOM type */
     const char *queue;   /* tx: towards the guest, rx: from the guest (QEMU's view of the netdev) */
-    const char *chardev; /* property that takes the chardev, NULL: none */
+    const char *chardev; /* property that takes the chardev */
     size_t fd;           /* offset in ColoNicFds */
 } FilterSpec;
 
@@ -29,15 +28,14 @@ static const FilterSpec primary_filters[] = {
 static const FilterSpec secondary_filters[] = {
     {"in", "filter-redirector", "tx", "indev", offsetof(ColoNicFds, in)},
     {"out", "filter-redirector", "rx", "outdev", offsetof(ColoNicFds, out)},
-    {"rewriter", "filter-rewriter", "all", NULL, 0},
 };
-#define N_FILTERS 3u
-G_STATIC_ASSERT(G_N_ELEMENTS(primary_filters) == N_FILTERS);
-G_STATIC_ASSERT(G_N_ELEMENTS(secondary_filters) == N_FILTERS);
 
-static const FilterSpec *filters_of(ColoStepsRole role)
+static const FilterSpec *filters_of(ColoStepsRole role, size_t *n)
 {
-    return role == COLO_STEPS_PRIMARY ? primary_filters : secondary_filters;
+    gboolean primary = role == COLO_STEPS_PRIMARY;
+
+    *n = primary ? G_N_ELEMENTS(primary_filters) : G_N_ELEMENTS(secondary_filters);
+    return primary ? primary_filters : secondary_filters;
 }
 
 static char *name_of(const FilterSpec *spec, const ColoStepNic *nic)
@@ -103,22 +101,20 @@ static int add_chardev(virDomainPtr dom, const char *name, GError **error)
 gboolean colo_steps_net_channels(virDomainPtr dom, const ColoStepNic *nic, ColoStepsRole role,
                                  ColoNicFds *fds, GError **error)
 {
-    const FilterSpec *specs = filters_of(role);
+    size_t n;
+    const FilterSpec *specs = filters_of(role, &n);
 
     fds_init(fds);
-    for (size_t i = 0; i < N_FILTERS; i++) {
+    for (size_t i = 0; i < n; i++) {
         g_autofree char *name = name_of(&specs[i], nic);
 
-        if (!specs[i].chardev)
-            continue;
         *fd_at(fds, &specs[i]) = add_chardev(dom, name, error);
         if (*fd_at(fds, &specs[i]) >= 0)
             continue;
         while (i-- > 0) {
             g_autofree char *added = name_of(&specs[i], nic);
 
-            if (specs[i].chardev)
-                remove_chardev(dom, added, NULL);
+            remove_chardev(dom, added, NULL);
         }
         colo_nic_fds_clear(fds);
         return FALSE;
@@ -151,11 +147,6 @@ static GPtrArray *list_filters(virDomainPtr dom, GError **error)
     return list ? names_in(list, "name", OURS) : NULL;
 }
 
-static gboolean holds(GPtrArray *names, const char *name)
-{
-    return g_ptr_array_find_with_equal_func(names, name, g_str_equal, NULL);
-}
-
 static gboolean any_with_prefix(GPtrArray *names, const char *prefix)
 {
     for (guint i = 0; i < names->len; i++) {
@@ -168,24 +159,18 @@ static gboolean any_with_prefix(GPtrArray *names, const char *prefix)
 gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoStepsRole role,
                                 GError **error)
 {
-    const FilterSpec *specs = filters_of(role);
-    g_autoptr(GPtrArray) present = list_filters(dom, error);
+    size_t n;
+    const FilterSpec *specs = filters_of(role, &n);
     g_autofree char *netdev =
         nic->netdev ? g_strdup(nic->netdev) : g_strdup_printf("host%s", nic->alias);
     g_autoptr(GError) local = NULL;
 
-    if (!present)
-        return FALSE;
-    for (size_t i = 0; i < N_FILTERS; i++) {
+    for (size_t i = 0; i < n; i++) {
         g_autofree char *name = name_of(&specs[i], nic);
-        JsonObject *args;
+        JsonObject *args =
+            colo_json_build("qom-type", "s", specs[i].type, "id", "s", name, "netdev", "s", netdev,
+                            "queue", "s", specs[i].queue, specs[i].chardev, "s", name, NULL);
 
-        if (!specs[i].chardev && holds(present, name))
-            continue;
-        args = colo_json_build("qom-type", "s", specs[i].type, "id", "s", name, "netdev", "s",
-                               netdev, "queue", "s", specs[i].queue, NULL);
-        if (specs[i].chardev)
-            colo_json_add(args, specs[i].chardev, "s", name, NULL);
         if (nic->vnet_hdr)
             colo_json_add(args, "vnet_hdr_support", "b", TRUE, NULL);
         if (colo_qmp_run(dom, "object-add", args, &local))
@@ -204,7 +189,7 @@ gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoSt
     return TRUE;
 }
 
-gboolean colo_steps_net_remove(virDomainPtr dom, gboolean keep_rewriter, GError **error)
+gboolean colo_steps_net_remove(virDomainPtr dom, GError **error)
 {
     g_autoptr(ColoNetInventory) found = colo_steps_net_inventory(dom, error);
     g_autoptr(GError) first = NULL;
@@ -217,10 +202,8 @@ gboolean colo_steps_net_remove(virDomainPtr dom, gboolean keep_rewriter, GError 
         for (guint i = 0; i < found->filters->len; i++) {
             const char *id = found->filters->pdata[i];
 
-            if (g_str_has_prefix(id, "colo-out-") != (pass == 0) ||
-                (keep_rewriter && g_str_has_prefix(id, REWRITER)))
-                continue;
-            remove_object(dom, id, first ? NULL : &first);
+            if (g_str_has_prefix(id, "colo-out-") == (pass == 0))
+                remove_object(dom, id, first ? NULL : &first);
         }
     }
     for (guint i = 0; i < found->chardevs->len; i++)
@@ -272,7 +255,6 @@ ColoNetInventory *colo_steps_net_inventory(virDomainPtr dom, GError **error)
     found->primary = any_with_prefix(found->filters, "colo-mirror-") ||
                      any_with_prefix(found->filters, "colo-release-");
     found->secondary = any_with_prefix(found->filters, "colo-in-");
-    found->rewriter = any_with_prefix(found->filters, REWRITER);
     return g_steal_pointer(&found);
 }
 

@@ -2,7 +2,7 @@
 /*
  * The network side of a COLO pair: QEMU's filters on each NIC and their chardevs (passed sockets).
  * Every function acts on one domain of this host and blocks; any thread. Sources: QEMU 7.2
- * net/filter-mirror.c, net/filter-rewriter.c, net/filter.c; facts "External comparator".
+ * net/filter-mirror.c, net/filter.c; facts "External comparator".
  *
  * Two stages, because QEMU blocks its main loop when it writes to a chardev nobody reads (I4):
  * 1. colo_steps_net_channels(): chardevs. The FDs go to the comparator ("local-attach").
@@ -13,11 +13,10 @@
  * Chardevs and filter objects share these names, ALIAS being the NIC's ("net0"):
  *   primary    colo-mirror-ALIAS (filter-mirror queue=tx), colo-release-ALIAS (filter-redirector
  *              queue=rx indev), colo-out-ALIAS (filter-redirector queue=rx outdev)
- *   secondary  colo-in-ALIAS (filter-redirector queue=tx indev), colo-out-ALIAS (queue=rx outdev),
- *              colo-rewriter-ALIAS (filter-rewriter; no chardev)
+ *   secondary  colo-in-ALIAS (filter-redirector queue=tx indev), colo-out-ALIAS (queue=rx outdev);
+ *              no filter-rewriter: comparator/tcp.h tells why none is needed
  * colo-release is created before colo-out: the rx chain runs from the newest filter to the oldest,
- * so what is released does not meet colo-out again. A rewriter kept from an earlier takeover is
- * older than both and goes on rewriting what leaves, behind the comparator, as it should.
+ * so what is released does not meet colo-out again.
  */
 #pragma once
 
@@ -48,21 +47,19 @@ gboolean colo_steps_net_channels(virDomainPtr dom, const ColoStepNic *nic, ColoS
 void colo_nic_fds_clear(ColoNicFds *fds); /* closes and sets -1 */
 
 /* Adds the filters of @nic in the required order; on failure those already added are removed. A NIC
- * on vhost fails here with QEMU's "Vhost is not supported" and the remedy in the message. An
- * existing rewriter is kept. */
+ * on vhost fails here with QEMU's "Vhost is not supported" and the remedy in the message. */
 gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoStepsRole role,
                                 GError **error);
 
 /*
- * Removes every filter and chardev of ours from all NICs. With @keep_rewriter the rewriters stay:
- * after a takeover, until the old connections are gone (facts: takeover). Nothing there is success.
- * Goes on after an error and reports the first.
+ * Removes every filter and chardev of ours from all NICs. Nothing there is success. Goes on after
+ * an error and reports the first.
  */
-gboolean colo_steps_net_remove(virDomainPtr dom, gboolean keep_rewriter, GError **error);
+gboolean colo_steps_net_remove(virDomainPtr dom, GError **error);
 
 /*
  * Takeover, secondary: deletes the two redirectors of @nic, so that its guest's packets leave by
- * the tap (the rewriter stays); two commands instead of colo_steps_net_remove(), which comes later.
+ * the tap; two commands instead of colo_steps_net_remove(), which comes later.
  * Only with ownership won. Absent ones are success.
  */
 gboolean colo_steps_net_cut(virDomainPtr dom, const ColoStepNic *nic, GError **error);
@@ -77,7 +74,6 @@ typedef struct {
     GPtrArray *chardevs; /* char * */
     gboolean primary;    /* a complete or partial primary set is there */
     gboolean secondary;  /* a colo-in-* is there */
-    gboolean rewriter;   /* a colo-rewriter-* is there */
 } ColoNetInventory;
 ColoNetInventory *colo_steps_net_inventory(virDomainPtr dom, GError **error);
 void colo_net_inventory_free(ColoNetInventory *inventory);

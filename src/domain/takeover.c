@@ -423,8 +423,8 @@ static gboolean merge(ColoDomain *d, GError **error)
         disks = colo_domain_step_disks(d, &n);
         if (!colo_steps_wait_colo_left(d->dom, 30000, error))
             return FALSE;
-        /* The chardevs of the filters that serve() cut; the rewriters stay. */
-        colo_steps_net_remove(d->dom, TRUE, NULL);
+        /* The chardevs of the filters that serve() cut. */
+        colo_steps_net_remove(d->dom, NULL);
         if (n > 0 && !colo_steps_disk_return(d->dom, disks, n, &options, &report, error))
             return FALSE;
         colo_log_full(

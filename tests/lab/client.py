@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Client programs of the lab: they load the guest, check every answer and log with times.
 
-    client.py tick|random|time|http|capture [options]     run until --count, --duration or SIGTERM
+    client.py tick|random|time|http|many|capture [options]   run until --count, --duration or SIGTERM
     client.py report FILE [--since NS | --since-real US]   gaps and round trips of a log
 
 A log is text: one record a line, fields separated by blanks, times in CLOCK_MONOTONIC ns.
@@ -27,7 +27,7 @@ import sys
 import time
 
 GUEST = "10.9.0.10"
-PORTS = {"tick": 8, "random": 9, "time": 10}
+PORTS = {"tick": 8, "many": 8, "random": 9, "time": 10}
 UUID = re.compile(r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$")
 DRAIN_S = 10  # answers may be this late after the last line was sent
 SECOND = 1000000000
@@ -188,6 +188,86 @@ def session(args, check):
     return log.end(sent, received)
 
 
+def many(args):
+    """
+    A new connection every interval, each with one line at once and one at the end, so that at any
+    moment some are new; the newest --keep stay open. An answer to every line must come.
+    """
+    log = Log(args.out)
+    selector = selectors.DefaultSelector()
+    opened, number, received = [], 0, 0
+    interval = int(args.interval * 1e6)
+    due = time.monotonic_ns()
+    end = due + int(args.duration * SECOND) if args.duration else None
+    drain = None
+
+    def send(conn):
+        conn["lines"] += 1
+        conn["sent"] = time.monotonic_ns()
+        conn["sock"].send(f"m{conn['number']}\n".encode())
+
+    def close(conn):
+        selector.unregister(conn["sock"])
+        conn["sock"].close()
+        opened.remove(conn)
+
+    while not log.failures:
+        now = time.monotonic_ns()
+        more = not (stopping or (args.count and number >= args.count) or (end and now >= end))
+        if more and now >= due:
+            number += 1
+            due = max(due + interval, now - SECOND)
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex((args.host, args.port))
+            conn = {"number": number, "sock": sock, "lines": 0, "answers": 0, "data": b"", "born": now}
+            log.line(f"S {number} {now}")
+            opened.append(conn)
+            selector.register(sock, selectors.EVENT_WRITE, conn)
+        elif not more:
+            if drain is None:
+                drain = now + 3 * DRAIN_S * SECOND
+                for conn in opened:
+                    if conn["lines"]:
+                        send(conn)
+            waiting = [c for c in opened if c["answers"] < max(1, c["lines"])]
+            if not waiting:
+                break
+            if now >= drain:
+                for conn in waiting:
+                    log.error(f"connection {conn['number']}, opened {(now - conn['born']) / 1e9:.3f} s ago:"
+                              f" {conn['answers']} answers to {conn['lines']} lines")
+                break
+        for key, events in selector.select(min(0.05, max(0, (due - now) / SECOND)) if more else 0.05):
+            conn = key.data
+            try:
+                if events & selectors.EVENT_WRITE:
+                    failure = conn["sock"].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if failure:
+                        raise OSError(failure, os.strerror(failure))
+                    selector.modify(conn["sock"], selectors.EVENT_READ, conn)
+                    send(conn)
+                    continue
+                chunk = conn["sock"].recv(4096)
+                if not chunk:
+                    raise OSError("the other side ended it")
+            except OSError as error:
+                log.error(f"connection {conn['number']} broke after {conn['answers']} answers: {error}")
+                break
+            *lines, conn["data"] = (conn["data"] + chunk).split(b"\n")
+            for answer in lines:
+                conn["answers"] += 1
+                expected = f"{conn['answers']} m{conn['number']}"
+                if answer.decode("ascii", "replace") != expected:
+                    log.error(f"connection {conn['number']}: expected '{expected}', found {answer!r}")
+                received += 1
+                log.line(f"R {conn['number']} {time.monotonic_ns()} {expected}")
+        if more:
+            for conn in [c for c in opened[:-args.keep] if c["answers"] and c["answers"] == c["lines"]]:
+                close(conn)
+    return log.end(sum(c["lines"] for c in opened), received)
+
+
 def fetch(host, path, timeout):
     """Body of http://host/path; OSError or ValueError when it is not complete."""
     with socket.create_connection((host, 80), timeout=timeout) as sock:
@@ -324,7 +404,7 @@ def report(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("tick", "random", "time", "http"):
+    for name in ("tick", "random", "time", "many", "http"):
         sub = commands.add_parser(name)
         sub.add_argument("--host", default=GUEST)
         sub.add_argument("--interval", type=float, default=0 if name == "http" else 10, help="ms")
@@ -336,6 +416,8 @@ def main():
             sub.add_argument("--timeout", type=float, default=30, help="s without a byte")
         else:
             sub.add_argument("--port", type=int, default=PORTS[name])
+        if name == "many":
+            sub.add_argument("--keep", type=int, default=100, help="connections that stay open")
     sub = commands.add_parser("capture")
     sub.add_argument("--interface", default="eth0")
     sub.add_argument("--duration", type=float, help="s")
@@ -352,7 +434,7 @@ def main():
     checks = {"tick": CheckTick, "random": CheckRandom, "time": CheckTime}
     if args.command in checks:
         return session(args, checks[args.command]())
-    return {"http": http, "capture": capture, "report": report}[args.command](args)
+    return {"http": http, "many": many, "capture": capture, "report": report}[args.command](args)
 
 
 if __name__ == "__main__":

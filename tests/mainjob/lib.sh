@@ -24,7 +24,7 @@ LONG=${MJ_LONG:-0}
 GUEST_IP=10.9.0.10
 PAIR=ab
 CONF=/etc/libvirt-colo/virtcolod.conf
-MARKS_FILTER='filter-mirror|filter-redirector|filter-rewriter'
+MARKS_FILTER='filter-mirror|filter-redirector'
 # Deadlines only end a test that hangs: they are no claims about speed.
 SETTLE_S=60
 
@@ -109,6 +109,7 @@ dump() {
         for log in virtcolod comparator; do
             tail -n 12 "$LAB_LOG/$host/$log.log" 2> /dev/null | sed "s/^/#   $host $log: /"
         done
+        "$LAB" guest console $host 2> /dev/null | tail -n 4 | tr -d '\r' | sed "s/^/#   $host console: /"
     done
 }
 
@@ -195,6 +196,7 @@ quiet() {
 
 # A lab from zero: both hosts, the guest on primary, the pair, the copy of the disk.
 lab_fresh() {
+    P=primary S=secondary
     say "fresh lab: $1"
     "$LAB" down > /dev/null 2>&1
     rm -f "$DIRTY"

@@ -421,7 +421,7 @@ void lab_takeover(Lab *lab, gboolean with_tail, gboolean whole, gboolean *tails)
     colo_steps_wait_colo_left(lab->s.dom, 10000, &error);
     g_assert_no_error(error);
     t[5] = lab_now_ms();
-    colo_steps_net_remove(lab->s.dom, TRUE, &error);
+    colo_steps_net_remove(lab->s.dom, &error);
     g_assert_no_error(error);
     g_test_message("takeover ms: disks %.1f, redirectors %.1f, tap %.1f, lost-heartbeat %.1f, "
                    "announce %.1f, running %.1f",

@@ -232,14 +232,18 @@ static void test_data_after_the_secondarys_reset_diverges(Sink *sink,
                     COLO_VERDICT_DIVERGED);
 }
 
-static void test_syn_ack_with_another_isn(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+static void test_i1_syn_ack_with_another_isn(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     S(sink, .seq = 77777, .ack = 1001, .flags = SYN | ACK, .window = 64000,
       .options = SYN_OPTIONS("\1", "\7"), .options_len = 20);
     g_assert_cmpint(P(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK, .window = 64000,
                       .options = SYN_OPTIONS("\2", "\7"), .options_len = 20),
-                    ==, COLO_VERDICT_RELEASED);
-    /* From the client's ACK on the rewriter shifts. */
+                    ==, COLO_VERDICT_DIVERGED);
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    g_assert_cmpuint(colo_compare_counter(sink->compare, COLO_COUNT_DIVERGED_SYN), ==, 1);
+    /* The checkpoint gives the secondary the connection as the client will know it. */
+    colo_compare_commit(sink->compare, ++sink->epoch);
+    g_assert_cmpuint(sink->left->len, ==, 1);
     S(sink, .seq = 101, .ack = 1002, .flags = ACK, .window = 500, TEXT("abc"));
     g_assert_cmpint(P(sink, .seq = 101, .ack = 1002, .flags = ACK, .window = 500, TEXT("abc")), ==,
                     COLO_VERDICT_RELEASED);
@@ -252,7 +256,7 @@ static void test_i1_syn_that_differs_diverges(Sink *sink, gconstpointer data G_G
     g_assert_cmpint(P(sink, .seq = 100, .ack = 1001, .flags = SYN | ACK,
                       .options = SYN_OPTIONS("\1", "\6"), .options_len = 20),
                     ==, COLO_VERDICT_DIVERGED);
-    /* The guest's own connection: the rewriter does not shift it. */
+    /* The guest's own connection. */
     S(sink, .port = 81, .seq = 100, .flags = SYN);
     g_assert_cmpint(P(sink, .port = 81, .seq = 101, .flags = SYN), ==, COLO_VERDICT_DIVERGED);
     g_assert_cmpuint(sink->left->len, ==, 0);
@@ -325,7 +329,7 @@ int main(int argc, char **argv)
     ADD("I1/fin-at-another-place", test_i1_fin_at_another_place_diverges);
     ADD("reset/equal-leaves", test_reset);
     ADD("reset/data-after-the-secondarys", test_data_after_the_secondarys_reset_diverges);
-    ADD("syn/another-isn", test_syn_ack_with_another_isn);
+    ADD("syn/another-isn", test_i1_syn_ack_with_another_isn);
     ADD("I1/syn-that-differs", test_i1_syn_that_differs_diverges);
     ADD("syn/new-connection-same-ports", test_new_connection_on_the_same_ports);
     return g_test_run();
