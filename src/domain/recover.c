@@ -28,21 +28,36 @@ static gboolean rebooted(ColoDomain *d)
 /* libvirt reports a killed QEMU after 25 to 250 ms (evidence.c). */
 #define QEMU_END_MS 500u
 
-/* Channels that a session of this domain has while both copies run (comparator/protocol.h). */
-static guint all_channels(const ColoDomain *d)
+/* TRUE when the helper still has all that this copy needs of its QEMU (comparator/protocol.h). A
+ * secondary is a candidate without its NBD connections. */
+static gboolean channels_whole(const ColoDomain *d, JsonObject *channels)
 {
-    return 1 + (d->record->role == COLO_ROLE_PRIMARY ? 3 : 2) * d->nics->len + d->disks->len;
+    gboolean primary = d->record->role == COLO_ROLE_PRIMARY;
+    guint all = primary ? 1 + 3 * d->nics->len + d->disks->len : 1 + 2 * d->nics->len;
+    guint found = 0;
+
+    if (!json_object_is_type(channels, json_type_array))
+        return FALSE;
+    for (size_t i = 0; i < json_object_array_length(channels); i++) {
+        const char *name = json_object_get_string(json_object_array_get_idx(channels, i));
+
+        found += primary || !g_str_has_prefix(name, "nbd:");
+    }
+    return found >= all;
 }
 
-/* Takes over what the helper knows of the session, and what it said while nobody listened. FALSE
- * when it has none of this generation. @broken: a stream or channel of it is down. */
+/*
+ * Takes over what the helper knows of the session, and what it said while nobody listened. FALSE
+ * when it has none of this generation. @broken: this side of it is. Streams to the peer are the
+ * primary's business: without one the secondary waits for its word, or suspects it, as ever
+ * (evidence.c).
+ */
 static gboolean adopt_session(ColoDomain *d, gboolean *broken)
 {
     const ColoHeartbeat *beat = &d->host->config->heartbeat;
     g_autoptr(JsonObject) stats =
         colo_domain_comparator(d, "stats", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
     JsonObject *streams = colo_json_peek(stats, "streams");
-    JsonObject *channels = colo_json_peek(stats, "channels");
     uint64_t silent_ms = colo_json_peek_uint(stats, "peer-silent-ms", 0);
 
     if (!stats || colo_json_peek_uint(stats, "generation", 0) != d->record->generation)
@@ -61,9 +76,9 @@ static gboolean adopt_session(ColoDomain *d, gboolean *broken)
                 g_hash_table_add(d->streams_up, g_strdup(name));
         }
     }
-    *broken = g_hash_table_size(d->streams_up) < 2 + d->disks->len ||
-              !json_object_is_type(channels, json_type_array) ||
-              json_object_array_length(channels) < all_channels(d);
+    *broken = !channels_whole(d, colo_json_peek(stats, "channels")) ||
+              (d->record->role == COLO_ROLE_PRIMARY &&
+               g_hash_table_size(d->streams_up) < 2 + d->disks->len);
     return TRUE;
 }
 
@@ -204,6 +219,25 @@ static void autostart(ColoDomain *d)
         virDomainFree(dom);
 }
 
+/* What the arbiter says of a host that was booted anew; FALSE when that decides nothing. */
+static gboolean register_decides(ColoDomain *d, ColoOwnership outcome)
+{
+    switch (outcome) {
+    case COLO_OWNERSHIP_WON:
+        colo_domain_set_state(d, COLO_STATE_ALONE, "booted anew; this host owns the domain");
+        autostart(d);
+        return TRUE;
+    case COLO_OWNERSHIP_LOST:
+        colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; the peer owns the domain");
+        return TRUE;
+    case COLO_OWNERSHIP_PAIRED:
+    case COLO_OWNERSHIP_UNKNOWN:
+    case COLO_OWNERSHIP_MANUAL:
+        break;
+    }
+    return FALSE;
+}
+
 /* The host was booted anew: its QEMU is dead, it is no candidate for anything (design section 3).
  */
 static void recover_rebooted(ColoDomain *d)
@@ -224,19 +258,8 @@ static void recover_rebooted(ColoDomain *d)
         return;
     }
     outcome = colo_ownership_restart(&ctx, d->record, &error);
-    switch (outcome) {
-    case COLO_OWNERSHIP_WON:
-        colo_domain_set_state(d, COLO_STATE_ALONE, "booted anew; this host owns the domain");
-        autostart(d);
+    if (register_decides(d, outcome))
         return;
-    case COLO_OWNERSHIP_LOST:
-        colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; the peer owns the domain");
-        return;
-    case COLO_OWNERSHIP_PAIRED:
-    case COLO_OWNERSHIP_UNKNOWN:
-    case COLO_OWNERSHIP_MANUAL:
-        break;
-    }
     /* Paired by the register, or by the store (neither owner nor a request under way): the peer's
      * copy may live, ours does not. Given up as soon as the peer hears. A generation that this host
      * owns is not: the peer gave that up. */
@@ -270,23 +293,16 @@ static void recover_alone(ColoDomain *d)
         outcome = colo_ownership_restart(&ctx, d->record, &error);
     else if (!colo_domain_is_running(d))
         outcome = COLO_OWNERSHIP_UNKNOWN; /* libvirtd does not answer */
-    switch (outcome) {
-    case COLO_OWNERSHIP_WON:
+    if (outcome == COLO_OWNERSHIP_WON) {
         g_free(d->record->boot_id);
         d->record->boot_id = g_strdup(d->host->boot_id);
-        colo_domain_set_state(d, COLO_STATE_ALONE, "booted anew; this host owns the domain");
-        autostart(d);
+    }
+    if (register_decides(d, outcome))
         return;
-    case COLO_OWNERSHIP_LOST:
-        colo_domain_set_state(d, COLO_STATE_FENCED, "booted anew; the peer owns the domain");
-        return;
-    case COLO_OWNERSHIP_UNKNOWN:
+    if (outcome == COLO_OWNERSHIP_UNKNOWN) {
         d->unstarted = TRUE;
         d->next_attempt_ns = colo_clock_ns() + COLO_MANUAL_INTERVAL_MS * COLO_NS_PER_MS;
         return;
-    case COLO_OWNERSHIP_PAIRED:
-    case COLO_OWNERSHIP_MANUAL:
-        break;
     }
     colo_log_full(
         &log, LOG_WARNING, __func__,

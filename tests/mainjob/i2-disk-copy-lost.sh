@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # I2: a disk that is not copied any more ends the protection at once: the copy is not the guest's
 # state. Its mirror loses its connection, and the peer's file system runs full. The guest goes on
-# alone, and protection comes back by itself.
+# alone, and protection comes back by itself. When the primary dies before anybody has decided that,
+# the copy as of its newest checkpoint goes on.
 . "$(dirname "$0")/lib.sh"
 IMAGES=/var/lib/libvirt/images
 SMALL=/var/cache/libvirt/small
@@ -28,6 +29,19 @@ check "mirror cut: the primary goes on alone" alone
 check "mirror cut: and serves its sessions" answers_go_on 10
 check "mirror cut: protection returns by itself" protected_again
 check "mirror cut: the same QEMU runs" is "$(qemu_pid "$P")" "$qemu"
+
+remember
+for host in $P $S; do daemon "$host" kill virtcolod > /dev/null; done
+cut_mirror > /dev/null
+daemon "$S" start virtcolod > /dev/null
+sleep 2
+check "nobody decides: the copy is not given up" state_is "$S" protected
+on "$P" sh -c 'kill -9 "$(cat /run/libvirt/qemu/ft.pid)"'
+daemon "$P" start virtcolod > /dev/null
+check "the primary dies: the copy goes on" wait_for 30 state_in "$S" committing alone preparing syncing protected
+check "the primary dies: and serves its sessions" answers_go_on 10
+check "the primary dies: protection returns by itself" protected_again
+find_roles
 
 quiet colo "$P" colo-unprotect ft || bail "colo-unprotect"
 if quiet small; then
