@@ -52,6 +52,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
     g_autoptr(GError) error = NULL;
     ColoLogContext log = colo_domain_log(d);
     ColoMigrateState state;
+    gboolean left = TRUE;
 
     colo_domain_unwatch(d);
     /* Held output leaves while the filters are still there (I1 (c): we are the owner). */
@@ -76,10 +77,14 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
         if (error)
             colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
         g_clear_error(&error);
-        colo_steps_wait_colo_left(d->dom, 5000, NULL);
+        left = colo_steps_wait_colo_left(d->dom, 5000, &error);
+        if (!left)
+            colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+        g_clear_error(&error);
     }
     disks = colo_domain_step_disks(d, &n);
-    end_mirrors(d, disks, n);
+    if (left) /* else a checkpoint could start the vCPUs again in the midst of it */
+        end_mirrors(d, disks, n);
     if (!colo_steps_set_xcolo(d->dom, FALSE, &error))
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
     return virConnectIsAlive(virDomainGetConnect(d->dom)) == 1;
