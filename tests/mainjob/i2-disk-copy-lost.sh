@@ -50,6 +50,7 @@ if quiet small; then
     wait_for 30 colo "$P" colo-protect ft --pair $PAIR --wait > /dev/null
     check "protected, with a peer that has little room" wait_for 20 protected
     remember
+    qemu=$(qemu_pid "$P")
     on "$S" sh -c "dd if=/dev/zero of=$IMAGES/full bs=64k conv=fsync status=none; true"
     check "the peer is full: the primary goes on alone" alone
     check "the peer is full: the guest serves its sessions" answers_go_on 10
