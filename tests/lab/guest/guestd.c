@@ -33,8 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LINE_MAX_BYTES 4096  /* a longer line closes the connection */
-#define OUT_MAX_BYTES 32768  /* unread answers of one connection; more pauses its reading */
+#define LINE_MAX_BYTES 4096 /* a longer line closes the connection */
+#define OUT_MAX_BYTES 32768 /* unread answers of one connection; more pauses its reading */
 #define INPUTS_MAX 8
 #define UUID_LEN 36
 #define GIVEN_MAX 16384 /* answers of port 9 that are remembered */
