@@ -45,9 +45,9 @@ bool colo_accept_key(void *opaque, const char *identity, uint8_t key[COLO_CMP_PS
 
     if (!colo_identity_parse(identity, uuid, &generation, name))
         return false;
-    session = colo_daemon_find(instance->daemon, uuid);
+    session = generation ? colo_daemon_find(instance->daemon, uuid, generation) : NULL;
     if (!session || session->config.primary || session->shut ||
-        session->config.generation != generation || colo_session_stream_number(session, name) < 0)
+        colo_session_stream_number(session, name) < 0)
         return false;
     colo_stream_set_identity(stream, uuid, generation, name);
     memcpy(key, session->config.psk, COLO_CMP_PSK_BYTES);
@@ -58,10 +58,11 @@ bool colo_accept_key(void *opaque, const char *identity, uint8_t key[COLO_CMP_PS
 static void candidate_up(void *owner, ColoStream *stream)
 {
     Candidate *candidate = owner;
-    ColoSession *session = colo_daemon_find(candidate->accept->daemon, colo_stream_uuid(stream));
+    ColoSession *session = colo_daemon_find(candidate->accept->daemon, colo_stream_uuid(stream),
+                                            colo_stream_generation(stream));
 
     candidate->stream = NULL;
-    if (session && session->config.generation == colo_stream_generation(stream)) {
+    if (session) {
         colo_session_adopt(session, stream);
         return;
     }

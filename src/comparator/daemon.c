@@ -7,23 +7,30 @@
 #include <string.h>
 #include <unistd.h>
 
-ColoSession *colo_daemon_find(ColoDaemon *self, const char *uuid)
+ColoSession *colo_daemon_find(ColoDaemon *self, const char *uuid, uint64_t generation)
 {
+    ColoSession *found = NULL;
+
     for (int i = 0; i < COLO_SESSION_MAX; i++) {
-        if (self->sessions[i] && strcmp(self->sessions[i]->config.uuid, uuid) == 0)
-            return self->sessions[i];
+        ColoSession *session = self->sessions[i];
+
+        if (!session || strcmp(session->config.uuid, uuid) != 0 ||
+            (generation && session->config.generation != generation))
+            continue;
+        if (!found || session->config.generation > found->config.generation)
+            found = session;
     }
-    return NULL;
+    return found;
 }
 
 static gboolean create(ColoDaemon *self, const ColoSessionConfig *config, GError **error)
 {
     int slot = 0;
 
-    if (colo_daemon_find(self, config->uuid)) {
+    if (colo_daemon_find(self, config->uuid, config->generation)) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
                     "session %s exists already, generation %" G_GUINT64_FORMAT ": destroy it first",
-                    config->uuid, colo_daemon_find(self, config->uuid)->config.generation);
+                    config->uuid, config->generation);
         return FALSE;
     }
     while (slot < COLO_SESSION_MAX && self->sessions[slot])
@@ -132,12 +139,14 @@ gboolean colo_daemon_execute(ColoDaemon *self, const ColoRequest *request, int f
     default:
         break;
     }
-    session = colo_daemon_find(self, request->uuid);
+    session = colo_daemon_find(self, request->uuid, request->generation);
     if (!session) {
         if (fd >= 0)
             close(fd);
-        g_set_error(error, COLO_ERROR, COLO_ERROR_NO_DOMAIN, "there is no session %s",
-                    request->uuid);
+        g_set_error(error, COLO_ERROR, COLO_ERROR_NO_DOMAIN,
+                    request->generation ? "there is no session %s of generation %" G_GUINT64_FORMAT
+                                        : "there is no session %s",
+                    request->uuid, request->generation);
         return FALSE;
     }
     return execute_on(self, session, request, fd, token, result, error);

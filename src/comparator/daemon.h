@@ -28,8 +28,8 @@ typedef struct {
     ColoAccept *accept;
 } ColoDaemon;
 
-/* The session of @uuid, or NULL. */
-ColoSession *colo_daemon_find(ColoDaemon *self, const char *uuid);
+/* The session of @uuid and @generation (0: the newest), or NULL. */
+ColoSession *colo_daemon_find(ColoDaemon *self, const char *uuid, uint64_t generation);
 /* Carries out @request; @fd (or -1) is taken over. TRUE with *result NULL: the answer comes later
  * by colo_control_answer() with @token. */
 gboolean colo_daemon_execute(ColoDaemon *self, const ColoRequest *request, int fd, uint64_t token,

@@ -21,7 +21,8 @@
  *                   "vnet-hdr": b, "heartbeat-ms": u, "heartbeat-missed": u, "nics": [ALIAS...],
  *                   "disks": [ALIAS...]}
  *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary; there is one
- *             session a uuid, an existing one is refused (operation-invalid)
+ *             session a uuid and generation, an existing one is refused (operation-invalid)
+ * The requests below may have "generation"; without it the newest session of "uuid" is meant.
  * "session-destroy" {"uuid"} -> {}
  *     closes every FD of the session. The caller has taken QEMU's filters away before.
  * "peer-attach" {"uuid", "stream": "packets"|"checkpoint"|"disk:ALIAS"} + FD (primary only)

@@ -192,6 +192,14 @@ static gboolean get_gate(JsonObject *arguments, ColoGate *gate, GError **error)
     return TRUE;
 }
 
+/* The session that a request is about. */
+static gboolean get_session(ColoRequest *request, JsonObject *arguments, GError **error)
+{
+    return get_uuid(arguments, request->uuid, error) &&
+           (!colo_json_peek(arguments, "generation") ||
+            colo_json_get_uint(arguments, "generation", &request->generation, error));
+}
+
 static gboolean get_arguments(ColoRequest *request, JsonObject *arguments, GError **error)
 {
     switch (request->kind) {
@@ -205,16 +213,15 @@ static gboolean get_arguments(ColoRequest *request, JsonObject *arguments, GErro
         memcpy(request->uuid, request->config.uuid, sizeof(request->uuid));
         return TRUE;
     case COLO_REQUEST_PEER_ATTACH:
-        return get_uuid(arguments, request->uuid, error) &&
+        return get_session(request, arguments, error) &&
                get_name(arguments, "stream", request->name, error);
     case COLO_REQUEST_LOCAL_ATTACH:
-        return get_uuid(arguments, request->uuid, error) &&
+        return get_session(request, arguments, error) &&
                get_name(arguments, "channel", request->name, error);
     case COLO_REQUEST_GATE:
-        return get_uuid(arguments, request->uuid, error) &&
-               get_gate(arguments, &request->gate, error);
+        return get_session(request, arguments, error) && get_gate(arguments, &request->gate, error);
     default:
-        return get_uuid(arguments, request->uuid, error);
+        return get_session(request, arguments, error);
     }
 }
 

@@ -50,6 +50,7 @@ typedef struct {
     ColoRequestKind kind;
     uint64_t version;         /* hello */
     char uuid[40];            /* all but hello and inventory */
+    uint64_t generation;      /* the same; 0: the newest session of that domain */
     char name[48];            /* peer-attach: stream; local-attach: channel */
     ColoGate gate;            /* gate */
     ColoSessionConfig config; /* session-create */

@@ -177,6 +177,35 @@ static void test_newest_controller_counts(void)
     lab_down(&lab);
 }
 
+/* A domain is protected anew while a session of before the takeover still maps for old connections:
+ * requests tell the two apart by their generation. */
+static void test_two_generations(void)
+{
+    static const char key[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    Lab lab;
+    g_autoptr(JsonObject) inventory = NULL, gate = NULL, older = NULL;
+
+    lab_up(&lab);
+    lab_create_generation(&lab.s, "primary", key, 9);
+    inventory = lab_request(&lab.s, "inventory", NULL, -1);
+    g_assert_cmpuint(json_object_array_length(colo_json_peek(inventory, "sessions")), ==, 2);
+    g_assert_cmpuint(lab_stat(&lab.s, "generation"), ==, 9); /* the newest */
+    gate = lab_request(&lab.s, "gate",
+                       colo_json_build("uuid", "s", LAB_UUID, "generation", "u", UINT64_C(9),
+                                       "mode", "s", "hold", NULL),
+                       -1);
+    older = lab_request(
+        &lab.s, "stats",
+        colo_json_build("uuid", "s", LAB_UUID, "generation", "u", UINT64_C(7), NULL), -1);
+    g_assert_cmpstr(colo_json_peek_string(older, "role", ""), ==, "secondary");
+    g_assert_cmpstr(colo_json_peek_string(older, "gate", ""), !=, "hold");
+    json_object_put(lab_request(
+        &lab.s, "session-destroy",
+        colo_json_build("uuid", "s", LAB_UUID, "generation", "u", UINT64_C(9), NULL), -1));
+    g_assert_cmpuint(lab_stat(&lab.s, "generation"), ==, 7);
+    lab_down(&lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -187,5 +216,6 @@ int main(int argc, char **argv)
     g_test_add_func("/comparator/I4/held-bounded", test_i4_held_frames_are_bounded);
     g_test_add_func("/comparator/I5/controller-dies", test_i5_controller_dies);
     g_test_add_func("/comparator/I5/newest-controller", test_newest_controller_counts);
+    g_test_add_func("/comparator/two-generations", test_two_generations);
     return g_test_run();
 }

@@ -302,13 +302,19 @@ JsonObject *lab_gate(LabHelper *helper, const char *mode)
 
 void lab_create(LabHelper *helper, const char *role, const char *psk)
 {
+    lab_create_generation(helper, role, psk, 7);
+}
+
+void lab_create_generation(LabHelper *helper, const char *role, const char *psk,
+                           uint64_t generation)
+{
     JsonObject *nics = json_object_new_array(), *disks = json_object_new_array();
 
     json_object_array_add(nics, json_object_new_string("net0"));
     json_object_array_add(disks, json_object_new_string("vda"));
     json_object_put(lab_request(
         helper, "session-create",
-        colo_json_build("uuid", "s", LAB_UUID, "generation", "u", UINT64_C(7), "role", "s", role,
+        colo_json_build("uuid", "s", LAB_UUID, "generation", "u", generation, "role", "s", role,
                         "psk", "s", psk, "vnet-hdr", "b", lab_vnet, "heartbeat-ms", "i", 20,
                         "heartbeat-missed", "i", 5, "nics", "o", nics, "disks", "o", disks, NULL),
         -1));

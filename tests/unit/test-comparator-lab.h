@@ -72,6 +72,8 @@ void lab_up(Lab *lab);
 void lab_start(Lab *lab);
 void lab_open(Lab *lab);
 void lab_create(LabHelper *helper, const char *role, const char *psk);
+void lab_create_generation(LabHelper *helper, const char *role, const char *psk,
+                           uint64_t generation);
 void lab_connect_peer(Lab *lab, const char *stream);
 int lab_attach(LabHelper *helper, const char *channel);
 void lab_down(Lab *lab);
