@@ -132,6 +132,7 @@ static void rested(void *opaque)
     colo_loop_set(self->daemon->loop, &self->listener, EPOLLIN);
 }
 
+/* #syscalls accept4 */
 static void listener_ready(void *opaque, uint32_t events)
 {
     ColoAccept *self = opaque;

@@ -49,7 +49,8 @@ static void watch(ColoChannel *channel)
                       (channel->paused ? 0 : EPOLLIN) | (channel->want_out ? EPOLLOUT : 0));
 }
 
-/* Closes at once, without the callback. */
+/* Closes at once, without the callback.
+ * #syscalls shutdown */
 static void shut_down(ColoChannel *channel)
 {
     int fd = channel->source.fd;
@@ -91,6 +92,7 @@ static void follow_frames(ColoChannel *channel)
     }
 }
 
+/* #syscalls sendto */
 static void flush(void *opaque)
 {
     ColoChannel *channel = opaque;
@@ -148,7 +150,8 @@ static bool deliver_frames(ColoChannel *channel)
     return true;
 }
 
-/* One read. False when there is nothing more for now. */
+/* One read. False when there is nothing more for now.
+ * #syscalls recvfrom */
 static bool read_once(ColoChannel *channel)
 {
     static uint8_t raw[COLO_CHANNEL_CHUNK];
@@ -309,6 +312,7 @@ uint64_t colo_channel_drop_frames(ColoChannel *channel)
     return dropped;
 }
 
+/* #syscalls ioctl[1==SIOCOUTQ] */
 size_t colo_channel_unread(const ColoChannel *channel)
 {
     int queued = 0;
@@ -318,6 +322,7 @@ size_t colo_channel_unread(const ColoChannel *channel)
     return queued > 0 ? (size_t)queued : 0;
 }
 
+/* #syscalls poll ppoll */
 bool colo_channel_has_ended(const ColoChannel *channel)
 {
     struct pollfd end = {.fd = channel->source.fd, .events = POLLRDHUP};

@@ -61,6 +61,7 @@ static void watch(ColoControl *control)
                       (control->blocked ? 0 : EPOLLIN) | (control->out->len ? EPOLLOUT : 0));
 }
 
+/* #syscalls sendto */
 static void write_out(ColoControl *control)
 {
     while (control->connection.fd >= 0 && control->out->len > 0) {
@@ -266,7 +267,8 @@ static void connection_ready(void *opaque, uint32_t events)
     run_requests(control);
 }
 
-/* True when the other end is root, or the user that the command line allows. */
+/* True when the other end is root, or the user that the command line allows.
+ * #syscalls getsockopt[1==SOL_SOCKET,2==SO_PEERCRED] */
 static bool is_allowed(const ColoControl *control, int fd)
 {
     struct ucred peer;
@@ -280,6 +282,7 @@ static bool is_allowed(const ColoControl *control, int fd)
     return false;
 }
 
+/* #syscalls accept4 */
 static void listener_ready(void *opaque, uint32_t events)
 {
     ColoControl *control = opaque;

@@ -40,7 +40,8 @@ void colo_loop_quit(ColoLoop *loop)
 }
 
 /* EPOLL_CTL_ADD and MOD fail only for want of memory or by a bug of ours: an FD that is not
- * watched would hang a guest silently, so it is said aloud. */
+ * watched would hang a guest silently, so it is said aloud.
+ * #syscalls epoll_ctl */
 static void control(ColoLoop *loop, int op, ColoSource *source)
 {
     struct epoll_event event = {.events = source->events, .data.ptr = source};
@@ -180,6 +181,7 @@ static int wait_ms(const ColoLoop *loop)
     return (int)((loop->timers->due_ns - now + COLO_NS_PER_MS - 1) / COLO_NS_PER_MS);
 }
 
+/* #syscalls epoll_wait epoll_pwait */
 void colo_loop_run(ColoLoop *loop)
 {
     while (!loop->quit) {

@@ -1,31 +1,28 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * colo-comparator: the data plane helper (design section 4). It opens no socket and no file of its
- * own: two listeners are inherited, the rest comes as descriptors over the control socket.
+ * own: two listeners are inherited, the rest comes as descriptors over the control socket. What it
+ * needs beside them is made ready before it goes into its sandbox.
  */
 #include "comparator/daemon.h"
+#include "comparator/sandbox.h"
 #include "comparator/tls.h"
 #include "util/activation.h"
 #include "util/error.h"
 
 #include <errno.h>
 #include <glib.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <systemd/sd-daemon.h>
-#include <unistd.h>
 
 typedef struct {
     char *user;
     gint64 allow_uid;
-    gboolean verbose;
+    gboolean verbose, strict;
 } Options;
 
 static gboolean parse_options(int *argc, char ***argv, Options *options)
@@ -35,6 +32,8 @@ static gboolean parse_options(int *argc, char ***argv, Options *options)
          "NAME"},
         {"allow-uid", 0, 0, G_OPTION_ARG_INT64, &options->allow_uid,
          "Let this user control too, beside root (tests)", "UID"},
+        {"strict", 0, 0, G_OPTION_ARG_NONE, &options->strict,
+         "Be killed by a system call that the sandbox does not allow (tests)", NULL},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &options->verbose, "Log debug messages", NULL},
         {NULL, 0, 0, G_OPTION_ARG_NONE, NULL, NULL, NULL},
     };
@@ -46,27 +45,6 @@ static gboolean parse_options(int *argc, char ***argv, Options *options)
         return TRUE;
     fprintf(stderr, "colo-comparator: %s\n", error->message);
     return FALSE;
-}
-
-/* Becomes @user for good. FALSE and @error when that does not succeed wholly. */
-static gboolean drop_root(const char *user, GError **error)
-{
-    struct passwd *entry = getpwnam(user);
-
-    if (!entry) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "there is no user '%s'", user);
-        return FALSE;
-    }
-    if (setgroups(0, NULL) < 0 || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
-        setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0) {
-        colo_error_set_errno(error, errno, "becoming user '%s'", user);
-        return FALSE;
-    }
-    if (entry->pw_uid != 0 && setuid(0) == 0) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_INTERNAL, "root could not be given up");
-        return FALSE;
-    }
-    return TRUE;
 }
 
 static void send_event(void *opaque, JsonObject *event)
@@ -107,15 +85,30 @@ static void serve(ColoDaemon *self, int control_fd, int data_fd, int signal_fd)
     self->control = colo_control_new(self, control_fd);
     self->accept = colo_accept_new(self, data_fd);
     colo_loop_add(self->loop, &signals, signal_fd, EPOLLIN);
-    sd_notify(0, "READY=1");
+    colo_activation_notify("READY=1");
     colo_loop_run(self->loop);
 
-    sd_notify(0, "STOPPING=1");
+    colo_activation_notify("STOPPING=1");
     for (int i = 0; i < COLO_SESSION_MAX; i++)
         colo_session_free(self->sessions[i]);
     colo_accept_free(self->accept);
     colo_control_free(self->control);
     colo_loop_remove(self->loop, &signals);
+}
+
+/* What needs files, names or new sockets. The descriptor of the signals, or -1 and @error. */
+static int prepare(ColoDaemon *self, GError **error)
+{
+    int signal_fd = block_signals();
+
+    self->loop = colo_loop_new();
+    if (!self->loop || signal_fd < 0) {
+        colo_error_set_errno(error, errno, "the loop");
+        return -1;
+    }
+    colo_log_connect();
+    colo_activation_open_notify();
+    return colo_tls_init(colo_accept_key, error) ? signal_fd : -1;
 }
 
 int main(int argc, char **argv)
@@ -125,6 +118,7 @@ int main(int argc, char **argv)
     ColoDaemon self = {0};
     int control_fd, data_fd, signal_fd;
 
+    colo_sandbox_close_inherited();
     if (!parse_options(&argc, &argv, &options))
         return 2;
     colo_log_init("colo-comparator", options.verbose ? LOG_DEBUG : LOG_INFO);
@@ -136,20 +130,11 @@ int main(int argc, char **argv)
                  COLO_CMP_FD_CONTROL, COLO_CMP_FD_DATA);
         return 2;
     }
-    /* Keys and guest data must not land in a core file or be read by a tracer. */
-#ifndef __SANITIZE_ADDRESS__ /* its leak check traces the process itself */
-    (void)prctl(PR_SET_DUMPABLE, 0);
-#endif
-    if (options.user && geteuid() == 0 && !drop_root(options.user, &error)) {
-        colo_err("%s", error->message);
-        return 1;
-    }
-    (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     self.uid = (uid_t)options.allow_uid;
-    self.loop = colo_loop_new();
-    signal_fd = block_signals();
-    if (!self.loop || signal_fd < 0 || !colo_tls_init(colo_accept_key, &error)) {
-        colo_err("cannot start: %s", error ? error->message : strerror(errno));
+    signal_fd = prepare(&self, &error);
+    if (signal_fd < 0 || !colo_sandbox_enter(options.user, &error) ||
+        !colo_sandbox_seal(options.strict, &error)) {
+        colo_err("cannot start: %s", error->message);
         return 1;
     }
     serve(&self, control_fd, data_fd, signal_fd);

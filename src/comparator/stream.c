@@ -260,6 +260,7 @@ static void too_slow(void *opaque)
     colo_stream_close(opaque, "no handshake and preface within 5 s");
 }
 
+/* #syscalls fcntl[1==F_GETFL] fcntl[1==F_SETFL] setsockopt[1==IPPROTO_TCP,2==TCP_NODELAY] */
 static ColoStream *new_stream(ColoLoop *loop, int fd, const ColoStreamOps *ops, void *owner)
 {
     ColoStream *stream = calloc(1, sizeof(*stream));
@@ -395,6 +396,7 @@ void colo_stream_pause(ColoStream *stream, bool pause)
     watch(stream);
 }
 
+/* #syscalls shutdown */
 void colo_stream_mute(ColoStream *stream)
 {
     if (stream->mute || stream->state != COLO_STREAM_UP)

@@ -59,7 +59,9 @@ void colo_tls_deinit(void)
     gnutls_global_deinit();
 }
 
-/* What both sides have in common; @session is freed and NULL on failure. */
+/* What both sides have in common; @session is freed and NULL on failure. GnuTLS writes a record
+ * with sendmsg() (gnutls_transport_set_int(3)), and takes its random bytes from the kernel.
+ * #syscalls sendmsg recvfrom getrandom */
 static gnutls_session_t new_session(int fd, unsigned flags, void *credentials, int *code)
 {
     gnutls_session_t session = NULL;

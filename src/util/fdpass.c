@@ -15,6 +15,7 @@ typedef union {
     char space[CMSG_SPACE(sizeof(int) * COLO_FDPASS_MAX)];
 } FdBuffer;
 
+/* #syscalls sendmsg */
 gboolean colo_fdpass_send(int sock, const void *payload, size_t len, const int *fds, size_t nfds,
                           GError **error)
 {
@@ -56,6 +57,7 @@ gboolean colo_fdpass_send(int sock, const void *payload, size_t len, const int *
     return TRUE;
 }
 
+/* #syscalls recvmsg */
 ssize_t colo_fdpass_recv(int sock, void *data, size_t size, GArray *fds)
 {
     FdBuffer control;

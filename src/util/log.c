@@ -20,6 +20,7 @@ static const char *program = "libvirt-colo";
 static int max_level = LOG_INFO;
 static const char *journal_path = "/run/systemd/journal/socket";
 static int journal_fd = -1;
+static gboolean journal_connected;
 static gint lost; /* atomic: messages since the last one that was taken */
 
 /* True when standard error is the stream that systemd named in JOURNAL_STREAM
@@ -48,6 +49,22 @@ void colo_log_set_journal(const char *path)
     journal_path = path;
 }
 
+static struct sockaddr_un journal_address(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    g_strlcpy(address.sun_path, journal_path, sizeof(address.sun_path));
+    return address;
+}
+
+void colo_log_connect(void)
+{
+    struct sockaddr_un address = journal_address();
+
+    journal_connected =
+        journal_fd >= 0 && connect(journal_fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+}
+
 void colo_log_set_level(int level)
 {
     max_level = level;
@@ -65,15 +82,15 @@ static void add_field(GString *message, const char *key, const char *value)
     g_string_append_c(message, '\n');
 }
 
-/* sd_journal_send() would wait for a journal that hangs. */
+/* sd_journal_send() would wait for a journal that hangs.
+ * #syscalls sendto */
 static gboolean send_to_journal(const ColoLogContext *about, int priority, const char *func,
                                 const char *text)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct sockaddr_un address = journal_address();
     g_autoptr(GString) message = g_string_new(NULL);
     g_autofree char *line = g_strconcat(about->domain, *about->domain ? ": " : "", text, NULL);
 
-    g_strlcpy(address.sun_path, journal_path, sizeof(address.sun_path));
     g_string_printf(message, "PRIORITY=%d\nCOLO_GENERATION=%" G_GUINT64_FORMAT "\n", priority,
                     about->generation);
     add_field(message, "MESSAGE", line);
@@ -82,9 +99,11 @@ static gboolean send_to_journal(const ColoLogContext *about, int priority, const
     add_field(message, "COLO_DOMAIN", about->domain);
     add_field(message, "COLO_UUID", about->uuid);
     return sendto(journal_fd, message->str, message->len, MSG_DONTWAIT | MSG_NOSIGNAL,
-                  (struct sockaddr *)&address, sizeof(address)) >= 0;
+                  journal_connected ? NULL : (struct sockaddr *)&address,
+                  journal_connected ? 0 : sizeof(address)) >= 0;
 }
 
+/* #syscalls poll ppoll write getpid */
 static gboolean write_line(const ColoLogContext *about, int priority, const char *text)
 {
     static const char *const words[] = {"emerg",   "alert",  "crit", "error",

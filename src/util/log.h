@@ -23,6 +23,10 @@ void colo_log_init(const char *program, int max_priority);
 /* Another socket than systemd-journald's (tests). @path is kept. */
 void colo_log_set_journal(const char *path);
 
+/* Connects to the journal for good, for a program that is about to lose sight of its path. systemd
+ * itself holds that socket: it outlives the journal's daemon. */
+void colo_log_connect(void);
+
 /* Changes the least urgent priority shown. */
 void colo_log_set_level(int max_priority);
 

@@ -58,8 +58,8 @@ start() {
     comparator)
         getent passwd colo-comparator > /dev/null && user=colo-comparator
         mkdir -p /run/libvirt-colo
-        run comparator -u "$user" --unix control=/run/libvirt-colo/comparator-sock:0600 \
-            --tcp data=0.0.0.0:16515 -- "$bin"
+        run comparator --unix control=/run/libvirt-colo/comparator-sock:0600 \
+            --tcp data=0.0.0.0:16515 -- "$bin" --user "$user"
         ;;
     virtcolod)
         mkdir -p /run/libvirt /run/libvirt-colo

@@ -2,20 +2,17 @@
  *
  * fdexec: systemd's socket activation without systemd, for the lab.
  *
- *   fdexec [-u USER] [-l LOGFILE] [--unix NAME=PATH:MODE]... [--tcp NAME=ADDRESS:PORT]... --
- * PROGRAM ARG...
+ *   fdexec [-l LOGFILE] [--unix NAME=PATH:MODE]... [--tcp NAME=ADDRESS:PORT]... -- PROGRAM ARG...
  *
  * Binds and listens on each address in order (descriptors 3, 4, ...), sets LISTEN_FDS, LISTEN_PID
- * and LISTEN_FDNAMES (sd_listen_fds(3)), becomes USER when given, and runs the program in this
- * same process.  A stale unix socket is replaced.  MODE is octal.  Exits 125 with a message when
- * anything fails.  (systemd-socket-activate waits for a first connection; this does not.)
+ * and LISTEN_FDNAMES (sd_listen_fds(3)), and runs the program in this same process.  A stale unix
+ * socket is replaced.  MODE is octal.  Exits 125 with a message when anything fails.
+ * (systemd-socket-activate waits for a first connection; this does not.)
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,19 +99,9 @@ static void add_tcp(const char *spec)
     place(fd, spec);
 }
 
-static void become(const char *user)
-{
-    struct passwd *pw = getpwnam(user);
-
-    if (!pw)
-        fail("no such user: %s", user);
-    if (setgroups(0, NULL) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0)
-        fail("cannot become %s: %s", user, strerror(errno));
-}
-
 int main(int argc, char **argv)
 {
-    const char *user = NULL, *log = NULL;
+    const char *log = NULL;
     char number[16];
     int i;
 
@@ -125,8 +112,6 @@ int main(int argc, char **argv)
             add_unix(argv[i + 1]);
         else if (strcmp(argv[i], "--tcp") == 0)
             add_tcp(argv[i + 1]);
-        else if (strcmp(argv[i], "-u") == 0)
-            user = argv[i + 1];
         else if (strcmp(argv[i], "-l") == 0)
             log = argv[i + 1];
         else
@@ -144,8 +129,6 @@ int main(int argc, char **argv)
         if (fd >= FIRST_FD + count || fd < FIRST_FD)
             close(fd);
     }
-    if (user)
-        become(user);
     snprintf(number, sizeof(number), "%d", count);
     setenv("LISTEN_FDS", number, 1);
     setenv("LISTEN_FDNAMES", names, 1);

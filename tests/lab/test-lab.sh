@@ -64,14 +64,14 @@ prefix=$COLO_LAB_DIR/prefix
 mkdir -p "$prefix/sbin"
 cat > "$prefix/sbin/colo-comparator" <<'P'
 #!/usr/bin/python3
-import os, socket, time
+import os, socket, sys, time
 ok = os.environ["LISTEN_PID"] == str(os.getpid())
 names = os.environ["LISTEN_FDNAMES"].split(":")
 for i in range(int(os.environ["LISTEN_FDS"])):
     s = socket.socket(fileno=3 + i)
     ok = ok and s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
     print(names[i], s.family.name, s.getsockname(), flush=True)
-print("uid", os.getuid(), "pid-right", ok, flush=True)
+print("uid", os.getuid(), "pid-right", ok, "arguments", *sys.argv[1:], flush=True)
 while True:
     time.sleep(60)
 P
@@ -141,14 +141,14 @@ state() { A daemon primary status "$1" | cut -d' ' -f2; }
 comparator_inherits() {
     log primary comparator | grep -q "^control AF_UNIX /run/libvirt-colo/comparator-sock" &&
         log primary comparator | grep -q "^data AF_INET ('0.0.0.0', 16515)" &&
-        log primary comparator | grep -q "^uid [1-9][0-9]* pid-right True" || { log primary comparator; return 1; }
+        log primary comparator | grep -qE "^uid 0 pid-right True arguments --user [a-z-]+$" || { log primary comparator; return 1; }
 }
 virtcolod_inherits() {
     log primary virtcolod | grep -q "^rpc AF_UNIX /run/libvirt/virtcolod-sock" &&
         log primary virtcolod | grep -q "^control AF_INET ('0.0.0.0', 16516)" &&
         log primary virtcolod | grep -q "^uid 0 pid-right True" || { log primary virtcolod; return 1; }
 }
-check "the comparator inherits its listeners and is unprivileged" comparator_inherits
+check "the comparator inherits its listeners and is told its user" comparator_inherits
 check "the comparator's control socket is for root only" \
     is "$(A exec primary stat -c '%a %U' /run/libvirt-colo/comparator-sock)" "600 root"
 check "virtcolod inherits its listeners" virtcolod_inherits

@@ -8,7 +8,9 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <netinet/in.h>
+#include <grp.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +22,7 @@
 #include <unistd.h>
 
 gboolean lab_vnet;
+gboolean lab_unprivileged, lab_lenient;
 
 static int unix_listener(const char *path)
 {
@@ -45,6 +48,15 @@ static int tcp_listener(int *port)
     return fd;
 }
 
+static void become_nobody(void)
+{
+    struct passwd *nobody = getpwnam("nobody");
+
+    if (!nobody || setgroups(0, NULL) < 0 || setgid(nobody->pw_gid) < 0 ||
+        setuid(nobody->pw_uid) < 0)
+        _exit(127);
+}
+
 /* In the child: the listeners become descriptors 3 and 4, as systemd hands them over. */
 static void become_helper(const char *program, int control, int data, int log)
 {
@@ -52,7 +64,12 @@ static void become_helper(const char *program, int control, int data, int log)
     g_autofree char *uid = g_strdup_printf("--allow-uid=%u", (unsigned)getuid());
     int high_control = fcntl(control, F_DUPFD, 10), high_data = fcntl(data, F_DUPFD, 10);
     char **environment = g_get_environ();
+    char *arguments[] = {(char *)program, uid, "--user=nobody", lab_lenient ? NULL : "--strict",
+                         NULL};
+    int file = open(program, O_PATH | O_CLOEXEC); /* its folder may be root's alone */
 
+    if (lab_unprivileged && getuid() == 0)
+        become_nobody();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(log, STDERR_FILENO);
     dup2(high_control, 3);
@@ -63,7 +80,7 @@ static void become_helper(const char *program, int control, int data, int log)
     environment = g_environ_setenv(environment, "LISTEN_FDS", "2", TRUE);
     environment = g_environ_setenv(environment, "LISTEN_FDNAMES",
                                    COLO_CMP_FD_CONTROL ":" COLO_CMP_FD_DATA, TRUE);
-    execle(program, program, uid, (char *)NULL, environment);
+    fexecve(file, arguments, environment);
     _exit(127);
 }
 
@@ -114,6 +131,19 @@ bool lab_helper_alive(LabHelper *helper)
     return waitpid(helper->pid, NULL, WNOHANG) == 0;
 }
 
+void lab_helper_forget(LabHelper *helper)
+{
+    close(helper->control);
+    colo_frame_reader_free(helper->reader);
+    g_queue_clear_full(&helper->events, (GDestroyNotify)colo_json_put);
+    g_unlink(helper->log);
+    g_unlink(helper->socket);
+    g_rmdir(helper->dir);
+    g_free(helper->log);
+    g_free(helper->socket);
+    g_free(helper->dir);
+}
+
 void lab_helper_stop(LabHelper *helper)
 {
     int status = -1;
@@ -128,15 +158,7 @@ void lab_helper_stop(LabHelper *helper)
     }
     g_assert_true(WIFEXITED(status));
     g_assert_cmpint(WEXITSTATUS(status), ==, 0);
-    close(helper->control);
-    colo_frame_reader_free(helper->reader);
-    g_queue_clear_full(&helper->events, (GDestroyNotify)colo_json_put);
-    g_unlink(helper->log);
-    g_unlink(helper->socket);
-    g_rmdir(helper->dir);
-    g_free(helper->log);
-    g_free(helper->socket);
-    g_free(helper->dir);
+    lab_helper_forget(helper);
 }
 
 bool lab_helper_logged(LabHelper *helper, const char *text)

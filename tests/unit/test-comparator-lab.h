@@ -18,6 +18,12 @@
 /* TRUE: frames carry a vnet header of 12 bytes before them, and its length. */
 extern gboolean lab_vnet;
 #define LAB_VNET 12
+/* TRUE: helpers are started by another user than root, as far as there is a choice. Otherwise root
+ * starts them, if we are root, and they become "nobody" by themselves. */
+extern gboolean lab_unprivileged;
+/* TRUE: a system call that the sandbox lacks fails, as in production. Otherwise it ends the helper:
+ * a test with the helper shows that the sandbox allows what that needs. */
+extern gboolean lab_lenient;
 
 #define LAB_WAIT_MS 5000 /* for what must come */
 #define LAB_QUIET_MS 150 /* for what must not come */
@@ -34,7 +40,8 @@ typedef struct {
 } LabHelper;
 
 void lab_helper_start(LabHelper *helper);
-void lab_helper_stop(LabHelper *helper); /* SIGTERM; asserts exit status 0 */
+void lab_helper_stop(LabHelper *helper);   /* SIGTERM; asserts exit status 0 */
+void lab_helper_forget(LabHelper *helper); /* of one that has died and was waited for */
 void lab_helper_connect(LabHelper *helper);
 bool lab_helper_alive(LabHelper *helper);
 /* True when @text stands in its log, waiting for it up to LAB_WAIT_MS. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The small things that everything stands on: framing, JSON access, error codes, FD passing. */
+#include "util/activation.h"
 #include "util/error.h"
 #include "util/fdpass.h"
 #include "util/framing.h"
@@ -206,6 +207,46 @@ static void test_i4_log_does_not_wait_for_the_journal(void)
     close(fd);
 }
 
+/* Journal and service manager are heard of by a program that has lost sight of their sockets. */
+static void test_sockets_out_of_sight(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("colo-log-XXXXXX", NULL), *stream = NULL;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), status = -1;
+    char text[4096];
+    struct stat st;
+    ssize_t n;
+    pid_t pid;
+
+    g_snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", dir);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        fstat(STDERR_FILENO, &st);
+        stream = g_strdup_printf("%llu:%llu", (unsigned long long)st.st_dev,
+                                 (unsigned long long)st.st_ino);
+        g_setenv("JOURNAL_STREAM", stream, TRUE);
+        g_setenv("NOTIFY_SOCKET", address.sun_path, TRUE);
+        colo_log_set_journal(address.sun_path);
+        colo_log_init("test", LOG_INFO);
+        colo_log_connect();
+        colo_activation_open_notify();
+        g_unlink(address.sun_path);
+        colo_activation_notify("READY=1");
+        colo_err("out of sight");
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+    g_assert_cmpmem(text, (size_t)MAX(n, 0), "READY=1", 7);
+    n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+    g_assert_cmpint(n, >, 0);
+    g_assert_nonnull(memmem(text, (size_t)n, "out of sight", 12));
+    g_rmdir(dir);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -218,5 +259,6 @@ int main(int argc, char **argv)
     g_test_add_func("/util/fdpass/one", test_fd_travels_with_its_frame);
     g_test_add_func("/util/log/I4/pipe", test_i4_log_does_not_wait_for_a_pipe);
     g_test_add_func("/util/log/I4/journal", test_i4_log_does_not_wait_for_the_journal);
+    g_test_add_func("/util/log/out-of-sight", test_sockets_out_of_sight);
     return g_test_run();
 }
