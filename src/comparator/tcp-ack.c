@@ -57,7 +57,8 @@ static bool sacks_covered(const ColoFlow *flow, const ColoSlot *slot, uint32_t l
 /*
  * Clamps @plan to @limit. The acknowledgement goes down by whole units of the window's scale and
  * the window up by as many, which leaves the right edge where the primary put it, without rounding.
- * False when the window field is too small for that and what left before reached further.
+ * Below what left before it does not go: then it stays there, and the edge is rounded down. False
+ * when what left before reached further than the edge can.
  */
 static bool clamp(const ColoTcpReleased *released, const ColoFrameInfo *info, uint32_t limit,
                   ColoAckPlan *plan)
@@ -72,15 +73,19 @@ static bool clamp(const ColoTcpReleased *released, const ColoFrameInfo *info, ui
                info->window >= released->window;
     }
     units = (info->ack - limit + unit - 1) >> released->scale;
-    if (units + info->window <= WINDOW_MAX) {
-        plan->ack = info->ack - (units << released->scale);
+    plan->ack = info->ack - (units << released->scale);
+    if (released->ack_valid && colo_seq_before(plan->ack, released->ack)) {
+        units--;
+    } else if (units + info->window <= WINDOW_MAX) {
         plan->window = (uint16_t)(units + info->window);
         return true;
     }
     plan->ack = limit;
-    plan->window = WINDOW_MAX;
+    plan->window =
+        units + info->window < WINDOW_MAX ? (uint16_t)(units + info->window) : (uint16_t)WINDOW_MAX;
     return released->edge_valid &&
-           !colo_seq_before(limit + (WINDOW_MAX << released->scale), released->edge);
+           !colo_seq_before(plan->ack + ((uint32_t)plan->window << released->scale),
+                            released->edge);
 }
 
 bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *plan)

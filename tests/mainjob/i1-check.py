@@ -4,6 +4,7 @@
 
     i1-check.py capture PCAP PORT LOG COMMITS     one JSON object on standard output
     i1-check.py known LOG [HOST] < nothing        asks the guest for each answer of a random LOG
+    i1-check.py headers PCAP                      what the guest's TCP headers say, all connections
 
 PCAP, LOG: as client.py writes them (CLOCK_MONOTONIC ns). COMMITS: lines of JSON arrays
 [epoch, taken, committed] as "commits" of colo-stats has them; lines may repeat.
@@ -11,6 +12,9 @@ PCAP, LOG: as client.py writes them (CLOCK_MONOTONIC ns). COMMITS: lines of JSON
 An answer is committed when a checkpoint was taken after its question was asked and committed before
 its first byte reached the client. (It was produced between question and checkpoint: an answer that
 no checkpoint separates from its question left without one.)
+"headers": a client must never see acknowledgement, timestamp (RFC 7323) or right edge of the window
+(RFC 9293 3.8.6) of a connection go back, whichever copy speaks. The window of a SYN-ACK does not count:
+a guest that answers with SYN cookies (Linux, when its backlog is full) offers less after it.
 Exit code 2: the material cannot be judged (an answer that was not captured, a missing commit).
 """
 import bisect
@@ -136,8 +140,60 @@ def known(log, host="10.9.0.10"):
                       "first-unknown": unknown[:5], "stranger-known": stranger}))
 
 
+def tcp_frames(path, host):
+    """(time, connection, flags, seq, ack, window, tsval or None, wscale or None) of each TCP frame
+    from host."""
+    with open(path, "rb") as file:
+        file.read(24)
+        while len(head := file.read(16)) == 16:
+            seconds, ns, size, _ = struct.unpack("<IIII", head)
+            frame = file.read(size)
+            if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6 or frame[26:30] != host:
+                continue
+            tcp = 14 + (frame[14] & 15) * 4
+            end = tcp + (frame[tcp + 12] >> 4) * 4
+            seq, ack, window = struct.unpack(">II2xH", frame[tcp + 4 : tcp + 16])
+            tsval = wscale = None
+            at = tcp + 20
+            while at < end and frame[at]:
+                if frame[at] == 8:
+                    tsval = struct.unpack(">I", frame[at + 2 : at + 6])[0]
+                elif frame[at] == 3:
+                    wscale = frame[at + 2]
+                at += 1 if frame[at] == 1 else max(2, frame[at + 1])
+            key = frame[30:34] + frame[tcp : tcp + 4]
+            yield seconds * 10**9 + ns, key, frame[tcp + 13], seq, ack, window, tsval, wscale
+
+
+def headers(pcap, host="10.9.0.10"):
+    seen, back, frames, first = {}, {"ack": [], "tsval": [], "edge": []}, 0, None
+    for when, key, flags, seq, ack, window, tsval, wscale in tcp_frames(pcap, socket.inet_aton(host)):
+        frames += 1
+        if flags & 2:
+            seen[key] = {"scale": wscale or 0}
+        elif key not in seen or flags & 4:
+            continue  # began before the capture: the scale is not known; a reset has no window
+        now = {"ack": ack}
+        if not flags & 2:
+            now["edge"] = (ack + (window << seen[key]["scale"])) & 0xFFFFFFFF
+        if tsval is not None:
+            now["tsval"] = tsval
+        for name, value in now.items():
+            behind = (seen[key].get(name, value) - value) & 0xFFFFFFFF
+            if 0 < behind < 1 << 31:
+                back[name].append(behind)
+                first = first or {"field": name, "time": when, "flags": flags, "seq": seq, "value": value,
+                                  "before": seen[key][name], "port": struct.unpack(">HH", key[4:])}
+            else:
+                seen[key][name] = value
+    print(json.dumps({"connections": len(seen), "frames": frames,
+                      **{f"{name}-back": len(steps) for name, steps in back.items()},
+                      "worst": {name: max(steps, default=0) for name, steps in back.items()},
+                      "first": first}))
+
+
 if __name__ == "__main__":
-    commands = {"capture": capture, "known": known}
+    commands = {"capture": capture, "known": known, "headers": headers}
     if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

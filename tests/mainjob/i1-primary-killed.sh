@@ -15,6 +15,9 @@ for ((round = 1; round <= rounds; round++)); do
     GENERATION=$(field "$P" generation)
     old=$P
     rm -f "$TMP"/*.log
+    "$LAB" client capture --out "$TMP/vm.pcap" > "$TMP/capture.out" &
+    capture=$!
+    wait_for 10 grep -q capturing "$TMP/capture.out" || bail "capture at the client"
     load_start 10
     load_add many many --interval 4
     wait_for 60 at_least_answers random 20 > /dev/null || bail "the guest answers"
@@ -24,6 +27,13 @@ for ((round = 1; round <= rounds; round++)); do
     check "round $round: the other host serves" wait_for 60 state_in "$S" committing alone preparing syncing protected
     check "round $round: the TCP sessions go on" answers_go_on 20
     check_load "round $round: all answers of all connections came, in order and right"
+    kill -TERM $capture
+    wait $capture
+    headers=$(on client python3 "$MJ_DIR/i1-check.py" headers "$TMP/vm.pcap" 2>&1)
+    say "figure i1 round $round, TCP headers at the client: $headers; $(tail -1 "$TMP/capture.out")"
+    for word in ack tsval edge; do
+        check "round $round: no $word that the client saw went back" is "$(json $word-back <<< "$headers")" 0
+    done
     result=$(on client python3 "$MJ_DIR/i1-check.py" known "$TMP/random.log" 2>&1)
     say "figure i1 round $round, $old killed after $before answers: $result; gap $(worst_gap) ms"
     check "round $round: the survivor knows every answer" is "$(json unknown <<< "$result")" 0

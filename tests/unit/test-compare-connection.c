@@ -140,6 +140,27 @@ static void test_clamp_keeps_the_edge_to_the_byte(Sink *sink, gconstpointer data
     g_assert_cmpuint(get32(tcp + 8) + get16(tcp + 14) * 128, ==, 1600 + 500 * 128);
 }
 
+static void test_clamped_ack_does_not_go_back(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint8_t *tcp;
+    size_t len;
+
+    handshake(sink);
+    P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500);
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abcdef"));
+    g_assert_cmpuint(sink->left->len, ==, 2);
+    /* Less than a unit below 1501 would be 1472, which is before what left. */
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1600, .flags = ACK, .window = 500, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+    tcp = sink_frame(sink, 2, &len) + TCP_AT;
+    g_assert_cmpuint(get32(tcp + 8), ==, 1501);
+    g_assert_cmpuint(get16(tcp + 14), ==, 500); /* 1600 + 500 * 128, rounded down: no shrinking */
+    /* Rounded down this edge would be before the one that left. */
+    P(sink, .seq = 104, .ack = 1501, .flags = ACK, .window = 501);
+    g_assert_cmpint(P(sink, .seq = 104, .ack = 1600, .flags = ACK, .window = 500, TEXT("def")), ==,
+                    COLO_VERDICT_HELD);
+}
+
 static void test_unknown_scale_holds(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     /* No handshake seen: how far 500 units reach is unknown until something left. */
@@ -324,6 +345,7 @@ int main(int argc, char **argv)
     ADD("ack/owed-holds-up-nothing", test_owed_ack_holds_up_nothing);
     ADD("ack/window-edge-never-shrinks", test_window_edge_never_shrinks);
     ADD("ack/clamp-keeps-the-edge", test_clamp_keeps_the_edge_to_the_byte);
+    ADD("ack/clamp-does-not-go-back", test_clamped_ack_does_not_go_back);
     ADD("ack/unknown-scale-holds", test_unknown_scale_holds);
     ADD("fin/same-place", test_fin_at_the_same_place);
     ADD("I1/fin-at-another-place", test_i1_fin_at_another_place_diverges);
