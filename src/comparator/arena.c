@@ -10,7 +10,7 @@ struct ColoArenaNode {
     ColoArenaNode *next;
 };
 
-/* tags[]: valid at the first smallest block of each block. */
+/* tags[]: valid at the first smallest block of each block. One that waits whole is not free. */
 #define TAG_FREE 0x80u
 #define TAG_ORDER 0x1fu
 #define MAX_BLOCK ((size_t)1 << COLO_ARENA_MAX_SHIFT)
@@ -57,8 +57,6 @@ bool colo_arena_init(ColoArena *arena, size_t bytes)
         return false;
     }
     arena->size = size;
-    for (size_t at = size; at > 0; at -= MAX_BLOCK)
-        arena_push(arena, arena->base + at - MAX_BLOCK, COLO_ARENA_ORDERS - 1);
     return true;
 }
 
@@ -69,37 +67,35 @@ void colo_arena_clear(ColoArena *arena)
     memset(arena, 0, sizeof(*arena));
 }
 
-uint8_t *colo_arena_alloc(ColoArena *arena, size_t len)
+/* A free block of @order or more is cut down to it. */
+static uint8_t *arena_cut(ColoArena *arena, unsigned want)
 {
-    unsigned want = 0, order;
-    ColoArenaNode *node;
+    unsigned order = want;
     uint8_t *block;
 
-    if (len > MAX_BLOCK)
+    while (order < COLO_ARENA_ORDERS && !arena->free[order])
+        order++;
+    if (order < COLO_ARENA_ORDERS) {
+        block = (uint8_t *)(void *)arena->free[order];
+        arena_unlink(arena, arena->free[order], order);
+    } else if (arena->fresh < arena->size) {
+        block = arena->base + arena->fresh;
+        arena->fresh += MAX_BLOCK;
+        order = COLO_ARENA_ORDERS - 1;
+    } else {
         return NULL;
-    while (((size_t)1 << (COLO_ARENA_MIN_SHIFT + want)) < len)
-        want++;
-    for (order = want; order < COLO_ARENA_ORDERS && !arena->free[order]; order++)
-        ;
-    if (order == COLO_ARENA_ORDERS)
-        return NULL;
-    node = arena->free[order];
-    arena_unlink(arena, node, order);
-    block = (uint8_t *)(void *)node;
+    }
     while (order > want) {
         order--;
         arena_push(arena, block + ((size_t)1 << (COLO_ARENA_MIN_SHIFT + order)), order);
     }
     arena->tags[arena_index(arena, block)] = (uint8_t)want;
-    arena->used += (size_t)1 << (COLO_ARENA_MIN_SHIFT + want);
     return block;
 }
 
-void colo_arena_release(ColoArena *arena, uint8_t *block)
+/* The block joins with its free neighbours. */
+static void arena_join(ColoArena *arena, uint8_t *block, unsigned order)
 {
-    unsigned order = arena->tags[arena_index(arena, block)] & TAG_ORDER;
-
-    arena->used -= (size_t)1 << (COLO_ARENA_MIN_SHIFT + order);
     while (order < COLO_ARENA_ORDERS - 1) {
         size_t size = (size_t)1 << (COLO_ARENA_MIN_SHIFT + order);
         size_t offset = (size_t)(block - arena->base);
@@ -115,4 +111,54 @@ void colo_arena_release(ColoArena *arena, uint8_t *block)
         order++;
     }
     arena_push(arena, block, order);
+}
+
+static uint8_t *arena_pop_ready(ColoArena *arena, unsigned order)
+{
+    ColoArenaNode *node = arena->ready[order];
+
+    if (!node)
+        return NULL;
+    arena->ready[order] = node->next;
+    arena->n_ready[order]--;
+    return (uint8_t *)(void *)node;
+}
+
+uint8_t *colo_arena_alloc(ColoArena *arena, size_t len)
+{
+    unsigned want = colo_arena_order(len);
+    uint8_t *block, *waiting;
+
+    if (len > MAX_BLOCK)
+        return NULL;
+    block = arena_pop_ready(arena, want);
+    if (!block)
+        block = arena_cut(arena, want);
+    if (!block) {
+        for (unsigned order = 0; order < COLO_ARENA_ORDERS; order++) {
+            while ((waiting = arena_pop_ready(arena, order)))
+                arena_join(arena, waiting, order);
+        }
+        block = arena_cut(arena, want);
+    }
+    if (block)
+        arena->used += (size_t)1 << (COLO_ARENA_MIN_SHIFT + want);
+    return block;
+}
+
+void colo_arena_release(ColoArena *arena, uint8_t *block)
+{
+    unsigned order = arena->tags[arena_index(arena, block)] & TAG_ORDER;
+
+    arena->used -= (size_t)1 << (COLO_ARENA_MIN_SHIFT + order);
+    if (arena->n_ready[order] < COLO_ARENA_READY) {
+        ColoArenaNode *node = (ColoArenaNode *)(void *)block;
+
+        /* Its tag says that it is not free: no neighbour joins with it. */
+        node->next = arena->ready[order];
+        arena->ready[order] = node;
+        arena->n_ready[order]++;
+        return;
+    }
+    arena_join(arena, block, order);
 }
