@@ -13,8 +13,7 @@
  *
  * A flow that has diverged stays so, with all that follows, until a commit frees the frame.
  */
-#include "comparator/compare.h"
-#include "comparator/tcp.h"
+#include "comparator/compare-private.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,24 +24,13 @@
 /* As many half-kilobyte frames as fill a third of that; full frames take 2 KiB each, so small ones
  * get two slots for each block of that size. */
 #define FRAMES_DEFAULT 16384u
-/* A busy server's live connections; idle flows give way, at 0.7 KiB each. */
+/* A busy server's live connections; idle flows give way. */
 #define FLOWS_DEFAULT 8192u
+/* Frames of a batch that are read before their turn comes, so that what they need is on its way
+ * from memory in the meantime: a trip of some 100 ns, a few frames' time. Even. */
+#define READ_AHEAD 8u
 /* Frames of the secondary that one of the primary is compared with in a flow that is no stream. */
 #define TWIN_SCAN 64u
-
-struct ColoCompare {
-    ColoStore store;
-    ColoReleaseFunc release;
-    void *opaque;
-    bool comparing;
-    uint64_t committed;       /* newest epoch of colo_compare_commit() */
-    uint64_t primary_epoch;   /* newest seen */
-    uint64_t secondary_epoch; /* newest seen */
-    uint32_t diverged;        /* flows */
-    uint64_t counters[COLO_COUNT_LAST];
-    ColoSlot incoming;                       /* the frame being fed */
-    uint8_t scratch[COLO_COMPARE_FRAME_MAX]; /* a copy to change, of a frame that is not stored */
-};
 
 static const char *const counter_names[COLO_COUNT_LAST] = {
     [COLO_COUNT_PRIMARY_FRAMES] = "primary-frames",
@@ -59,6 +47,8 @@ static const char *const counter_names[COLO_COUNT_LAST] = {
     [COLO_COUNT_DROPPED_FAR] = "dropped-far",
     [COLO_COUNT_FULL_FRAMES] = "full-frames",
     [COLO_COUNT_FULL_FLOWS] = "full-flows",
+    [COLO_COUNT_FULL_FLOW] = "full-flow",
+    [COLO_COUNT_EVICTED_FLOWS] = "evicted-flows",
     [COLO_COUNT_DROPPED_QUIESCED] = "dropped-quiesced",
     [COLO_COUNT_CLAMPED_ACK] = "clamped-ack",
     [COLO_COUNT_STRIPPED_SACK] = "stripped-sack",
@@ -98,14 +88,6 @@ void colo_compare_set_comparing(ColoCompare *c, bool comparing)
     c->comparing = comparing;
 }
 
-static void undiverge(ColoCompare *c, ColoFlow *flow)
-{
-    if (flow->diverged) {
-        flow->diverged = false;
-        c->diverged--;
-    }
-}
-
 /* After a clamped ACK with nothing behind it in the flow, the full one is owed. Without room for it
  * the peer's retransmission asks for it. */
 static void owe_ack(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot, const uint8_t *frame)
@@ -119,9 +101,8 @@ static void owe_ack(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot, const 
     c->counters[COLO_COUNT_OWED_ACK]++;
 }
 
-/* The first held frame of @flow leaves, for the reason that @why counts, changed as @plan (NULL:
- * not at all) says. */
-static void let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why, const ColoAckPlan *plan)
+void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
+                         const ColoAckPlan *plan)
 {
     ColoSlot *slot = flow->primary.first;
     const ColoFrameInfo *info = &slot->info;
@@ -138,7 +119,7 @@ static void let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why, const
     }
     c->counters[why]++;
     c->release(c->opaque, flow->key.nic, frame, slot->len, slot->vnet);
-    undiverge(c, flow);
+    colo_compare_undiverge(c, flow);
     if (info->tcp) {
         colo_tcp_released(&c->store, flow, slot, plan ? plan->ack : info->ack,
                           plan ? plan->window : info->window);
@@ -146,12 +127,6 @@ static void let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why, const
             owe_ack(c, flow, slot, frame);
     }
     colo_slot_retire(&c->store, slot);
-}
-
-static void discard(ColoCompare *c, ColoSlot *slot)
-{
-    colo_slot_remove(&c->store, slot);
-    colo_slot_free(&c->store, slot);
 }
 
 typedef enum { CHECK_LEAVE, CHECK_WAIT, CHECK_DIVERGED } Check;
@@ -167,7 +142,7 @@ static Check check_content(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot)
         if (twin->vnet == slot->vnet &&
             colo_frame_equal(slot->data, slot->len, &slot->info, twin->data, twin->len, &twin->info,
                              slot->vnet)) {
-            discard(c, twin);
+            colo_compare_discard(c, twin);
             return CHECK_LEAVE;
         }
         contradicted = true;
@@ -204,8 +179,7 @@ static Check check(ColoCompare *c, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *
     return CHECK_DIVERGED;
 }
 
-/* Lets go of as many frames of @flow as may leave. */
-static void advance(ColoCompare *c, ColoFlow *flow)
+void colo_compare_advance(ColoCompare *c, ColoFlow *flow)
 {
     ColoCompareCounter diverged = COLO_COUNT_DIVERGED_CONTENT;
     ColoAckPlan plan;
@@ -219,12 +193,12 @@ static void advance(ColoCompare *c, ColoFlow *flow)
             answer = check(c, flow, slot->next, &plan, &diverged);
             if (answer == CHECK_WAIT)
                 return;
-            discard(c, slot);
+            colo_compare_discard(c, slot);
         }
         if (answer == CHECK_WAIT)
             return;
         if (answer == CHECK_LEAVE) {
-            let_go(c, flow, COLO_COUNT_RELEASED_EQUAL, &plan);
+            colo_compare_let_go(c, flow, COLO_COUNT_RELEASED_EQUAL, &plan);
             continue;
         }
         flow->diverged = true;
@@ -233,21 +207,40 @@ static void advance(ColoCompare *c, ColoFlow *flow)
     }
 }
 
-/* Makes the frame ready that is being fed; NULL when it is malformed or no flow is left, with the
- * verdict. */
-static ColoSlot *take_in(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet,
-                         uint64_t epoch, uint64_t now_ns, ColoFlow **flow, ColoVerdict *verdict)
-{
-    ColoSlot *slot = &c->incoming;
+/* A frame that was read, with what it takes to find its flow. */
+typedef struct {
+    const ColoCompareInput *input;
+    bool sound; /* it could be read */
+    uint64_t hash;
     ColoFlowKey key;
+    ColoFrameInfo info;
+} Read;
 
-    if (len > COLO_COMPARE_FRAME_MAX ||
-        !colo_frame_parse(frame, len, vnet, nic, &c->store.secret, &key, &slot->info)) {
+static void read_frame(const ColoCompare *c, const ColoCompareInput *in, Read *read)
+{
+    read->input = in;
+    read->sound =
+        colo_frame_parse_usual(in->frame, in->len, in->vnet, in->nic, &read->key, &read->info) ||
+        colo_frame_parse(in->frame, in->len, in->vnet, in->nic, &c->store.secret, &read->key,
+                         &read->info);
+    read->sound = read->sound && in->len <= COLO_COMPARE_FRAME_MAX;
+    read->hash = colo_flow_hash(&c->store, &read->key);
+}
+
+/* Makes the incoming slot the frame that was read; NULL when it is malformed or no flow is left,
+ * with the verdict. */
+static ColoSlot *take_in(ColoCompare *c, const Read *read, uint64_t epoch, ColoFlow **flow,
+                         ColoVerdict *verdict)
+{
+    const ColoCompareInput *in = read->input;
+    ColoSlot *slot = c->store.incoming;
+
+    if (!read->sound) {
         c->counters[COLO_COUNT_DROPPED_MALFORMED]++;
         *verdict = COLO_VERDICT_TAKEN;
         return NULL;
     }
-    *flow = colo_flow_get(&c->store, &key);
+    *flow = colo_flow_get(&c->store, &read->key, read->hash);
     if (!*flow) {
         c->counters[COLO_COUNT_FULL_FLOWS]++;
         *verdict = COLO_VERDICT_FULL;
@@ -255,70 +248,80 @@ static ColoSlot *take_in(ColoCompare *c, uint8_t nic, const uint8_t *frame, size
     }
     colo_tcp_committed(*flow, c->committed);
     slot->flow = NULL;
-    slot->data = (uint8_t *)(uintptr_t)frame; /* never written: only a stored or copied one is */
-    slot->len = len;
-    slot->vnet = vnet;
+    slot->data =
+        (uint8_t *)(uintptr_t)in->frame; /* never written: only a stored or copied one is */
+    slot->len = (uint32_t)in->len;
+    slot->vnet = (uint32_t)in->vnet;
     slot->epoch = epoch;
-    slot->now_ns = now_ns;
+    slot->now_ns = in->now_ns;
     slot->incarnation = 0;
     slot->matched = 0;
     slot->stored = false;
     slot->synthetic = false;
     slot->new_connection = false;
     slot->uncompared = !c->comparing;
+    slot->info = read->info;
     return slot;
 }
 
-ColoVerdict colo_compare_primary(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len,
-                                 size_t vnet, uint64_t epoch, uint64_t now_ns)
+/* Stores @slot, which waits; false, and it is out of its list, when a limit is reached. */
+static bool keep(ColoCompare *c, ColoSlot *slot)
 {
+    ColoKeep kept = colo_slot_keep(&c->store, slot);
+
+    if (kept == COLO_KEPT)
+        return true;
+    colo_slot_remove(&c->store, slot);
+    c->counters[kept == COLO_KEEP_FLOW_FULL ? COLO_COUNT_FULL_FLOW : COLO_COUNT_FULL_FRAMES]++;
+    return false;
+}
+
+static ColoVerdict feed_primary(ColoCompare *c, const Read *read)
+{
+    uint64_t epoch = read->input->epoch;
     ColoTcpPrimary newest, before;
     ColoVerdict verdict;
     ColoFlow *flow;
     ColoSlot *slot;
+    bool first;
 
     c->counters[COLO_COUNT_PRIMARY_FRAMES]++;
     /* Epochs do not go back; a caller's slip may hold a frame longer, never less. */
     if (epoch < c->primary_epoch)
         epoch = c->primary_epoch;
     c->primary_epoch = epoch;
-    slot = take_in(c, nic, frame, len, vnet, epoch, now_ns, &flow, &verdict);
+    slot = take_in(c, read, epoch, &flow, &verdict);
     if (!slot)
         return verdict;
-    newest = flow->tcp.newest;
-    before = flow->tcp.before;
+    newest = flow->newest;
+    before = flow->before;
     if (slot->info.tcp)
         colo_tcp_note_primary(flow, slot);
     colo_slot_insert(&c->store, flow, slot, COLO_SLOT_HELD, flow->primary.last);
     if (epoch < c->committed) { /* it was on its way when the commit came */
         while (flow->primary.first && flow->primary.first->epoch < c->committed)
-            let_go(c, flow, COLO_COUNT_RELEASED_COMMIT, NULL);
+            colo_compare_let_go(c, flow, COLO_COUNT_RELEASED_COMMIT, NULL);
         flow->base_committed = 0;
         colo_tcp_committed(flow, c->committed);
     } else if (slot->prev == NULL || slot->prev->synthetic) {
-        advance(c, flow);
+        colo_compare_advance(c, flow);
     }
-    if (!slot->flow) {
-        verdict = COLO_VERDICT_RELEASED;
-    } else if (colo_slot_keep(&c->store, slot)) {
-        verdict = flow->diverged ? COLO_VERDICT_DIVERGED : COLO_VERDICT_HELD;
-    } else {
-        if (flow->primary.first == slot)
-            undiverge(c, flow);
-        colo_slot_remove(&c->store, slot);
-        flow->tcp.newest = newest;
-        flow->tcp.before = before;
-        c->counters[COLO_COUNT_FULL_FRAMES]++;
-        verdict = COLO_VERDICT_FULL;
-    }
-    colo_flow_settle(&c->store, flow);
-    return verdict;
+    if (!slot->flow)
+        return COLO_VERDICT_RELEASED;
+    first = flow->primary.first == slot;
+    if (keep(c, slot))
+        return flow->diverged ? COLO_VERDICT_DIVERGED : COLO_VERDICT_HELD;
+    if (first)
+        colo_compare_undiverge(c, flow);
+    flow->newest = newest;
+    flow->before = before;
+    return COLO_VERDICT_FULL;
 }
 
-ColoVerdict colo_compare_secondary(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len,
-                                   size_t vnet, uint64_t epoch, uint64_t now_ns)
+static ColoVerdict feed_secondary(ColoCompare *c, const Read *read)
 {
-    ColoVerdict verdict = COLO_VERDICT_TAKEN;
+    uint64_t epoch = read->input->epoch;
+    ColoVerdict verdict;
     ColoFlow *flow;
     ColoSlot *slot;
     bool diverged;
@@ -331,121 +334,67 @@ ColoVerdict colo_compare_secondary(ColoCompare *c, uint8_t nic, const uint8_t *f
     c->secondary_epoch = epoch;
     if (!c->comparing)
         return COLO_VERDICT_TAKEN;
-    slot = take_in(c, nic, frame, len, vnet, epoch, now_ns, &flow, &verdict);
+    slot = take_in(c, read, epoch, &flow, &verdict);
     if (!slot)
         return verdict;
     diverged = flow->diverged;
-    if (diverged && flow->primary.first->epoch >= epoch) {
-        colo_flow_settle(&c->store, flow);
+    if (diverged && flow->primary.first->epoch >= epoch)
         return COLO_VERDICT_TAKEN; /* only a commit helps, and after it this is stale */
-    }
     if (slot->info.tcp)
         c->counters[COLO_COUNT_DROPPED_FAR] += !colo_tcp_note_secondary(&c->store, flow, slot);
     else
         colo_slot_insert(&c->store, flow, slot, COLO_SLOT_TWIN, flow->twins.last);
-    advance(c, flow);
-    if (slot->flow && !colo_slot_keep(&c->store, slot)) {
-        colo_slot_remove(&c->store, slot);
-        c->counters[COLO_COUNT_FULL_FRAMES]++;
-        verdict = COLO_VERDICT_FULL;
-    } else if (flow->diverged && !diverged) {
-        verdict = COLO_VERDICT_DIVERGED;
-    }
-    colo_flow_settle(&c->store, flow);
-    return verdict;
+    colo_compare_advance(c, flow);
+    if (slot->flow && !keep(c, slot))
+        return COLO_VERDICT_FULL;
+    return flow->diverged && !diverged ? COLO_VERDICT_DIVERGED : COLO_VERDICT_TAKEN;
 }
 
-/* Chains the flows that hold primary frames, in the order of their first ones. */
-static ColoFlow *flows_with_held(ColoCompare *c)
+void colo_compare_batch(ColoCompare *c, const ColoCompareInput *inputs, size_t n,
+                        ColoVerdict *verdicts)
 {
-    ColoFlow *first = NULL, **last = &first;
+    Read read[READ_AHEAD];
+    size_t at = 0, looked = 0;
 
-    for (ColoSlot *slot = c->store.held.first; slot; slot = slot->newer) {
-        if (slot->prev)
-            continue;
-        *last = slot->flow;
-        last = &slot->flow->todo;
-    }
-    *last = NULL;
-    return first;
-}
+    /* Frame at + READ_AHEAD - 1 is read, the flow of one half as far ahead is on its way. */
+    for (size_t i = 0; i < n; i++) {
+        Read *one = &read[i % READ_AHEAD];
 
-/* Forgets the secondary's frames of epochs < @epoch. */
-static void forget_secondary(ColoCompare *c, uint64_t epoch)
-{
-    ColoSlot *slot = c->store.secondary.first, *next;
-
-    for (; slot; slot = next) {
-        ColoFlow *flow = slot->flow;
-
-        next = slot->newer;
-        if (slot->epoch >= epoch)
-            continue;
-        discard(c, slot);
-        colo_flow_settle(&c->store, flow);
+        for (; at < n && at < i + READ_AHEAD; at++) {
+            read_frame(c, &inputs[at], &read[at % READ_AHEAD]);
+            colo_flow_prefetch_bucket(&c->store, read[at % READ_AHEAD].hash);
+        }
+        for (; looked < at && looked < i + READ_AHEAD / 2; looked++)
+            colo_flow_prefetch(&c->store, read[looked % READ_AHEAD].hash);
+        verdicts[i] = inputs[i].secondary ? feed_secondary(c, one) : feed_primary(c, one);
     }
 }
 
-void colo_compare_commit(ColoCompare *c, uint64_t epoch)
+ColoVerdict colo_compare_primary(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len,
+                                 size_t vnet, uint64_t epoch, uint64_t now_ns)
 {
-    ColoFlow *flow, *next;
+    const ColoCompareInput in = {
+        .frame = frame, .len = len, .vnet = vnet, .epoch = epoch, .now_ns = now_ns, .nic = nic};
+    Read read;
 
-    if (epoch <= c->committed)
-        return;
-    c->committed = epoch;
-    forget_secondary(c, epoch);
-    for (flow = flows_with_held(c); flow; flow = next) {
-        next = flow->todo;
-        while (flow->primary.first && flow->primary.first->epoch < epoch)
-            let_go(c, flow, COLO_COUNT_RELEASED_COMMIT, NULL);
-        colo_tcp_committed(flow, epoch);
-        advance(c, flow);
-        colo_flow_settle(&c->store, flow);
-    }
+    read_frame(c, &in, &read);
+    return feed_primary(c, &read);
 }
 
-/* Every flow empty and unknown, as after colo_compare_new(). */
-static void forget_all(ColoCompare *c)
+ColoVerdict colo_compare_secondary(ColoCompare *c, uint8_t nic, const uint8_t *frame, size_t len,
+                                   size_t vnet, uint64_t epoch, uint64_t now_ns)
 {
-    while (c->store.secondary.first) {
-        ColoFlow *flow = c->store.secondary.first->flow;
+    const ColoCompareInput in = {.frame = frame,
+                                 .len = len,
+                                 .vnet = vnet,
+                                 .epoch = epoch,
+                                 .now_ns = now_ns,
+                                 .nic = nic,
+                                 .secondary = true};
+    Read read;
 
-        discard(c, c->store.secondary.first);
-        colo_flow_settle(&c->store, flow);
-    }
-    colo_store_forget(&c->store);
-    c->committed = 0;
-    c->primary_epoch = 0;
-    c->secondary_epoch = 0;
-}
-
-void colo_compare_release_all(ColoCompare *c)
-{
-    ColoFlow *flow, *next;
-
-    for (flow = flows_with_held(c); flow; flow = next) {
-        next = flow->todo;
-        while (flow->primary.first)
-            let_go(c, flow, COLO_COUNT_RELEASED_ALONE, NULL);
-        colo_flow_settle(&c->store, flow);
-    }
-    forget_all(c);
-}
-
-uint64_t colo_compare_drop_all(ColoCompare *c)
-{
-    uint64_t dropped = 0;
-
-    for (ColoSlot *slot; (slot = c->store.held.first); dropped++) {
-        ColoFlow *flow = slot->flow;
-
-        undiverge(c, flow);
-        discard(c, slot);
-        colo_flow_settle(&c->store, flow);
-    }
-    c->counters[COLO_COUNT_DROPPED_QUIESCED] += dropped;
-    forget_all(c);
-    return dropped;
+    read_frame(c, &in, &read);
+    return feed_secondary(c, &read);
 }
 
 bool colo_compare_diverged(const ColoCompare *c)
@@ -461,13 +410,15 @@ uint64_t colo_compare_oldest_ns(const ColoCompare *c)
 void colo_compare_held(const ColoCompare *c, uint64_t *frames, uint64_t *bytes)
 {
     if (frames)
-        *frames = c->store.held.count;
+        *frames = c->store.held_frames;
     if (bytes)
         *bytes = c->store.held_bytes;
 }
 
 uint64_t colo_compare_counter(const ColoCompare *c, ColoCompareCounter which)
 {
+    if (which == COLO_COUNT_EVICTED_FLOWS)
+        return c->store.evicted;
     return which < COLO_COUNT_LAST ? c->counters[which] : 0;
 }
 

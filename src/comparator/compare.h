@@ -49,9 +49,11 @@ typedef enum {
     COLO_COUNT_DIVERGED_CONTENT, /* other protocols: bytes differ */
     COLO_COUNT_DROPPED_STALE,    /* secondary frame of an older epoch (rule 6) */
     COLO_COUNT_DROPPED_MALFORMED,
-    COLO_COUNT_DROPPED_FAR, /* secondary's segment far out of order */
-    COLO_COUNT_FULL_FRAMES, /* COLO_VERDICT_FULL for want of arena or slots */
-    COLO_COUNT_FULL_FLOWS,
+    COLO_COUNT_DROPPED_FAR,      /* secondary's segment far out of order */
+    COLO_COUNT_FULL_FRAMES,      /* COLO_VERDICT_FULL for want of arena or slots */
+    COLO_COUNT_FULL_FLOWS,       /* ... of flows that hold nothing */
+    COLO_COUNT_FULL_FLOW,        /* ... since one flow has its share of the arena or slots */
+    COLO_COUNT_EVICTED_FLOWS,    /* forgotten for others: what left in them is not known any more */
     COLO_COUNT_DROPPED_QUIESCED, /* held frames that colo_compare_drop_all() dropped */
     COLO_COUNT_CLAMPED_ACK,      /* left with the secondary's lower ACK */
     COLO_COUNT_STRIPPED_SACK,    /* left without SACK blocks that the secondary has not got */
@@ -63,9 +65,13 @@ typedef enum {
  * malformed. */
 #define COLO_COMPARE_FRAME_MAX (65536u + 256u)
 
+/* One flow holds at most this part of arena and slots: a guest's bulk transfer that meets no answer
+ * must not take the room from all its other connections. */
+#define COLO_COMPARE_FLOW_SHARE 2u
+
 /* Bounds (I8); 0 takes the default that compare.c names with its reason. */
 typedef struct {
-    size_t arena_bytes; /* held frames of both sides */
+    size_t arena_bytes; /* held frames of both sides, each in a block of a power of two */
     uint32_t frames;    /* held frames of both sides */
     uint32_t flows;
 } ColoCompareLimits;
@@ -87,6 +93,22 @@ ColoVerdict colo_compare_primary(ColoCompare *compare, uint8_t nic, const uint8_
                                  size_t len, size_t vnet, uint64_t epoch, uint64_t now_ns);
 ColoVerdict colo_compare_secondary(ColoCompare *compare, uint8_t nic, const uint8_t *frame,
                                    size_t len, size_t vnet, uint64_t epoch, uint64_t now_ns);
+
+/* One of a batch; the fields are the arguments of the calls above. */
+typedef struct {
+    const uint8_t *frame;
+    size_t len;
+    size_t vnet;
+    uint64_t epoch;
+    uint64_t now_ns;
+    uint8_t nic;
+    bool secondary;
+} ColoCompareInput;
+
+/* The same as the calls above for each of the @n frames in turn, but what they need is fetched from
+ * memory ahead: with many flows it takes half the time. All frames are valid until it returns. */
+void colo_compare_batch(ColoCompare *compare, const ColoCompareInput *inputs, size_t n,
+                        ColoVerdict *verdicts);
 
 /* The secondary holds complete checkpoint @epoch: primary frames of epochs < @epoch leave, frames
  * of the secondary of epochs < @epoch are forgotten. */

@@ -1,43 +1,56 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "comparator/flow.h"
+#include "comparator/compare.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
-/* History takes at most this part of arena and slots: retransmissions are of what left last, and a
- * small working set stays in the processor's cache. */
+/* History takes at most this part of arena and slots... */
 #define HISTORY_SHARE 8u
+/* ... and no more than this: retransmissions are of what left last, and each frame that is stored
+ * takes the block that was history longest. So this much has to stay in the second-level cache, or
+ * storing a frame of 1460 bytes takes several times as long. */
+#define HISTORY_BYTES_MAX ((size_t)256 << 10)
+/* Flows that are looked at for one to give way: a bound for the time of a frame. */
+#define EVICT_SCAN 1024u
 
 bool colo_store_init(ColoStore *store, size_t arena_bytes, uint32_t frames, uint32_t flows)
 {
-    uint32_t buckets = 1;
+    unsigned bits = 1;
 
     memset(store, 0, sizeof(*store));
-    while (buckets < flows && buckets < (1u << 30))
-        buckets <<= 1;
-    store->bucket_mask = buckets - 1;
-    store->slots = calloc(frames, sizeof(*store->slots));
-    store->flows = calloc(flows, sizeof(*store->flows));
-    store->buckets = calloc(buckets, sizeof(ColoFlow *)); /* NOLINT(bugprone-sizeof-expression) */
+    while (bits < 31 && (1u << bits) < flows)
+        bits++;
+    store->bucket_shift = 64 - bits;
+    store->slots_max = frames + 1; /* and the incoming one */
+    store->flows_max = flows;
+    /* Neither is touched before it is needed. */
+    store->slots = aligned_alloc(COLO_CACHE_LINE, store->slots_max * sizeof(*store->slots));
+    store->flows = aligned_alloc(COLO_CACHE_LINE, flows * sizeof(*store->flows));
+    store->buckets = calloc((size_t)1 << bits, sizeof(*store->buckets));
     if (!store->slots || !store->flows || !store->buckets ||
         !colo_arena_init(&store->arena, arena_bytes)) {
         colo_store_clear(store);
         return false;
     }
     store->history_bytes_max = store->arena.size / HISTORY_SHARE;
+    if (store->history_bytes_max > HISTORY_BYTES_MAX)
+        store->history_bytes_max = HISTORY_BYTES_MAX;
     store->history_frames_max = frames / HISTORY_SHARE;
-    for (uint32_t i = frames; i > 0; i--) {
-        store->slots[i - 1].next = store->free_slots;
-        store->free_slots = &store->slots[i - 1];
-    }
-    for (uint32_t i = flows; i > 0; i--) {
-        store->flows[i - 1].chain = store->free_flows;
-        store->free_flows = &store->flows[i - 1];
-    }
+    /* At least the largest frame. */
+    store->flow_bytes_max = (uint32_t)(store->arena.size / COLO_COMPARE_FLOW_SHARE);
+    if (store->flow_bytes_max < 1u << COLO_ARENA_MAX_SHIFT)
+        store->flow_bytes_max = 1u << COLO_ARENA_MAX_SHIFT;
+    store->flow_frames_max =
+        frames / COLO_COMPARE_FLOW_SHARE > 0 ? frames / COLO_COMPARE_FLOW_SHARE : 1;
+    store->incoming = &store->slots[store->slots_fresh++];
     /* Without entropy this early in boot the table is only easier to crowd. */
     if (getrandom(&store->secret, sizeof(store->secret), GRND_NONBLOCK) < 0)
         store->secret.k0 = (uint64_t)(uintptr_t)store->slots;
+    for (unsigned i = 0; i < sizeof(store->hash_keys) / sizeof(store->hash_keys[0]); i++)
+        store->hash_keys[i] = colo_frame_hash(&store->secret, &i, sizeof(i));
     return true;
 }
 
@@ -72,11 +85,51 @@ static ColoSlotQueue *store_queue(ColoStore *store, ColoSlotList list)
     return list == COLO_SLOT_HISTORY ? &store->history : &store->secondary;
 }
 
+/* A slot that is stored counts, and lies in the store's list. */
+static void store_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
+{
+    ColoSlotQueue *all = store_queue(store, list);
+
+    slot->older = all->last;
+    slot->newer = NULL;
+    *(all->last ? &all->last->newer : &all->first) = slot;
+    all->last = slot;
+    if (list == COLO_SLOT_HISTORY) {
+        store->history_bytes += slot->len;
+        store->history_frames++;
+        return;
+    }
+    flow->held_bytes += (uint32_t)colo_arena_block(slot->len);
+    flow->held_frames++;
+    if (list == COLO_SLOT_HELD) {
+        store->held_bytes += slot->len;
+        store->held_frames++;
+    }
+}
+
+static void store_unlink(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
+{
+    ColoSlotQueue *all = store_queue(store, list);
+
+    *(slot->older ? &slot->older->newer : &all->first) = slot->newer;
+    *(slot->newer ? &slot->newer->older : &all->last) = slot->older;
+    if (list == COLO_SLOT_HISTORY) {
+        store->history_bytes -= slot->len;
+        store->history_frames--;
+        return;
+    }
+    flow->held_bytes -= (uint32_t)colo_arena_block(slot->len);
+    flow->held_frames--;
+    if (list == COLO_SLOT_HELD) {
+        store->held_bytes -= slot->len;
+        store->held_frames--;
+    }
+}
+
 void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list,
                       ColoSlot *after)
 {
     ColoSlotQueue *queue = queue_of(flow, list);
-    ColoSlotQueue *all = store_queue(store, list);
 
     slot->flow = flow;
     slot->list = (uint8_t)list;
@@ -84,39 +137,28 @@ void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlot
     slot->next = after ? after->next : queue->first;
     *(slot->prev ? &slot->prev->next : &queue->first) = slot;
     *(slot->next ? &slot->next->prev : &queue->last) = slot;
-    queue->count++;
-
-    slot->older = all->last;
-    slot->newer = NULL;
-    *(all->last ? &all->last->newer : &all->first) = slot;
-    all->last = slot;
-    all->count++;
-
-    if (list == COLO_SLOT_HELD)
-        store->held_bytes += slot->len;
-    else if (list == COLO_SLOT_HISTORY)
-        store->history_bytes += slot->len;
+    if (slot->stored)
+        store_link(store, flow, slot, list);
+    if (list == COLO_SLOT_TWIN)
+        flow->n_twins++;
     else if (list == COLO_SLOT_STREAM && slot->next)
         flow->scan = NULL; /* it may cover what the scan has passed */
 }
 
 void colo_slot_remove(ColoStore *store, ColoSlot *slot)
 {
-    ColoSlotQueue *queue = queue_of(slot->flow, slot->list);
-    ColoSlotQueue *all = store_queue(store, slot->list);
+    ColoSlotList list = slot->list;
+    ColoFlow *flow = slot->flow;
+    ColoSlotQueue *queue = queue_of(flow, list);
 
     *(slot->prev ? &slot->prev->next : &queue->first) = slot->next;
     *(slot->next ? &slot->next->prev : &queue->last) = slot->prev;
-    queue->count--;
-    *(slot->older ? &slot->older->newer : &all->first) = slot->newer;
-    *(slot->newer ? &slot->newer->older : &all->last) = slot->older;
-    all->count--;
-    if (slot->list == COLO_SLOT_HELD)
-        store->held_bytes -= slot->len;
-    else if (slot->list == COLO_SLOT_HISTORY)
-        store->history_bytes -= slot->len;
-    if (slot->flow->scan == slot)
-        slot->flow->scan = NULL;
+    if (slot->stored)
+        store_unlink(store, flow, slot, list);
+    if (list == COLO_SLOT_TWIN)
+        flow->n_twins--;
+    if (flow->scan == slot)
+        flow->scan = NULL;
     slot->flow = NULL;
 }
 
@@ -158,116 +200,183 @@ void colo_slot_retire(ColoStore *store, ColoSlot *slot)
     }
     colo_slot_insert(store, flow, slot, COLO_SLOT_HISTORY, flow->history.last);
     while (store->history_bytes > store->history_bytes_max ||
-           store->history.count > store->history_frames_max)
+           store->history_frames > store->history_frames_max)
         history_drop_oldest(store);
+}
+
+/* A slot for the store to use; NULL when there is none even without history. */
+static ColoSlot *slot_take(ColoStore *store)
+{
+    ColoSlot *slot;
+
+    if (!store->free_slots && store->slots_fresh < store->slots_max)
+        return &store->slots[store->slots_fresh++];
+    if (!store->free_slots && store->history.first)
+        history_drop_oldest(store);
+    slot = store->free_slots;
+    if (slot)
+        store->free_slots = slot->next;
+    return slot;
+}
+
+static uint8_t *block_take(ColoStore *store, size_t len)
+{
+    uint8_t *data;
+
+    while (!(data = colo_arena_alloc(&store->arena, len)) && store->history.first)
+        history_drop_oldest(store);
+    return data;
 }
 
 ColoSlot *colo_slot_new(ColoStore *store, size_t len)
 {
-    ColoSlot *slot;
-    uint8_t *data;
+    ColoSlot *slot = slot_take(store);
 
-    while (!store->free_slots && store->history.first)
-        history_drop_oldest(store);
-    slot = store->free_slots;
     if (!slot)
         return NULL;
-    while (!(data = colo_arena_alloc(&store->arena, len)) && store->history.first)
-        history_drop_oldest(store);
-    if (!data)
+    slot->data = block_take(store, len);
+    if (!slot->data) {
+        slot->next = store->free_slots;
+        store->free_slots = slot;
         return NULL;
-    store->free_slots = slot->next;
-    slot->data = data;
+    }
     slot->stored = true;
     return slot;
 }
 
-ColoSlot *colo_slot_keep(ColoStore *store, ColoSlot *slot)
+ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot)
 {
-    ColoSlot *kept = colo_slot_new(store, slot->len);
-    ColoSlotQueue *queue = queue_of(slot->flow, slot->list);
-    ColoSlotQueue *all = store_queue(store, slot->list);
+    ColoFlow *flow = slot->flow;
+    ColoSlot *other;
     uint8_t *data;
 
-    if (!kept)
-        return NULL;
-    data = kept->data;
-    *kept = *slot;
-    kept->data = data;
-    kept->stored = true;
+    if (flow->held_bytes + colo_arena_block(slot->len) > store->flow_bytes_max ||
+        flow->held_frames >= store->flow_frames_max)
+        return COLO_KEEP_FLOW_FULL;
+    other = colo_slot_new(store, slot->len);
+    if (!other)
+        return COLO_KEEP_NO_ROOM;
+    data = other->data;
+    other->stored = false;
+    store->incoming = other;
     memcpy(data, slot->data, slot->len);
-    *(kept->prev ? &kept->prev->next : &queue->first) = kept;
-    *(kept->next ? &kept->next->prev : &queue->last) = kept;
-    *(kept->older ? &kept->older->newer : &all->first) = kept;
-    *(kept->newer ? &kept->newer->older : &all->last) = kept;
-    if (slot->flow->scan == slot)
-        slot->flow->scan = kept;
-    return kept;
+    slot->data = data;
+    slot->stored = true;
+    store_link(store, flow, slot, slot->list);
+    return COLO_KEPT;
 }
 
-static void idle_unlink(ColoStore *store, ColoFlow *flow)
+/* Strongly universal over the secret keys in its upper half (Lemire, Kaser: Strongly universal
+ * string hashing is fast, 2014, Multilinear-HM), so a guest that chooses addresses and ports cannot
+ * crowd a bucket; much cheaper than SipHash for a key of this size. */
+uint64_t colo_flow_hash(const ColoStore *store, const ColoFlowKey *key)
 {
-    *(flow->older ? &flow->older->newer : &store->idle_oldest) = flow->newer;
-    *(flow->newer ? &flow->newer->older : &store->idle_newest) = flow->older;
-    flow->idle = false;
+    const uint64_t *k = store->hash_keys;
+    uint64_t sum = k[0];
+
+    for (unsigned i = 0; i < sizeof(*key) / 8; i++) {
+        uint64_t word;
+
+        memcpy(&word, (const uint8_t *)key + (size_t)8 * i, 8);
+        sum += (k[1 + 2 * i] + (uint32_t)word) * (k[2 + 2 * i] + (word >> 32));
+    }
+    return sum;
 }
 
-void colo_flow_settle(ColoStore *store, ColoFlow *flow)
+static bool key_equal(const ColoFlowKey *a, const ColoFlowKey *b)
 {
-    if (flow->idle)
-        idle_unlink(store, flow);
-    if (flow->primary.first || flow->stream.first || flow->twins.first)
+    uint64_t differ = 0;
+
+    for (unsigned i = 0; i < sizeof(*a) / 8; i++) {
+        uint64_t x, y;
+
+        memcpy(&x, (const uint8_t *)a + (size_t)8 * i, 8);
+        memcpy(&y, (const uint8_t *)b + (size_t)8 * i, 8);
+        differ |= x ^ y;
+    }
+    return differ == 0;
+}
+
+void colo_flow_prefetch_bucket(const ColoStore *store, uint64_t hash)
+{
+    __builtin_prefetch(&store->buckets[hash >> store->bucket_shift]);
+}
+
+void colo_flow_prefetch(const ColoStore *store, uint64_t hash)
+{
+    uint32_t at = store->buckets[hash >> store->bucket_shift];
+    const char *flow = (const char *)&store->flows[at - 1];
+
+    if (at == 0)
         return;
-    flow->older = store->idle_newest;
-    flow->newer = NULL;
-    *(store->idle_newest ? &store->idle_newest->newer : &store->idle_oldest) = flow;
-    store->idle_newest = flow;
-    flow->idle = true;
+    for (size_t line = 0; line < offsetof(ColoFlow, twins); line += COLO_CACHE_LINE)
+        __builtin_prefetch(flow + line);
 }
 
-/* Frees the longest idle flow, if any. */
-static void flow_evict(ColoStore *store)
+static bool holds_frames(const ColoFlow *flow)
 {
-    ColoFlow *flow = store->idle_oldest;
-    ColoFlow **link;
+    return flow->primary.first || flow->stream.first || flow->twins.first;
+}
 
-    if (!flow)
-        return;
-    idle_unlink(store, flow);
-    colo_flow_forget(store, flow);
-    for (link = &store->buckets[flow->bucket]; *link != flow; link = &(*link)->chain)
-        ;
-    *link = flow->chain;
-    flow->chain = store->free_flows;
-    store->free_flows = flow;
+/* The clock algorithm (Corbato 1968): the hand passes over flows that were seen since it last came
+ * by. NULL when all that it passes hold frames. */
+static ColoFlow *flow_evict(ColoStore *store)
+{
+    ColoFlow *victim = NULL;
+    uint32_t *link;
+
+    for (unsigned i = 0; i < EVICT_SCAN && i < store->flows_max; i++) {
+        ColoFlow *flow = &store->flows[store->hand];
+
+        store->hand = store->hand + 1 < store->flows_max ? store->hand + 1 : 0;
+        if (holds_frames(flow))
+            continue;
+        if (!victim || !flow->recent)
+            victim = flow;
+        if (!flow->recent)
+            break;
+        flow->recent = false;
+    }
+    if (!victim)
+        return NULL;
+    colo_flow_forget(store, victim);
+    link = &store->buckets[colo_flow_hash(store, &victim->key) >> store->bucket_shift];
+    while (&store->flows[*link - 1] != victim)
+        link = &store->flows[*link - 1].chain;
+    *link = victim->chain;
+    store->evicted++;
+    return victim;
 }
 
 void colo_store_forget(ColoStore *store)
 {
-    while (store->idle_oldest)
-        flow_evict(store);
+    while (store->history.first)
+        history_drop_oldest(store);
+    memset(store->buckets, 0, sizeof(*store->buckets) << (64 - store->bucket_shift));
+    store->flows_fresh = 0;
+    store->hand = 0;
 }
 
-ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key)
+ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key, uint64_t hash)
 {
-    uint32_t bucket =
-        (uint32_t)colo_frame_hash(&store->secret, key, sizeof(*key)) & store->bucket_mask;
+    uint32_t *bucket = &store->buckets[hash >> store->bucket_shift];
     ColoFlow *flow;
 
-    for (flow = store->buckets[bucket]; flow; flow = flow->chain) {
-        if (memcmp(&flow->key, key, sizeof(*key)) == 0)
-            return flow;
+    for (uint32_t at = *bucket; at; at = flow->chain) {
+        flow = &store->flows[at - 1];
+        if (!key_equal(&flow->key, key))
+            continue;
+        if (!flow->recent)
+            flow->recent = true;
+        return flow;
     }
-    if (!store->free_flows)
-        flow_evict(store);
-    flow = store->free_flows;
+    flow = store->flows_fresh < store->flows_max ? &store->flows[store->flows_fresh++]
+                                                 : flow_evict(store);
     if (!flow)
         return NULL;
-    store->free_flows = flow->chain;
     memset(flow, 0, sizeof(*flow));
     flow->key = *key;
-    flow->bucket = bucket;
-    flow->chain = store->buckets[bucket];
-    store->buckets[bucket] = flow;
+    flow->chain = *bucket;
+    *bucket = (uint32_t)(flow - store->flows) + 1;
     return flow;
 }

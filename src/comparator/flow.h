@@ -4,7 +4,7 @@
  * and the lists that join them. All of it is made by colo_store_init(); afterwards nothing is
  * allocated. One thread an instance.
  *
- * A slot lies in one list of its flow and in one list of the store:
+ * A slot lies in one list of its flow and, when it is stored, in one list of the store:
  *   flow->primary    held frames of the primary, in its order      store->held
  *   flow->stream     TCP payload of the secondary, by sequence     store->secondary
  *   flow->twins      frames of the secondary that want an equal    store->secondary
@@ -12,6 +12,12 @@
  *   flow->history    TCP payload that has left, oldest first       store->history
  * History is kept as long as there is room, so that a retransmission of the primary can be compared
  * with what left before; it is the first thing to go when room is wanted.
+ *
+ * The frame that is being fed lies in the store's slot "incoming", which points at the caller's
+ * bytes. It is stored only when it is still wanted after all that it lets happen has happened.
+ *
+ * Records are laid out in cache lines by what a segment in order needs: with many flows their lines
+ * come from far away, and that is most of the time a frame takes.
  */
 #pragma once
 
@@ -23,10 +29,11 @@ typedef struct ColoFlow ColoFlow;
 
 typedef enum { COLO_SLOT_HELD, COLO_SLOT_STREAM, COLO_SLOT_TWIN, COLO_SLOT_HISTORY } ColoSlotList;
 
+#define COLO_CACHE_LINE 64
+
 typedef struct {
     ColoSlot *first;
     ColoSlot *last;
-    uint32_t count;
 } ColoSlotQueue;
 
 struct ColoSlot {
@@ -36,10 +43,10 @@ struct ColoSlot {
     ColoSlot *newer;
     ColoFlow *flow;
     uint8_t *data; /* the store's block; the caller's bytes while the frame is being fed */
-    size_t len;
-    size_t vnet;
     uint64_t epoch;
     uint64_t now_ns;
+    uint32_t len;
+    uint32_t vnet;
     uint32_t incarnation; /* of the connection within its epoch, see tcp.h */
     uint32_t matched;     /* payload bytes from the start that the secondary has produced too */
     uint8_t list;         /* ColoSlotList */
@@ -48,39 +55,39 @@ struct ColoSlot {
     bool synthetic;       /* an ACK that is owed after a clamped one, see tcp.h */
     bool new_connection;  /* a SYN that begins one */
     ColoFrameInfo info;
-};
+} __attribute__((aligned(COLO_CACHE_LINE)));
 
 /* Ranges of the peer's sequence space that the secondary acknowledged selectively. Linux and others
  * show three or four at a time; twice that keeps the older ones too. */
 #define COLO_SACK_RANGES 8u
 
-/* What the secondary has said in one epoch and one incarnation of a connection. */
+/* What the secondary has said in one epoch and one incarnation of a connection; with sack[] of the
+ * flow. */
 typedef struct {
+    uint64_t epoch;
+    uint32_t incarnation;
+    uint32_t ack;  /* highest */
+    uint32_t low;  /* lowest sequence number of its segments */
+    uint32_t high; /* end of its payload */
+    uint32_t fin_at;
     bool valid;
     bool ack_valid;
     bool span_valid;
     bool fin;
     bool reset;
     uint8_t sacks;
-    uint32_t incarnation;
-    uint64_t epoch;
-    uint32_t ack;  /* highest */
-    uint32_t low;  /* lowest sequence number of its segments */
-    uint32_t high; /* end of its payload */
-    uint32_t fin_at;
-    uint32_t sack[COLO_SACK_RANGES][2];
     ColoEnvelope envelope; /* of its newest segment */
 } ColoTcpSecondary;
 
 /* What the primary has said up to and with one epoch. */
 typedef struct {
-    bool valid;
-    bool ack_valid;
-    bool syn_valid;
     uint64_t epoch;
     uint32_t incarnation; /* in that epoch */
     uint32_t ack;         /* highest */
     uint32_t syn;         /* its newest SYN's sequence number */
+    bool valid;
+    bool ack_valid;
+    bool syn_valid;
 } ColoTcpPrimary;
 
 /* What has left. */
@@ -100,73 +107,94 @@ typedef struct {
     ColoEnvelope envelope;
 } ColoTcpReleased;
 
-typedef struct {
-    ColoTcpPrimary newest; /* as of the newest frame */
-    ColoTcpPrimary before; /* as of the newest frame of an older epoch than that */
-    ColoTcpPrimary base;   /* as of the newest commit: the secondary holds this */
+struct ColoFlow {
+    /* To find it. */
+    ColoFlowKey key;
+    uint32_t chain; /* of the hash bucket: index of the next one and 1, or 0 */
+    bool recent;    /* seen again since colo_flow_get() last looked for one to give way */
+    bool diverged;  /* its first held frame contradicts the secondary */
+
+    /* A frame of the primary. */
+    ColoSlotQueue primary __attribute__((aligned(COLO_CACHE_LINE)));
+    ColoSlotQueue stream;
+    ColoTcpPrimary newest;   /* as of the newest frame */
+    uint64_t base_committed; /* the commit that base is up to date with */
+
+    /* A frame of the secondary that lets one go. */
     ColoTcpSecondary secondary;
+    ColoTcpReleased released;
+    ColoSlot *scan; /* of stream: where the comparison of the first held frame stopped */
+    ColoSlotQueue history;
+    uint32_t held_bytes;  /* in blocks of the arena, without history */
+    uint32_t held_frames; /* without history */
+
+    /* Seldom. */
+    ColoSlotQueue twins;
+    uint32_t n_twins;
     bool secondary_syn_valid;
     uint32_t secondary_syn;
-    ColoTcpReleased released;
-} ColoTcpFlow;
-
-struct ColoFlow {
-    ColoFlow *chain; /* of the hash bucket, or of the free list */
-    ColoFlow *older; /* of the idle list */
-    ColoFlow *newer;
-    ColoFlowKey key;
+    ColoTcpPrimary before; /* as of the newest frame of an older epoch than newest's */
+    ColoTcpPrimary base;   /* as of the newest commit: the secondary holds this */
+    uint32_t sack[COLO_SACK_RANGES][2];
     ColoFlow *todo; /* of a pass over all flows with held frames */
-    uint32_t bucket;
-    bool idle;     /* in the idle list: holds no frame but history */
-    bool diverged; /* its first held frame contradicts the secondary */
-    ColoSlotQueue primary;
-    ColoSlotQueue stream;
-    ColoSlotQueue twins;
-    ColoSlotQueue history;
-    ColoSlot *scan;          /* of stream: where the comparison of the first held frame stopped */
-    uint64_t base_committed; /* the commit that tcp.base is up to date with */
-    ColoTcpFlow tcp;
 };
 
 typedef struct {
     ColoArena arena;
     ColoSlot *slots;
     ColoSlot *free_slots;
+    ColoSlot *incoming; /* the frame that is being fed */
     ColoFlow *flows;
-    ColoFlow *free_flows;
-    ColoFlow **buckets;
-    uint32_t bucket_mask;
+    uint32_t *buckets; /* index of the first flow and 1, or 0 */
+    unsigned bucket_shift;
+    uint32_t slots_max;
+    uint32_t slots_fresh; /* never used yet from here on */
+    uint32_t flows_max;
+    uint32_t flows_fresh;
+    uint32_t hand; /* the flow that is next to be asked to give way */
+    uint32_t flow_bytes_max;
+    uint32_t flow_frames_max;
     uint32_t history_frames_max;
     size_t history_bytes_max;
     size_t history_bytes;
+    uint32_t history_frames;
+    uint32_t held_frames;
     uint64_t held_bytes;
-    ColoFlow *idle_oldest;
-    ColoFlow *idle_newest;
+    uint64_t evicted; /* flows */
     ColoSlotQueue held;
     ColoSlotQueue secondary;
     ColoSlotQueue history;
     ColoHashKey secret;
+    uint64_t hash_keys[sizeof(ColoFlowKey) / 4 + 1];
 } ColoStore;
 
 /* False when memory is missing; the store is cleared then. */
 bool colo_store_init(ColoStore *store, size_t arena_bytes, uint32_t frames, uint32_t flows);
 void colo_store_clear(ColoStore *store);
 
-/* The flow of @key, made when there is none; the longest idle one gives way. NULL when every flow
- * holds frames. A flow that stays without frames is handed back by colo_flow_settle(). */
-ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key);
+/* Hash of @key for the calls below. */
+uint64_t colo_flow_hash(const ColoStore *store, const ColoFlowKey *key);
 
-/* Puts @flow into the idle list, as its newest, when it holds no frames, else takes it out. */
-void colo_flow_settle(ColoStore *store, ColoFlow *flow);
+/* The flow of @key, made when there is none; one that holds no frames and was not seen lately gives
+ * way. NULL when none is found. */
+ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key, uint64_t hash);
 
-/* A stored copy of @slot, which it replaces in its lists. NULL when no room is left even without
- * history; @slot stays then. */
-ColoSlot *colo_slot_keep(ColoStore *store, ColoSlot *slot);
+/* Brings what colo_flow_get() will look at towards the processor; the first call for a hash some
+ * frames ahead, the second when the first has had time to arrive. */
+void colo_flow_prefetch_bucket(const ColoStore *store, uint64_t hash);
+void colo_flow_prefetch(const ColoStore *store, uint64_t hash);
+
+/* Makes the incoming slot of @flow a stored one, with a copy of its bytes, and another slot the
+ * incoming one. False when no room is left even without history, or when the flow has its share;
+ * @slot stays as it was then. */
+typedef enum { COLO_KEPT, COLO_KEEP_NO_ROOM, COLO_KEEP_FLOW_FULL } ColoKeep;
+ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot);
 
 /* A stored slot with room for @len bytes, in no list; NULL when no room is left. */
 ColoSlot *colo_slot_new(ColoStore *store, size_t len);
 
-/* Puts @slot into @list of @flow after @after (NULL: at its start) and into the store's. */
+/* Puts @slot into @list of @flow after @after (NULL: at its start) and a stored one into the
+ * store's. */
 void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list,
                       ColoSlot *after);
 

@@ -20,9 +20,6 @@
 
 enum { OPT_EOL, OPT_NOP, OPT_MSS, OPT_WSCALE, OPT_SACK_OK, OPT_SACK, OPT_TS = 8 };
 
-/* ColoFlowKey.kind */
-enum { KIND_OTHER, KIND_IPV4, KIND_FRAGMENT, KIND_TCP, KIND_UDP, KIND_ICMP, KIND_IPV6 };
-
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
 #define SIPROUND                \
     do {                        \
@@ -166,16 +163,16 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
     memset(key->address, 0, sizeof(key->address));
     memcpy(key->address, ip + 12, 8);
     if (colo_get16(ip + 6) & 0x3fff) {
-        key->kind = KIND_FRAGMENT;
+        key->kind = COLO_KIND_FRAGMENT;
         return;
     }
-    key->kind = KIND_IPV4;
+    key->kind = COLO_KIND_IPV4;
     l4 = at + ihl;
     total -= ihl;
     if (ip[9] == PROTO_TCP && parse_tcp(frame, len, l4, l4 + total, info)) {
         ColoEnvelope *e = &info->envelope;
 
-        key->kind = KIND_TCP;
+        key->kind = COLO_KIND_TCP;
         memcpy(key->port, frame + l4, 4);
         memcpy(e->macs, frame + at - ETH_HEADER - key->tags * VLAN_TAG, 12);
         e->dscp = ip[1] & 0xfc;
@@ -185,11 +182,11 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
         if (ihl > IPV4_MIN)
             e->options = colo_frame_hash(secret, ip + IPV4_MIN, ihl - IPV4_MIN);
     } else if (ip[9] == PROTO_UDP && total >= 8) {
-        key->kind = KIND_UDP;
+        key->kind = COLO_KIND_UDP;
         memcpy(key->port, frame + l4, 4);
         add_mask(info, l4 + 6);
     } else if (ip[9] == PROTO_ICMP && total >= 8) {
-        key->kind = KIND_ICMP;
+        key->kind = COLO_KIND_ICMP;
         memcpy(&key->port[0], frame + l4, 2); /* type and code */
         if (frame[l4] == 0 || frame[l4] == 8)
             memcpy(&key->port[1], frame + l4 + 4, 2); /* echo's identifier */
@@ -202,7 +199,7 @@ static void parse_ipv6(const uint8_t *frame, size_t len, size_t at, ColoFlowKey 
 
     if (len - at < IPV6_HEADER || ip[0] >> 4 != 6)
         return;
-    key->kind = KIND_IPV6;
+    key->kind = COLO_KIND_IPV6;
     key->protocol = ip[6];
     memcpy(key->address, ip + 8, 32);
     if ((ip[6] == PROTO_TCP || ip[6] == PROTO_UDP) && len - at >= IPV6_HEADER + 4)

@@ -123,11 +123,13 @@ static JsonObject *limits(void)
 {
     return colo_json_build(
         "held-bytes", "u", (uint64_t)COLO_SESSION_HELD_BYTES, "held-frames", "u",
-        (uint64_t)COLO_SESSION_HELD_FRAMES, "flows", "u", (uint64_t)COLO_SESSION_FLOWS, "packets",
-        "u", (uint64_t)COLO_SESSION_PACKETS_RING, "checkpoint", "u",
-        (uint64_t)COLO_SESSION_STREAM_RING, "input", "u", (uint64_t)COLO_SESSION_INPUT_RING,
-        "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING, "unanswered-ms", "u",
-        COLO_SESSION_UNANSWERED_NS / COLO_NS_PER_MS, NULL);
+        (uint64_t)COLO_SESSION_HELD_FRAMES, "flow-bytes", "u",
+        (uint64_t)(COLO_SESSION_HELD_BYTES / COLO_COMPARE_FLOW_SHARE), "flow-frames", "u",
+        (uint64_t)(COLO_SESSION_HELD_FRAMES / COLO_COMPARE_FLOW_SHARE), "flows", "u",
+        (uint64_t)COLO_SESSION_FLOWS, "packets", "u", (uint64_t)COLO_SESSION_PACKETS_RING,
+        "checkpoint", "u", (uint64_t)COLO_SESSION_STREAM_RING, "input", "u",
+        (uint64_t)COLO_SESSION_INPUT_RING, "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING,
+        "unanswered-ms", "u", COLO_SESSION_UNANSWERED_NS / COLO_NS_PER_MS, NULL);
 }
 
 JsonObject *colo_session_stats(ColoSession *session)

@@ -17,18 +17,17 @@
  * may leave again. */
 static bool ack_limit(const ColoFlow *flow, const ColoSlot *slot, uint32_t *limit)
 {
-    const ColoTcpFlow *tcp = &flow->tcp;
-    bool valid = tcp->base.ack_valid;
+    bool valid = flow->base.ack_valid;
 
     if (valid)
-        *limit = tcp->base.ack;
-    if (colo_tcp_same_time(&tcp->secondary, slot) && tcp->secondary.ack_valid &&
-        (!valid || colo_seq_before(*limit, tcp->secondary.ack))) {
-        *limit = tcp->secondary.ack;
+        *limit = flow->base.ack;
+    if (colo_tcp_same_time(&flow->secondary, slot) && flow->secondary.ack_valid &&
+        (!valid || colo_seq_before(*limit, flow->secondary.ack))) {
+        *limit = flow->secondary.ack;
         valid = true;
     }
-    if (tcp->released.ack_valid && (!valid || colo_seq_before(*limit, tcp->released.ack))) {
-        *limit = tcp->released.ack;
+    if (flow->released.ack_valid && (!valid || colo_seq_before(*limit, flow->released.ack))) {
+        *limit = flow->released.ack;
         valid = true;
     }
     return valid;
@@ -37,7 +36,7 @@ static bool ack_limit(const ColoFlow *flow, const ColoSlot *slot, uint32_t *limi
 /* Every SACK block of @slot lies below @limit or in what the secondary acknowledged selectively. */
 static bool sacks_covered(const ColoFlow *flow, const ColoSlot *slot, uint32_t limit)
 {
-    const ColoTcpSecondary *secondary = &flow->tcp.secondary;
+    const ColoTcpSecondary *secondary = &flow->secondary;
     bool usable = colo_tcp_same_time(secondary, slot);
 
     for (unsigned i = 0; i < slot->info.sacks; i++) {
@@ -46,8 +45,8 @@ static bool sacks_covered(const ColoFlow *flow, const ColoSlot *slot, uint32_t l
         bool covered = colo_seq_beq(left, right) && colo_seq_beq(right, limit);
 
         for (unsigned j = 0; usable && !covered && j < secondary->sacks; j++)
-            covered = colo_seq_beq(secondary->sack[j][0], left) && colo_seq_beq(left, right) &&
-                      colo_seq_beq(right, secondary->sack[j][1]);
+            covered = colo_seq_beq(flow->sack[j][0], left) && colo_seq_beq(left, right) &&
+                      colo_seq_beq(right, flow->sack[j][1]);
         if (!covered)
             return false;
     }
@@ -105,7 +104,7 @@ bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *
         /* An unusual segment may be signed (RFC 5925): it is never changed. */
         if (!carries || info->twin)
             return false;
-        if (!clamp(&flow->tcp.released, info, limit, plan))
+        if (!clamp(&flow->released, info, limit, plan))
             return false;
     }
     if (!info->twin && !sacks_covered(flow, slot, limit)) {
@@ -116,8 +115,10 @@ bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *
     return true;
 }
 
-void colo_tcp_note_sack(ColoTcpSecondary *secondary, const ColoSlot *slot)
+void colo_tcp_note_sack(ColoFlow *flow, const ColoSlot *slot)
 {
+    ColoTcpSecondary *secondary = &flow->secondary;
+
     for (unsigned i = 0; i < slot->info.sacks; i++) {
         const uint8_t *block = slot->data + slot->info.sack_at + 2 + (size_t)i * 8;
         uint32_t left = colo_get32(block), right = colo_get32(block + 4);
@@ -128,7 +129,7 @@ void colo_tcp_note_sack(ColoTcpSecondary *secondary, const ColoSlot *slot)
             continue;
         /* Joins every range that it touches; those that are acknowledged by now go. */
         for (unsigned j = 0; j < secondary->sacks; j++) {
-            uint32_t l = secondary->sack[j][0], r = secondary->sack[j][1];
+            uint32_t l = flow->sack[j][0], r = flow->sack[j][1];
 
             if (secondary->ack_valid && colo_seq_beq(r, secondary->ack))
                 continue;
@@ -137,16 +138,15 @@ void colo_tcp_note_sack(ColoTcpSecondary *secondary, const ColoSlot *slot)
                 right = colo_seq_before(right, r) ? r : right;
                 continue;
             }
-            secondary->sack[kept][0] = l;
-            secondary->sack[kept++][1] = r;
+            flow->sack[kept][0] = l;
+            flow->sack[kept++][1] = r;
         }
         if (kept == COLO_SACK_RANGES) { /* the oldest gives way */
-            memmove(secondary->sack[0], secondary->sack[1],
-                    (COLO_SACK_RANGES - 1) * sizeof(secondary->sack[0]));
+            memmove(flow->sack[0], flow->sack[1], (COLO_SACK_RANGES - 1) * sizeof(flow->sack[0]));
             kept--;
         }
-        secondary->sack[kept][0] = left;
-        secondary->sack[kept++][1] = right;
+        flow->sack[kept][0] = left;
+        flow->sack[kept++][1] = right;
         secondary->sacks = (uint8_t)kept;
     }
 }

@@ -18,24 +18,23 @@
 
 void colo_tcp_committed(ColoFlow *flow, uint64_t committed)
 {
-    ColoTcpFlow *tcp = &flow->tcp;
 
     if (flow->base_committed == committed)
         return;
     flow->base_committed = committed;
-    if (tcp->newest.valid && tcp->newest.epoch < committed)
-        tcp->base = tcp->newest;
-    else if (tcp->before.valid && tcp->before.epoch < committed)
-        tcp->base = tcp->before;
+    if (flow->newest.valid && flow->newest.epoch < committed)
+        flow->base = flow->newest;
+    else if (flow->before.valid && flow->before.epoch < committed)
+        flow->base = flow->before;
 }
 
 void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot)
 {
-    ColoTcpPrimary *newest = &flow->tcp.newest;
+    ColoTcpPrimary *newest = &flow->newest;
     const ColoFrameInfo *info = &slot->info;
 
     if (newest->valid && newest->epoch != slot->epoch) {
-        flow->tcp.before = *newest;
+        flow->before = *newest;
         newest->incarnation = 0;
     }
     newest->valid = true;
@@ -95,9 +94,8 @@ static void note_span(ColoTcpSecondary *secondary, const ColoFrameInfo *info)
 
 bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
 {
-    ColoTcpFlow *tcp = &flow->tcp;
-    ColoTcpSecondary *secondary = &tcp->secondary;
-    const ColoTcpReleased *released = &tcp->released;
+    ColoTcpSecondary *secondary = &flow->secondary;
+    const ColoTcpReleased *released = &flow->released;
     const ColoFrameInfo *info = &slot->info;
 
     if (!secondary->valid || secondary->epoch != slot->epoch) {
@@ -106,16 +104,16 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
         secondary->epoch = slot->epoch;
     }
     if ((info->flags & COLO_TCP_SYN) &&
-        !(tcp->secondary_syn_valid && tcp->secondary_syn == info->seq) &&
-        !(tcp->base.syn_valid && tcp->base.syn == info->seq)) {
+        !(flow->secondary_syn_valid && flow->secondary_syn == info->seq) &&
+        !(flow->base.syn_valid && flow->base.syn == info->seq)) {
         uint32_t incarnation = secondary->incarnation + 1;
 
         memset(secondary, 0, sizeof(*secondary));
         secondary->valid = true;
         secondary->epoch = slot->epoch;
         secondary->incarnation = incarnation;
-        tcp->secondary_syn_valid = true;
-        tcp->secondary_syn = info->seq;
+        flow->secondary_syn_valid = true;
+        flow->secondary_syn = info->seq;
     }
     slot->incarnation = secondary->incarnation;
     secondary->envelope = info->envelope;
@@ -124,7 +122,7 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
             secondary->ack_valid = true;
             secondary->ack = info->ack;
         }
-        colo_tcp_note_sack(secondary, slot);
+        colo_tcp_note_sack(flow, slot);
     }
     if (info->flags & COLO_TCP_RST)
         secondary->reset = true;
@@ -132,7 +130,7 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
         note_span(secondary, info);
 
     if (info->twin) {
-        if (flow->twins.count >= COLO_TWINS_MAX) {
+        if (flow->n_twins >= COLO_TWINS_MAX) {
             ColoSlot *oldest = flow->twins.first;
 
             colo_slot_remove(store, oldest);
@@ -141,8 +139,8 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
         colo_slot_insert(store, flow, slot, COLO_SLOT_TWIN, flow->twins.last);
     } else if (info->payload_len > 0) {
         /* Retransmitted after the primary's left: nothing waits for it. */
-        if (!flow->primary.first && released->valid && tcp->newest.epoch == slot->epoch &&
-            tcp->newest.incarnation == slot->incarnation &&
+        if (!flow->primary.first && released->valid && flow->newest.epoch == slot->epoch &&
+            flow->newest.incarnation == slot->incarnation &&
             colo_seq_beq(released->low, info->seq) &&
             colo_seq_beq(colo_tcp_end(info), released->high))
             return true;
@@ -192,7 +190,7 @@ static ColoSlot *find_cover(ColoFlow *flow, const ColoSlot *slot, uint32_t curso
  * position, not by a segment of the secondary. */
 static ColoTcpAnswer check_payload(ColoFlow *flow, ColoSlot *slot, bool *by_position)
 {
-    const ColoTcpReleased *released = &flow->tcp.released;
+    const ColoTcpReleased *released = &flow->released;
     const ColoFrameInfo *info = &slot->info;
     uint32_t end = colo_tcp_end(info), cursor = info->seq + slot->matched;
 
@@ -229,8 +227,8 @@ static ColoTcpAnswer check_payload(ColoFlow *flow, ColoSlot *slot, bool *by_posi
 
 static ColoTcpAnswer check_fin(const ColoFlow *flow, const ColoSlot *slot)
 {
-    const ColoTcpReleased *released = &flow->tcp.released;
-    const ColoTcpSecondary *secondary = &flow->tcp.secondary;
+    const ColoTcpReleased *released = &flow->released;
+    const ColoTcpSecondary *secondary = &flow->secondary;
     uint32_t end = colo_tcp_end(&slot->info);
 
     if (released->valid && released->fin && released->high == end)
@@ -247,8 +245,8 @@ static ColoTcpAnswer check_fin(const ColoFlow *flow, const ColoSlot *slot)
 /* An empty segment lies within the stream, or one before it as a probe does (RFC 9293 3.8.4). */
 static bool position_known(const ColoFlow *flow, const ColoSlot *slot)
 {
-    const ColoTcpReleased *released = &flow->tcp.released;
-    const ColoTcpSecondary *secondary = &flow->tcp.secondary;
+    const ColoTcpReleased *released = &flow->released;
+    const ColoTcpSecondary *secondary = &flow->secondary;
     uint32_t seq = slot->info.seq;
 
     if (released->valid && colo_seq_beq(released->low - 1, seq) &&
@@ -261,17 +259,16 @@ static bool position_known(const ColoFlow *flow, const ColoSlot *slot)
 
 static bool envelope_known(const ColoFlow *flow, const ColoSlot *slot)
 {
-    const ColoTcpFlow *tcp = &flow->tcp;
 
-    return (tcp->released.envelope_valid &&
-            colo_envelope_equal(&tcp->released.envelope, &slot->info.envelope)) ||
-           (colo_tcp_same_time(&tcp->secondary, slot) &&
-            colo_envelope_equal(&tcp->secondary.envelope, &slot->info.envelope));
+    return (flow->released.envelope_valid &&
+            colo_envelope_equal(&flow->released.envelope, &slot->info.envelope)) ||
+           (colo_tcp_same_time(&flow->secondary, slot) &&
+            colo_envelope_equal(&flow->secondary.envelope, &slot->info.envelope));
 }
 
 static ColoTcpAnswer check_segment(ColoFlow *flow, ColoSlot *slot)
 {
-    const ColoTcpSecondary *secondary = &flow->tcp.secondary;
+    const ColoTcpSecondary *secondary = &flow->secondary;
     const ColoFrameInfo *info = &slot->info;
     bool fin = info->flags & COLO_TCP_FIN, by_position = fin || info->payload_len == 0;
     ColoTcpAnswer answer = COLO_TCP_LEAVE;
@@ -360,7 +357,7 @@ static void note_released_range(ColoTcpReleased *released, const ColoFrameInfo *
 /* Payload of the secondary that lies wholly in what has left is history. */
 static void retire_stream(ColoStore *store, ColoFlow *flow, const ColoSlot *released_slot)
 {
-    const ColoTcpReleased *released = &flow->tcp.released;
+    const ColoTcpReleased *released = &flow->released;
     ColoSlot *slot = flow->stream.first, *next;
     unsigned left = STREAM_SCAN;
 
@@ -378,7 +375,7 @@ static void retire_stream(ColoStore *store, ColoFlow *flow, const ColoSlot *rele
 void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, uint32_t ack,
                        uint16_t window)
 {
-    ColoTcpReleased *released = &flow->tcp.released;
+    ColoTcpReleased *released = &flow->released;
     const ColoFrameInfo *info = &slot->info;
     bool syn = info->flags & COLO_TCP_SYN;
 
@@ -387,7 +384,7 @@ void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, u
         return;
     if (slot->new_connection) {
         memset(released, 0, sizeof(*released));
-        flow->tcp.base.ack_valid = false;
+        flow->base.ack_valid = false;
         colo_flow_forget(store, flow);
         released->valid = true;
         released->low = info->seq + 1;

@@ -88,7 +88,7 @@ void colo_tcp_apply_plan(uint8_t *frame, size_t vnet, const ColoFrameInfo *info,
 void colo_tcp_make_owed_ack(ColoSlot *ack, const ColoSlot *slot, const uint8_t *frame);
 
 /* Takes note of the secondary's SACK blocks. */
-void colo_tcp_note_sack(ColoTcpSecondary *secondary, const ColoSlot *slot);
+void colo_tcp_note_sack(ColoFlow *flow, const ColoSlot *slot);
 
 /* The secondary's word counts for @slot. */
 static inline bool colo_tcp_same_time(const ColoTcpSecondary *secondary, const ColoSlot *slot)

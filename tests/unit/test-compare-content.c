@@ -5,7 +5,7 @@
 
 static ColoVerdict udp(Sink *sink, bool primary, unsigned port, const char *text)
 {
-    uint8_t frame[200];
+    uint8_t frame[2000];
 
     return feed(sink, primary, frame, put_udp(frame, port, text, strlen(text)));
 }
@@ -240,15 +240,14 @@ static void test_counters_have_names(Sink *sink, gconstpointer data G_GNUC_UNUSE
 }
 
 /* I8: at each limit the frame is refused, counted, and taken after a commit. */
-static void check_limit(const ColoCompareLimits *limits, unsigned fits, bool other_flows,
-                        ColoCompareCounter counter)
+static void check_limit(const ColoCompareLimits *limits, unsigned fits, ColoCompareCounter counter)
 {
     Sink sink;
 
     sink_init(&sink, limits);
     for (unsigned i = 0; i < fits; i++)
-        g_assert_cmpint(udp(&sink, true, 53 + (other_flows ? i : 0), "one"), ==, COLO_VERDICT_HELD);
-    g_assert_cmpint(udp(&sink, true, 53 + (other_flows ? fits : 0), "one"), ==, COLO_VERDICT_FULL);
+        g_assert_cmpint(udp(&sink, true, 53 + i, "one"), ==, COLO_VERDICT_HELD);
+    g_assert_cmpint(udp(&sink, true, 53 + fits, "one"), ==, COLO_VERDICT_FULL);
     g_assert_cmpint(udp(&sink, false, 53 + fits, "one"), ==, COLO_VERDICT_FULL);
     g_assert_cmpuint(count(&sink, counter), ==, 2);
     colo_compare_commit(sink.compare, ++sink.epoch);
@@ -261,17 +260,51 @@ static void check_limit(const ColoCompareLimits *limits, unsigned fits, bool oth
 
 static void test_i8_frames(void)
 {
-    check_limit(&(ColoCompareLimits){.frames = 4}, 4, false, COLO_COUNT_FULL_FRAMES);
+    check_limit(&(ColoCompareLimits){.frames = 4}, 4, COLO_COUNT_FULL_FRAMES);
 }
 
 static void test_i8_arena(void)
 {
-    check_limit(&(ColoCompareLimits){.arena_bytes = 1}, 1024, false, COLO_COUNT_FULL_FRAMES);
+    check_limit(&(ColoCompareLimits){.arena_bytes = 1}, 1024, COLO_COUNT_FULL_FRAMES);
 }
 
 static void test_i8_flows(void)
 {
-    check_limit(&(ColoCompareLimits){.flows = 4}, 4, true, COLO_COUNT_FULL_FLOWS);
+    check_limit(&(ColoCompareLimits){.flows = 4}, 4, COLO_COUNT_FULL_FLOWS);
+}
+
+/* One flow that meets no answer leaves half of the room to the others, and goes on after a commit.
+ */
+static void check_flow_share(const ColoCompareLimits *limits, size_t len, unsigned fits)
+{
+    g_autofree char *text = g_strnfill(len, 'x');
+    Sink sink;
+
+    sink_init(&sink, limits);
+    for (unsigned i = 0; i < fits; i++)
+        g_assert_cmpint(udp(&sink, true, 53, text), ==, COLO_VERDICT_HELD);
+    g_assert_cmpint(udp(&sink, true, 53, text), ==, COLO_VERDICT_FULL);
+    g_assert_cmpint(udp(&sink, false, 53, text), ==, COLO_VERDICT_TAKEN); /* and frees the first */
+    g_assert_cmpint(udp(&sink, true, 53, text), ==, COLO_VERDICT_HELD);
+    g_assert_cmpuint(count(&sink, COLO_COUNT_FULL_FLOW), ==, 1);
+    for (unsigned i = 0; i < fits; i++)
+        g_assert_cmpint(udp(&sink, true, 54, text), ==, COLO_VERDICT_HELD);
+    g_assert_cmpint(udp(&sink, true, 55, text), ==, COLO_VERDICT_FULL);
+    g_assert_cmpuint(count(&sink, COLO_COUNT_FULL_FRAMES), ==, 1);
+    colo_compare_commit(sink.compare, ++sink.epoch);
+    g_assert_cmpuint(sink.left->len, ==, 2 * fits + 1);
+    g_assert_cmpint(udp(&sink, true, 53, text), ==, COLO_VERDICT_HELD);
+    sink_clear(&sink);
+}
+
+static void test_i8_flow_frames(void)
+{
+    check_flow_share(&(ColoCompareLimits){.frames = 8}, 3, 4);
+}
+
+static void test_i8_flow_bytes(void)
+{
+    check_flow_share(&(ColoCompareLimits){.arena_bytes = 1u << 20}, 1400, (1u << 19) / 2048);
 }
 
 /* A full arena must not undo what the flow knows: the refused frame is as if never seen. */
@@ -304,6 +337,7 @@ static void test_idle_flows_give_way(void)
     }
     udp(&sink, false, 1, "held");
     g_assert_cmpuint(sink.left->len, ==, 999);
+    g_assert_cmpuint(count(&sink, COLO_COUNT_EVICTED_FLOWS), ==, 999 - 4);
     sink_clear(&sink);
 }
 
@@ -319,7 +353,7 @@ static void test_history_gives_way(void)
                         COLO_VERDICT_RELEASED);
     }
     for (unsigned i = 0; i < 16; i++)
-        g_assert_cmpint(udp(&sink, true, 53, "one"), ==, COLO_VERDICT_HELD);
+        g_assert_cmpint(udp(&sink, true, 53 + i, "one"), ==, COLO_VERDICT_HELD);
     sink_clear(&sink);
 }
 
@@ -383,6 +417,8 @@ int main(int argc, char **argv)
     g_test_add_func("/compare/I8/frames", test_i8_frames);
     g_test_add_func("/compare/I8/arena", test_i8_arena);
     g_test_add_func("/compare/I8/flows", test_i8_flows);
+    g_test_add_func("/compare/I8/flow-frames", test_i8_flow_frames);
+    g_test_add_func("/compare/I8/flow-bytes", test_i8_flow_bytes);
     g_test_add_func("/compare/I8/refused-frame-leaves-no-trace",
                     test_refused_frame_leaves_no_trace);
     g_test_add_func("/compare/I8/idle-flows-give-way", test_idle_flows_give_way);

@@ -315,7 +315,7 @@ static double cpu(void)
  * must not make each next frame dearer, for all domains of the host share the thread. */
 static void test_stream_work_is_bounded(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
-    const ColoCompareLimits limits = {.arena_bytes = 64u << 20, .frames = 65536, .flows = 16};
+    const ColoCompareLimits limits = {.arena_bytes = 64u << 20, .frames = 131072, .flows = 16};
     enum { SEGMENTS = 40000, MIDDLE = 1000000, ANSWERS = 5000 };
     double start = cpu();
 

@@ -128,9 +128,10 @@ static void test_commit_frees_all_that_is_held(void)
 
     lab_up(&lab);
     lab_protect(&lab);
-    lab_udp(frame, 4000, "much");
-    for (int i = 0; i < FRAMES; i++)
+    for (unsigned i = 0; i < FRAMES; i++) {
+        lab_udp(frame, 4000 + i % 4, "much"); /* one flow would reach its share */
         lab_write_frame(lab.p_out, frame, sizeof(frame));
+    }
     lab_say(lab.p_out, "last");
     while (lab_stat(&lab.p, "held-frames") < FRAMES + 1)
         g_usleep(1000);
