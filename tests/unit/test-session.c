@@ -129,7 +129,7 @@ static void test_commit_frees_all_that_is_held(void)
     lab_up(&lab);
     lab_protect(&lab);
     for (unsigned i = 0; i < FRAMES; i++) {
-        lab_udp(frame, 4000 + i % 4, "much"); /* one flow would reach its share */
+        lab_udp(frame, 4001 + i % 4, "much"); /* one flow would reach its share */
         lab_write_frame(lab.p_out, frame, sizeof(frame));
     }
     lab_say(lab.p_out, "last");
