@@ -23,6 +23,7 @@ declare -A sources=(
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
     [record]="src/comparator/record.c"
+    [rewrite]="$(ls src/comparator/{rewrite,rewrite-table,segment,frame}.c 2>/dev/null)"
     [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
 )
 flags="-std=gnu11 -D_GNU_SOURCE=1 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
@@ -34,8 +35,7 @@ seeds() {
     local corpus=$work/corpus-$1
     mkdir -p "$corpus"
     case $1 in
-    compare) python3 tests/fuzz/fuzz-compare-seeds.py "$corpus" ;;
-    nbd-replies) python3 tests/fuzz/fuzz-nbd-replies-seeds.py "$corpus" ;;
+    compare | nbd-replies | rewrite) python3 "tests/fuzz/fuzz-$1-seeds.py" "$corpus" ;;
     domxml) cp tests/unit/data/xml/*.xml "$corpus" ;;
     *) [ -d "tests/fuzz/seeds/$1" ] && cp "tests/fuzz/seeds/$1"/* "$corpus" ;;
     esac
