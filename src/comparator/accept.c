@@ -2,7 +2,8 @@
 /*
  * The data port: connections that have not proved yet that they hold a session's key. There are
  * few of them at a time, each has 5 s; anything else than our handshake closes it with a line in
- * the log. Nothing of a session is touched before the handshake is over.
+ * the log. Nothing of a session is touched before the handshake is over; then the stream goes to
+ * the thread of its session.
  */
 #include "comparator/daemon.h"
 #include "comparator/record.h"
@@ -21,6 +22,7 @@
 typedef struct {
     ColoAccept *accept;
     ColoStream *stream; /* NULL: free slot */
+    ColoDeferred handover;
     uint64_t serial;
     char peer[INET6_ADDRSTRLEN + 8];
 } Candidate;
@@ -41,33 +43,50 @@ bool colo_accept_key(void *opaque, const char *identity, uint8_t key[COLO_CMP_PS
     ColoStream *stream = opaque;
     char uuid[40], name[40];
     uint64_t generation;
-    ColoSession *session;
+    ColoMember *member;
 
     if (!colo_identity_parse(identity, uuid, &generation, name))
         return false;
-    session = generation ? colo_daemon_find(instance->daemon, uuid, generation) : NULL;
-    if (!session || session->config.primary || session->shut ||
-        colo_session_stream_number(session, name) < 0)
+    member = generation ? colo_daemon_find(instance->daemon, uuid, generation) : NULL;
+    if (!member || member->config.primary || member->shut ||
+        colo_session_stream_number(&member->config, name) < 0)
         return false;
     colo_stream_set_identity(stream, uuid, generation, name);
-    memcpy(key, session->config.psk, COLO_CMP_PSK_BYTES);
+    memcpy(key, member->config.psk, COLO_CMP_PSK_BYTES);
     return true;
 }
 
-/* Authenticated, and the preface agrees: the session takes over. */
+/* The session takes over, unless it was destroyed between handshake and preface. */
+static void hand_over(void *opaque)
+{
+    Candidate *candidate = opaque;
+    ColoDaemon *daemon = candidate->accept->daemon;
+    ColoStream *stream = candidate->stream;
+    ColoMember *member =
+        colo_daemon_find(daemon, colo_stream_uuid(stream), colo_stream_generation(stream));
+
+    candidate->stream = NULL;
+    if (!member) {
+        colo_stream_free(stream);
+        return;
+    }
+    colo_stream_detach(stream);
+    if (colo_worker_adopt(member, stream))
+        return;
+    colo_warn("data connection from %s closed: the thread of its session does not keep up",
+              candidate->peer);
+    colo_stream_attach(stream, daemon->loop);
+    colo_stream_free(stream);
+}
+
+/* Authenticated, and the preface agrees. We are called by the stream, which cannot be given away
+ * before it has returned; what follows the preface is its new owner's. */
 static void candidate_up(void *owner, ColoStream *stream)
 {
     Candidate *candidate = owner;
-    ColoSession *session = colo_daemon_find(candidate->accept->daemon, colo_stream_uuid(stream),
-                                            colo_stream_generation(stream));
 
-    candidate->stream = NULL;
-    if (session) {
-        colo_session_adopt(session, stream);
-        return;
-    }
-    /* Destroyed between handshake and preface. */
-    colo_stream_free(stream);
+    colo_stream_pause(stream, true);
+    colo_loop_defer(candidate->accept->daemon->loop, &candidate->handover);
 }
 
 static void candidate_data(void *owner, ColoStream *stream, const uint8_t *data, size_t len)
@@ -85,6 +104,7 @@ static void candidate_down(void *owner, ColoStream *stream, const char *reason)
     colo_warn("data connection from %s closed before it was authenticated: %s", candidate->peer,
               reason);
     candidate->stream = NULL;
+    colo_loop_cancel(candidate->accept->daemon->loop, &candidate->handover);
     colo_stream_free(stream);
 }
 
@@ -155,6 +175,7 @@ static void listener_ready(void *opaque, uint32_t events)
     candidate = take_slot(self);
     candidate->accept = self;
     candidate->serial = self->serial++;
+    candidate->handover = (ColoDeferred){.run = hand_over, .opaque = candidate};
     name_peer(candidate, &address);
     candidate->stream =
         colo_stream_accept(self->daemon->loop, fd, &candidate_ops, candidate, &error);
@@ -180,8 +201,10 @@ void colo_accept_free(ColoAccept *self)
         return;
     colo_loop_disarm(self->daemon->loop, &self->rest);
     colo_loop_remove(self->daemon->loop, &self->listener);
-    for (int i = 0; i < COLO_ACCEPT_MAX; i++)
+    for (int i = 0; i < COLO_ACCEPT_MAX; i++) {
+        colo_loop_cancel(self->daemon->loop, &self->candidates[i].handover);
         colo_stream_free(self->candidates[i].stream);
+    }
     instance = NULL;
     g_free(self);
 }

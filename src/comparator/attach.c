@@ -32,7 +32,7 @@ static int find_alias(const char (*aliases)[COLO_REQUEST_ALIAS_MAX + 1], unsigne
     return -1;
 }
 
-int colo_session_stream_number(const ColoSession *session, const char *name)
+int colo_session_stream_number(const ColoSessionConfig *config, const char *name)
 {
     int disk;
 
@@ -42,7 +42,7 @@ int colo_session_stream_number(const ColoSession *session, const char *name)
         return COLO_STREAM_CHECKPOINT;
     if (strncmp(name, "disk:", 5) != 0)
         return -1;
-    disk = find_alias(session->config.disks, session->config.n_disks, name + 5);
+    disk = find_alias(config->disks, config->n_disks, name + 5);
     return disk < 0 ? -1 : COLO_STREAM_DISK + disk;
 }
 
@@ -179,7 +179,7 @@ static bool is_used_up(const ColoSession *session, int number)
 
 gboolean colo_session_attach_peer(ColoSession *session, const char *name, int fd, GError **error)
 {
-    int number = colo_session_stream_number(session, name);
+    int number = colo_session_stream_number(&session->config, name);
 
     if (number < 0 || !session->config.primary) {
         close(fd);
@@ -214,7 +214,7 @@ gboolean colo_session_attach_peer(ColoSession *session, const char *name, int fd
 
 void colo_session_adopt(ColoSession *session, ColoStream *stream)
 {
-    int number = colo_session_stream_number(session, colo_stream_name(stream));
+    int number = colo_session_stream_number(&session->config, colo_stream_name(stream));
 
     if (number < 0 || session->config.primary || session->shut || is_used_up(session, number) ||
         !colo_stream_adopt(stream, stream_ring((unsigned)number), &stream_ops, session)) {

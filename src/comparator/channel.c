@@ -154,7 +154,7 @@ static bool deliver_frames(ColoChannel *channel)
  * #syscalls recvfrom */
 static bool read_once(ColoChannel *channel)
 {
-    static uint8_t raw[COLO_CHANNEL_CHUNK];
+    static _Thread_local uint8_t raw[COLO_CHANNEL_CHUNK];
     uint8_t *to = channel->packets ? channel->in + channel->have : raw;
     size_t room = channel->packets ? INPUT_SIZE - channel->have : sizeof(raw);
     ssize_t n = recv(channel->source.fd, to, room, MSG_DONTWAIT);

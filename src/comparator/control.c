@@ -54,6 +54,11 @@ static void close_connection(ColoControl *control, const char *why)
     memset(control->pending, 0, sizeof(control->pending));
 }
 
+void colo_control_close(ColoControl *control, const char *why)
+{
+    close_connection(control, why);
+}
+
 static void watch(ColoControl *control)
 {
     if (control->connection.fd >= 0)

@@ -22,6 +22,7 @@
 typedef struct {
     char *user;
     gint64 allow_uid;
+    int threads;
     gboolean verbose, strict;
 } Options;
 
@@ -32,6 +33,8 @@ static gboolean parse_options(int *argc, char ***argv, Options *options)
          "NAME"},
         {"allow-uid", 0, 0, G_OPTION_ARG_INT64, &options->allow_uid,
          "Let this user control too, beside root (tests)", "UID"},
+        {"threads", 't', 0, G_OPTION_ARG_INT, &options->threads,
+         "Serve the domains by so many threads (one for each CPU)", "NUMBER"},
         {"strict", 0, 0, G_OPTION_ARG_NONE, &options->strict,
          "Be killed by a system call that the sandbox does not allow (tests)", NULL},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &options->verbose, "Log debug messages", NULL},
@@ -41,20 +44,13 @@ static gboolean parse_options(int *argc, char ***argv, Options *options)
     g_autoptr(GError) error = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
-    if (g_option_context_parse(context, argc, argv, &error))
+    if (g_option_context_parse(context, argc, argv, &error) && options->threads < 0)
+        g_set_error(&error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "%d is no number of threads",
+                    options->threads);
+    if (!error)
         return TRUE;
     fprintf(stderr, "colo-comparator: %s\n", error->message);
     return FALSE;
-}
-
-static void send_event(void *opaque, JsonObject *event)
-{
-    colo_control_event(((ColoDaemon *)opaque)->control, event);
-}
-
-static void send_answer(void *opaque, uint64_t token, JsonObject *result, GError *error)
-{
-    colo_control_answer(((ColoDaemon *)opaque)->control, token, result, error);
 }
 
 static void stop(void *opaque, uint32_t events)
@@ -80,8 +76,6 @@ static void serve(ColoDaemon *self, int control_fd, int data_fd, int signal_fd)
 {
     ColoSource signals = {.ready = stop, .opaque = self->loop};
 
-    self->host = (ColoSessionHost){
-        .loop = self->loop, .event = send_event, .answer = send_answer, .opaque = self};
     self->control = colo_control_new(self, control_fd);
     self->accept = colo_accept_new(self, data_fd);
     colo_loop_add(self->loop, &signals, signal_fd, EPOLLIN);
@@ -89,8 +83,7 @@ static void serve(ColoDaemon *self, int control_fd, int data_fd, int signal_fd)
     colo_loop_run(self->loop);
 
     colo_activation_notify("STOPPING=1");
-    for (int i = 0; i < COLO_SESSION_MAX; i++)
-        colo_session_free(self->sessions[i]);
+    colo_daemon_stop(self);
     colo_accept_free(self->accept);
     colo_control_free(self->control);
     colo_loop_remove(self->loop, &signals);
@@ -133,6 +126,7 @@ int main(int argc, char **argv)
     self.uid = (uid_t)options.allow_uid;
     signal_fd = prepare(&self, &error);
     if (signal_fd < 0 || !colo_sandbox_enter(options.user, &error) ||
+        !colo_daemon_start(&self, (unsigned)options.threads, &error) ||
         !colo_sandbox_seal(options.strict, &error)) {
         colo_err("cannot start: %s", error->message);
         return 1;

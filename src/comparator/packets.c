@@ -178,7 +178,7 @@ static void gate_input(ColoSession *session, const ColoRecord *record)
 
 void colo_packets_open_input(ColoSession *session)
 {
-    static uint8_t payload[COLO_RECORD_MAX];
+    static _Thread_local uint8_t payload[COLO_RECORD_MAX];
 
     while (colo_ring_used(&session->input) > 0) {
         ColoRecordHeader header;

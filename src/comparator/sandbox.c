@@ -73,8 +73,8 @@
 
 /* Descriptors of one session: its streams, three channels a NIC, migration, one a disk. */
 #define SESSION_FDS (COLO_SESSION_STREAMS + 3 * COLO_CMP_MAX_NICS + 1 + COLO_CMP_MAX_DISKS)
-/* Standard streams, listeners, log, loop and the like. */
-#define OWN_FDS 64
+/* Standard streams, listeners, log and the like; loop and inbox of each thread. */
+#define OWN_FDS (16 + 2 * (COLO_WORKERS_MAX + 1))
 #define FDS_MAX                                                                                  \
     (COLO_SESSION_MAX * SESSION_FDS + COLO_ACCEPT_MAX + COLO_CONTROL_FDS_MAX + COLO_FDPASS_MAX + \
      OWN_FDS)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One protected domain's data plane on this host: its streams to the peer, its channels to QEMU,
- * its gate and its epochs. The session owns its streams and channels. One thread.
+ * its gate and its epochs. The session owns its streams and channels. It is made, served and freed
+ * by one thread (worker.h).
  *
  * Epoch k is the execution between RESUME(k) and STOP(k+1); the initial migration is checkpoint 0,
  * complete when CHECKPOINT_READY goes back. The primary enters k at VMSTATE_SEND of checkpoint k,
@@ -204,7 +205,7 @@ ColoStream *colo_session_stream(ColoSession *session, unsigned number);
 
 /* attach.c */
 /* Number of the stream called @name, or -1. */
-int colo_session_stream_number(const ColoSession *session, const char *name);
+int colo_session_stream_number(const ColoSessionConfig *config, const char *name);
 void colo_session_stream_name(const ColoSession *session, unsigned number, char name[48]);
 void colo_session_channel_name(const ColoSession *session, ColoChannelKind kind, unsigned index,
                                char name[48]);

@@ -197,7 +197,7 @@ static void take_preface(ColoStream *stream, const uint8_t *data, size_t len)
 
 static void receive(ColoStream *stream)
 {
-    static uint8_t buffer[COLO_STREAM_CHUNK];
+    static _Thread_local uint8_t buffer[COLO_STREAM_CHUNK];
 
     for (int i = 0; i < COLO_STREAM_BUDGET; i++) {
         ssize_t n;
@@ -352,12 +352,31 @@ const char *colo_stream_name(const ColoStream *stream)
     return stream->name;
 }
 
+void colo_stream_detach(ColoStream *stream)
+{
+    int fd = stream->source.fd;
+
+    stream->ops = &no_ops;
+    stream->paused = true;
+    colo_loop_cancel(stream->loop, &stream->flush);
+    colo_loop_remove(stream->loop, &stream->source);
+    stream->source.fd = fd;
+    stream->loop = NULL;
+}
+
+void colo_stream_attach(ColoStream *stream, ColoLoop *loop)
+{
+    stream->loop = loop;
+    colo_loop_add(loop, &stream->source, stream->source.fd, 0);
+}
+
 bool colo_stream_adopt(ColoStream *stream, size_t ring, const ColoStreamOps *ops, void *owner)
 {
     if (!colo_ring_init(&stream->out, ring))
         return false;
     stream->ops = ops;
     stream->owner = owner;
+    colo_stream_pause(stream, false);
     return true;
 }
 

@@ -58,7 +58,13 @@ const char *colo_stream_uuid(const ColoStream *stream);
 uint64_t colo_stream_generation(const ColoStream *stream);
 const char *colo_stream_name(const ColoStream *stream);
 
-/* Hands the stream to another owner, with @ring bytes of output. False when memory is missing. */
+/* Takes an accepted stream that is UP off its loop; its owner hears nothing of it any more. Until
+ * it is attached to another it may only be handed over, to that loop's thread, or back. */
+void colo_stream_detach(ColoStream *stream);
+/* On @loop, paused, and without an owner until it is adopted. */
+void colo_stream_attach(ColoStream *stream, ColoLoop *loop);
+/* Hands the stream to another owner, with @ring bytes of output, and lets it read. False when
+ * memory is missing. */
 bool colo_stream_adopt(ColoStream *stream, size_t ring, const ColoStreamOps *ops, void *owner);
 
 ColoStreamState colo_stream_state(const ColoStream *stream);

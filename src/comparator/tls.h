@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * TLS of the data streams (I6): version 1.3 only, ECDHE with a pre-shared key of 32 random bytes
- * per session, no certificates, no session tickets, no fallback. One thread.
+ * per session, no certificates, no session tickets, no fallback. A
+ * session is used by one thread at a time.
  */
 #pragma once
 

@@ -19,7 +19,7 @@ static void test_peer_silent_and_heard(void)
 
     lab_up(&lab);
     g_assert_null(lab_event_within(&lab.p, "peer-silent", 300));
-    kill(lab.s.pid, SIGSTOP);
+    lab_helper_pause(&lab.s);
     silent = lab_event(&lab.p, "peer-silent");
     g_assert_cmpuint(colo_json_peek_uint(silent, "silent-ms", 0), >=, 100);
     g_assert_cmpuint(lab_stat(&lab.p, "peer-silent-ms"), >=, 100);
@@ -37,7 +37,7 @@ static void test_peer_killed_is_an_event(void)
 
     lab_up(&lab);
     lab_protect(&lab);
-    kill(lab.p.pid, SIGSTOP);
+    lab_helper_pause(&lab.p);
     lab_helper_stop(&lab.s);
     lab_helper_start(&lab.s); /* an empty one, so that the end of the test finds it */
     kill(lab.p.pid, SIGCONT);
@@ -63,7 +63,7 @@ static void test_i4_stalled_peer(void)
 
     lab_up(&lab);
     lab_protect(&lab);
-    kill(lab.s.pid, SIGSTOP);
+    lab_helper_pause(&lab.s);
     /* 30 MB: lab_write() fails the test when the socket stays full for 5 s. */
     for (int i = 0; i < 20000; i++)
         lab_write_frame(lab.p_mirror, frame, sizeof(frame));

@@ -22,6 +22,8 @@
 #include <unistd.h>
 
 gboolean lab_vnet;
+const char *lab_uuid = LAB_UUID;
+int lab_threads;
 gboolean lab_unprivileged, lab_lenient;
 
 static int unix_listener(const char *path)
@@ -64,8 +66,9 @@ static void become_helper(const char *program, int control, int data, int log)
     g_autofree char *uid = g_strdup_printf("--allow-uid=%u", (unsigned)getuid());
     int high_control = fcntl(control, F_DUPFD, 10), high_data = fcntl(data, F_DUPFD, 10);
     char **environment = g_get_environ();
-    char *arguments[] = {(char *)program, uid, "--user=nobody", lab_lenient ? NULL : "--strict",
-                         NULL};
+    g_autofree char *threads = g_strdup_printf("--threads=%d", lab_threads);
+    char *arguments[] = {
+        (char *)program, uid, threads, "--user=nobody", lab_lenient ? NULL : "--strict", NULL};
     int file = open(program, O_PATH | O_CLOEXEC); /* its folder may be root's alone */
 
     if (lab_unprivileged && getuid() == 0)
@@ -126,6 +129,16 @@ void lab_helper_connect(LabHelper *helper)
     g_assert_cmpuint(colo_json_peek_uint(hello, "pid", 0), ==, (uint64_t)helper->pid);
 }
 
+void lab_helper_pause(LabHelper *helper)
+{
+    int status;
+
+    /* kill() returns when the signal is on its way; the last thread's stop is told. */
+    kill(helper->pid, SIGSTOP);
+    g_assert_cmpint(waitpid(helper->pid, &status, WUNTRACED), ==, helper->pid);
+    g_assert_true(WIFSTOPPED(status));
+}
+
 bool lab_helper_alive(LabHelper *helper)
 {
     return waitpid(helper->pid, NULL, WNOHANG) == 0;
@@ -154,7 +167,7 @@ void lab_helper_stop(LabHelper *helper)
         g_autofree char *text = NULL;
 
         g_file_get_contents(helper->log, &text, NULL, NULL);
-        g_test_message("%s", text);
+        g_test_message("%sended with wait status %#x", text, (unsigned)status);
     }
     g_assert_true(WIFEXITED(status));
     g_assert_cmpint(WEXITSTATUS(status), ==, 0);
@@ -313,13 +326,13 @@ void lab_forget(LabHelper *helper, const char *name)
 
 JsonObject *lab_about(void)
 {
-    return colo_json_build("uuid", "s", LAB_UUID, NULL);
+    return colo_json_build("uuid", "s", lab_uuid, NULL);
 }
 
 JsonObject *lab_gate(LabHelper *helper, const char *mode)
 {
     return lab_request(helper, "gate",
-                       colo_json_build("uuid", "s", LAB_UUID, "mode", "s", mode, NULL), -1);
+                       colo_json_build("uuid", "s", lab_uuid, "mode", "s", mode, NULL), -1);
 }
 
 void lab_create(LabHelper *helper, const char *role, const char *psk)
@@ -336,7 +349,7 @@ void lab_create_generation(LabHelper *helper, const char *role, const char *psk,
     json_object_array_add(disks, json_object_new_string("vda"));
     json_object_put(lab_request(
         helper, "session-create",
-        colo_json_build("uuid", "s", LAB_UUID, "generation", "u", generation, "role", "s", role,
+        colo_json_build("uuid", "s", lab_uuid, "generation", "u", generation, "role", "s", role,
                         "psk", "s", psk, "vnet-hdr", "b", lab_vnet, "heartbeat-ms", "i", 20,
                         "heartbeat-missed", "i", 5, "nics", "o", nics, "disks", "o", disks, NULL),
         -1));
@@ -349,7 +362,7 @@ int lab_attach(LabHelper *helper, const char *channel)
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
     json_object_put(lab_request(
         helper, "local-attach",
-        colo_json_build("uuid", "s", LAB_UUID, "channel", "s", channel, NULL), pair[1]));
+        colo_json_build("uuid", "s", lab_uuid, "channel", "s", channel, NULL), pair[1]));
     return pair[0];
 }
 
@@ -363,7 +376,7 @@ void lab_connect_peer(Lab *lab, const char *stream)
 
     g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
     json_object_put(lab_request(&lab->p, "peer-attach",
-                                colo_json_build("uuid", "s", LAB_UUID, "stream", "s", stream, NULL),
+                                colo_json_build("uuid", "s", lab_uuid, "stream", "s", stream, NULL),
                                 fd));
 }
 
@@ -403,15 +416,20 @@ void lab_up(Lab *lab)
     lab_open(lab);
 }
 
-void lab_down(Lab *lab)
+void lab_close(Lab *lab)
 {
     const int fds[] = {lab->p_mirror, lab->p_out, lab->p_release,   lab->p_migration, lab->p_nbd,
                        lab->s_in,     lab->s_out, lab->s_migration, lab->s_nbd};
 
-    lab_helper_stop(&lab->p);
-    lab_helper_stop(&lab->s);
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         if (fds[i] > 0)
             close(fds[i]);
     }
+}
+
+void lab_down(Lab *lab)
+{
+    lab_helper_stop(&lab->p);
+    lab_helper_stop(&lab->s);
+    lab_close(lab);
 }

@@ -18,6 +18,10 @@
 /* TRUE: frames carry a vnet header of 12 bytes before them, and its length. */
 extern gboolean lab_vnet;
 #define LAB_VNET 12
+/* Workers of a helper that is started; 0: as many as it likes. */
+extern int lab_threads;
+/* Whom requests are about; LAB_UUID. */
+extern const char *lab_uuid;
 /* TRUE: helpers are started by another user than root, as far as there is a choice. Otherwise root
  * starts them, if we are root, and they become "nobody" by themselves. */
 extern gboolean lab_unprivileged;
@@ -43,6 +47,7 @@ void lab_helper_start(LabHelper *helper);
 void lab_helper_stop(LabHelper *helper);   /* SIGTERM; asserts exit status 0 */
 void lab_helper_forget(LabHelper *helper); /* of one that has died and was waited for */
 void lab_helper_connect(LabHelper *helper);
+void lab_helper_pause(LabHelper *helper); /* until SIGCONT; each of its threads stands */
 bool lab_helper_alive(LabHelper *helper);
 /* True when @text stands in its log, waiting for it up to LAB_WAIT_MS. */
 bool lab_helper_logged(LabHelper *helper, const char *text);
@@ -84,6 +89,7 @@ void lab_create_generation(LabHelper *helper, const char *role, const char *psk,
 void lab_connect_peer(Lab *lab, const char *stream);
 int lab_attach(LabHelper *helper, const char *channel);
 void lab_down(Lab *lab);
+void lab_close(Lab *lab);    /* QEMU's ends */
 JsonObject *lab_about(void); /* {"uuid": LAB_UUID} */
 JsonObject *lab_gate(LabHelper *helper, const char *mode);
 

@@ -70,16 +70,11 @@ static gboolean need_root(void)
     return FALSE;
 }
 
-static void test_status(void)
+/* Identity, capabilities and filter are of a thread: each of them. */
+static void assert_status(const char *status)
 {
     static const char *const sets[] = {"CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"};
-    Lab lab;
-    g_autofree char *status = NULL;
 
-    if (!need_root())
-        return;
-    lab_up(&lab);
-    status = proc_text(&lab.p, "status");
     assert_field(status, "NoNewPrivs:", "1");
     assert_field(status, "Seccomp:", "2");
     for (size_t i = 0; i < G_N_ELEMENTS(sets); i++)
@@ -87,6 +82,31 @@ static void test_status(void)
     assert_field(status, "Uid:", "65534\t65534\t65534\t65534");
     assert_field(status, "Gid:", "65534\t65534\t65534\t65534");
     assert_field(status, "Groups:", "");
+}
+
+static void test_status(void)
+{
+    Lab lab;
+    g_autoptr(GDir) tasks = NULL;
+    g_autofree char *path = NULL;
+    const char *task;
+    unsigned n = 0;
+
+    if (!need_root())
+        return;
+    lab_threads = 2;
+    lab_up(&lab);
+    lab_threads = 0;
+    path = proc(&lab.p, "task");
+    tasks = g_dir_open(path, 0, NULL);
+    while ((task = g_dir_read_name(tasks))) {
+        g_autofree char *name = g_build_filename("task", task, "status", NULL);
+        g_autofree char *status = proc_text(&lab.p, name);
+
+        assert_status(status);
+        n++;
+    }
+    g_assert_cmpuint(n, ==, 3);
     lab_down(&lab);
 }
 

@@ -139,7 +139,7 @@ static void test_secondary_withholds_by_itself(void)
 
     lab_up(&lab);
     lab_protect(&lab);
-    kill(lab.p.pid, SIGSTOP);
+    lab_helper_pause(&lab.p);
     put_word(lab.p_migration, COLO_MSG_CHECKPOINT_REQUEST);
     lab_write(lab.s_nbd, error, sizeof(error));
     wait_counter(&lab.s, "disk-failures", 1);
@@ -322,7 +322,7 @@ static void test_end_unread_at_send(void)
     lab_protect(&lab);
     lab_request_checkpoint(&lab);
     lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
-    kill(lab.p.pid, SIGSTOP);
+    lab_helper_pause(&lab.p);
     put_word(lab.p_migration, COLO_MSG_VMSTATE_SEND);
     put_rest(lab.p_migration);
     close(lab.p_nbd);

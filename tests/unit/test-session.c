@@ -102,7 +102,7 @@ static void test_i1_boundary_is_vmstate_send(void)
     lab_protect(&lab);
     lab_request_checkpoint(&lab);
     lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
-    kill(lab.p.pid, SIGSTOP);
+    lab_helper_pause(&lab.p);
     lab_write(lab.p_migration, &send, sizeof(send));
     lab_say(lab.p_out, "before");
     kill(lab.p.pid, SIGCONT);
