@@ -33,6 +33,7 @@ typedef struct {
     bool tcp;
     uint8_t key[38];    /* ethertype, addresses, ports */
     uint8_t around[16]; /* MACs, DSCP, hop limit, IPv4 flags: the same on all frames of a flow */
+    size_t tcp_at;
     uint32_t seq, ack;
     uint8_t flags;
     const uint8_t *data; /* payload; of what is no TCP the whole frame */
@@ -170,6 +171,7 @@ static inline void said_parse(Said *said, const uint8_t *frame, size_t len)
         return;
     memcpy(said->key + 34, tcp, 4);
     said->tcp = true;
+    said->tcp_at = (size_t)(tcp - frame);
     said->seq = trace_get32(tcp + 4);
     said->ack = trace_get32(tcp + 8);
     said->flags = tcp[13];
@@ -253,11 +255,11 @@ static inline const char *oracle_objects(const Said *left, const Said *said, uns
                 ack = s->ack;
             acked = acked || (int32_t)(left->ack - s->ack) <= 0;
         }
-        for (size_t k = 0; k < s->len; k++) {
-            uint32_t at = offset + (uint32_t)k;
+        for (size_t k = 0; k < left->len && s->len > 0; k++) {
+            uint32_t at = (uint32_t)k - offset;
 
-            if (at < left->len && left->data[at] == s->data[k])
-                heard[at] = 1;
+            if (at < s->len && left->data[k] == s->data[at])
+                heard[k] = 1;
         }
     }
     if (!left->tcp)
