@@ -22,11 +22,11 @@ static bool ack_limit(const ColoFlow *flow, const ColoSlot *slot, uint32_t *limi
     if (valid)
         *limit = flow->base.ack;
     if (colo_tcp_same_time(&flow->secondary, slot) && flow->secondary.ack_valid &&
-        (!valid || colo_seq_before(*limit, flow->secondary.ack))) {
+        (!valid || colo_tcp_ack_grows(*limit, flow->secondary.ack))) {
         *limit = flow->secondary.ack;
         valid = true;
     }
-    if (flow->released.ack_valid && (!valid || colo_seq_before(*limit, flow->released.ack))) {
+    if (flow->released.ack_valid && (!valid || colo_tcp_ack_grows(*limit, flow->released.ack))) {
         *limit = flow->released.ack;
         valid = true;
     }
@@ -99,6 +99,8 @@ bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *
     if (!(info->flags & COLO_TCP_ACK))
         return true;
     if (!ack_limit(flow, slot, &limit))
+        return false;
+    if (!colo_tcp_ack_grows(info->ack - 1, limit) && !colo_tcp_ack_grows(limit, info->ack))
         return false;
     if (!colo_seq_beq(info->ack, limit)) {
         /* An unusual segment may be signed (RFC 5925): it is never changed. */

@@ -13,9 +13,6 @@
  * steps; a retransmission, from the other end, no more than what it repeats. */
 #define STREAM_SCAN 1024u
 
-/* Positions older than this are no retransmission: the largest window (RFC 7323 2.3) is 2^30. */
-#define RELEASED_SPAN_MAX (1u << 30)
-
 void colo_tcp_committed(ColoFlow *flow, uint64_t committed)
 {
 
@@ -48,7 +45,7 @@ void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot)
     }
     slot->incarnation = newest->incarnation;
     if ((info->flags & (COLO_TCP_ACK | COLO_TCP_RST)) == COLO_TCP_ACK &&
-        (!newest->ack_valid || colo_seq_before(newest->ack, info->ack))) {
+        (!newest->ack_valid || colo_tcp_ack_grows(newest->ack, info->ack))) {
         newest->ack_valid = true;
         newest->ack = info->ack;
     }
@@ -118,7 +115,7 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
     slot->incarnation = secondary->incarnation;
     secondary->envelope = info->envelope;
     if ((info->flags & (COLO_TCP_ACK | COLO_TCP_RST)) == COLO_TCP_ACK) {
-        if (!secondary->ack_valid || colo_seq_before(secondary->ack, info->ack)) {
+        if (!secondary->ack_valid || colo_tcp_ack_grows(secondary->ack, info->ack)) {
             secondary->ack_valid = true;
             secondary->ack = info->ack;
         }
@@ -199,25 +196,29 @@ static ColoTcpAnswer check_payload(ColoFlow *flow, ColoSlot *slot, bool *by_posi
         *by_position = true;
     while (cursor != end) {
         uint32_t stop = end;
-        ColoSlot *cover;
+        bool has_left = released->valid && colo_seq_beq(released->low, cursor) &&
+                        colo_seq_before(cursor, released->high);
+        ColoSlot *cover = find_cover(flow, slot, cursor);
 
-        if (released->valid && colo_seq_beq(released->low, cursor) &&
-            colo_seq_before(cursor, released->high)) {
-            if (colo_seq_before(released->high, stop))
-                stop = released->high;
-            if (!history_agrees(flow, slot, cursor, stop))
-                return COLO_TCP_DIVERGED_PAYLOAD;
-        } else {
-            cover = find_cover(flow, slot, cursor);
-            if (!cover)
-                return COLO_TCP_WAIT;
-            if (!colo_envelope_equal(&cover->info.envelope, &info->envelope))
+        if (has_left && colo_seq_before(released->high, stop))
+            stop = released->high;
+        if (cover) {
+            if (!has_left && !colo_envelope_equal(&cover->info.envelope, &info->envelope))
                 return COLO_TCP_DIVERGED_FLAGS;
             if (colo_seq_before(colo_tcp_end(&cover->info), stop))
                 stop = colo_tcp_end(&cover->info);
             if (memcmp(cover->data + cover->info.payload_at + (cursor - cover->info.seq),
                        slot->data + info->payload_at + (cursor - info->seq), stop - cursor) != 0)
                 return COLO_TCP_DIVERGED_PAYLOAD;
+        } else if (has_left) {
+            /* The scan has stopped at the next that the secondary produced, if there is any. */
+            if (flow->scan && colo_seq_before(cursor, flow->scan->info.seq) &&
+                colo_seq_before(flow->scan->info.seq, stop))
+                stop = flow->scan->info.seq;
+            if (!history_agrees(flow, slot, cursor, stop))
+                return COLO_TCP_DIVERGED_PAYLOAD;
+        } else {
+            return COLO_TCP_WAIT;
         }
         cursor = stop;
         slot->matched = cursor - info->seq;
@@ -346,8 +347,8 @@ static void note_released_range(ColoTcpReleased *released, const ColoFrameInfo *
             released->high = end;
             released->fin = false;
         }
-        if (released->high - released->low > RELEASED_SPAN_MAX)
-            released->low = released->high - RELEASED_SPAN_MAX;
+        if (released->high - released->low > COLO_TCP_WINDOW_MAX)
+            released->low = released->high - COLO_TCP_WINDOW_MAX;
         released->valid = true;
     }
     if ((info->flags & COLO_TCP_FIN) && end == released->high)
@@ -402,7 +403,7 @@ void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, u
     released->envelope_valid = true;
     if (!(info->flags & COLO_TCP_ACK))
         return;
-    if (!released->ack_valid || colo_seq_before(released->ack, ack))
+    if (!released->ack_valid || colo_tcp_ack_grows(released->ack, ack))
         released->ack = ack;
     released->ack_valid = true;
     released->window = window;

@@ -11,8 +11,9 @@
  *
  * tcp-stream.c: may a segment's sequence space leave?
  *   - Payload: each byte is in [released.low, released.high), or the secondary produced it in the
- *     same epoch. What left before and is still in the history must be the same again; bytes older
- *     than the history leave by position alone, since TCP may not change them (RFC 9293 3.8.1).
+ *     same epoch. What left before must be the same again as far as the secondary's payload and the
+ *     history know it; bytes older than that leave by position alone, since TCP may not change them
+ *     (RFC 9293 3.8.1).
  *   - FIN: the secondary's is at the same place. SYN, RST and unusual segments (urgent data,
  * unknown options, ...): the secondary produced one that is the same.
  *   - A pure ACK carries no content; it must lie where the stream is.
@@ -89,6 +90,16 @@ void colo_tcp_make_owed_ack(ColoSlot *ack, const ColoSlot *slot, const uint8_t *
 
 /* Takes note of the secondary's SACK blocks. */
 void colo_tcp_note_sack(ColoFlow *flow, const ColoSlot *slot);
+
+/* The largest window (RFC 7323 2.3). What lies further away is no retransmission and acknowledges
+ * nothing that was sent: numbers 2^31 apart would be before and behind one another at once. */
+#define COLO_TCP_WINDOW_MAX (1u << 30)
+
+/* Acknowledgement @b says more than @a. */
+static inline bool colo_tcp_ack_grows(uint32_t a, uint32_t b)
+{
+    return b - a - 1 < COLO_TCP_WINDOW_MAX;
+}
 
 /* The secondary's word counts for @slot. */
 static inline bool colo_tcp_same_time(const ColoTcpSecondary *secondary, const ColoSlot *slot)

@@ -204,6 +204,42 @@ static void test_i1_sack_beyond_the_secondarys(Sink *sink, gconstpointer data G_
     g_assert_cmpmem(frame + TCP_AT + 20, 12, SACK("\5\1", "\6\1"), 12);
 }
 
+/* Half the sequence space away it would be both before and behind the secondary's. */
+static void test_i1_far_acknowledgement_waits(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 2001, .flags = ACK, .window = 100);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1999 + (1u << 31), .flags = ACK, .window = 100), ==,
+                    COLO_VERDICT_HELD);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 2002, .flags = ACK, .window = 100), ==,
+                    COLO_VERDICT_HELD);
+    g_assert_cmpuint(sink->left->len, ==, 1);
+}
+
+static void test_i1_far_acknowledgement_of_the_secondary(Sink *sink,
+                                                         gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1000 + (1u << 31), .flags = ACK, .window = 100);
+    S(sink, .seq = 101, .ack = 2001, .flags = ACK, .window = 100);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 2001, .flags = ACK, .window = 100), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 2002, .flags = ACK, .window = 100), ==,
+                    COLO_VERDICT_HELD);
+}
+
+/* The secondary's segment has left in part only: nothing of it is history yet. */
+static void test_i1_retransmission_with_other_bytes(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 100, TEXT("abcdefgh"));
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 100, TEXT("abcdef")),
+                    ==, COLO_VERDICT_RELEASED);
+    g_assert_cmpint(P(sink, .seq = 103, .ack = 1001, .flags = ACK, .window = 100, TEXT("cdXf")), ==,
+                    COLO_VERDICT_DIVERGED);
+    g_assert_cmpuint(count(sink, COLO_COUNT_DIVERGED_PAYLOAD), ==, 1);
+}
+
 static void test_fin_at_the_same_place(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     P(sink, .seq = 1, .ack = 9, .flags = ACK | FIN, TEXT("abc"));
@@ -340,6 +376,9 @@ int main(int argc, char **argv)
     ADD("I1/ack-with-data-is-clamped", test_i1_ack_with_data_is_clamped);
     ADD("I1/sack-beyond", test_i1_sack_beyond_the_secondarys);
     ADD("I1/ack-of-the-peers-fin-waits", test_i1_ack_of_the_peers_fin_waits);
+    ADD("I1/far-acknowledgement-waits", test_i1_far_acknowledgement_waits);
+    ADD("I1/far-acknowledgement-of-the-secondary", test_i1_far_acknowledgement_of_the_secondary);
+    ADD("I1/retransmission-with-other-bytes", test_i1_retransmission_with_other_bytes);
     ADD("ack/partial-checksum-stays", test_clamp_leaves_a_partial_checksum);
     ADD("ack/owed-follows", test_clamped_ack_is_owed_and_follows);
     ADD("ack/owed-holds-up-nothing", test_owed_ack_holds_up_nothing);

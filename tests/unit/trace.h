@@ -229,7 +229,7 @@ static inline const char *oracle_objects(const Said *left, const Said *said, uns
 {
     g_autofree uint8_t *heard = g_malloc0(left->len + 1);
     bool flags = !(left->flags & (TRACE_FIN | TRACE_SYN | TRACE_RST)), around = false;
-    bool flow = false, acked = !(left->flags & TRACE_ACK) || (left->flags & TRACE_RST);
+    bool flow = false, heard_ack = false;
     uint32_t ack = 0;
 
     for (unsigned i = 0; i < n; i++) {
@@ -250,10 +250,11 @@ static inline const char *oracle_objects(const Said *left, const Said *said, uns
         else if (left->flags & TRACE_FIN)
             flags = flags || ((s->flags & TRACE_FIN) &&
                               s->seq + (uint32_t)s->len == left->seq + (uint32_t)left->len);
-        if (s->flags & TRACE_ACK && !(s->flags & TRACE_RST)) {
-            if (!acked || !ack || (int32_t)(s->ack - ack) > 0)
-                ack = s->ack;
-            acked = acked || (int32_t)(left->ack - s->ack) <= 0;
+        /* What is further away than the largest window acknowledges nothing. */
+        if (s->flags & TRACE_ACK && !(s->flags & TRACE_RST) &&
+            (!heard_ack || s->ack - ack < 1u << 30)) {
+            heard_ack = true;
+            ack = s->ack;
         }
         for (size_t k = 0; k < left->len && s->len > 0; k++) {
             uint32_t at = (uint32_t)k - offset;
@@ -270,7 +271,8 @@ static inline const char *oracle_objects(const Said *left, const Said *said, uns
         return "other headers";
     if (!flags)
         return "SYN, FIN or RST";
-    if (!acked)
+    if ((left->flags & (TRACE_ACK | TRACE_RST)) == TRACE_ACK &&
+        (!heard_ack || ack - left->ack > 1u << 30))
         return "an acknowledgement beyond the secondary's";
     for (size_t k = 0; k < left->len; k++) {
         if (!heard[k])
