@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a session tells about itself: "stats" and "inventory". */
+/*
+ * What a session tells about itself: "stats" and "inventory".
+ *
+ * #syscalls sysinfo
+ * glibc's qsort() asks how much memory there is before it takes some for a larger array.
+ */
 #include "comparator/session.h"
 
 #include "util/clock.h"

@@ -186,7 +186,8 @@ bool lab_helper_logged(LabHelper *helper, const char *text)
     return false;
 }
 
-/* The next message of the control connection, or NULL when none comes before @end_ns. */
+/* The next message of the control connection, or NULL when none comes before @end_ns, nor is there
+ * already. */
 static JsonObject *next_message(LabHelper *helper, uint64_t end_ns)
 {
     for (;;) {
@@ -196,11 +197,12 @@ static JsonObject *next_message(LabHelper *helper, uint64_t end_ns)
         struct pollfd wait = {.fd = helper->control, .events = POLLIN};
         g_autofree char *text = colo_frame_reader_next(helper->reader, &len, NULL);
         ssize_t n;
+        int left;
 
         if (text)
             return colo_json_parse(text, len, NULL);
-        if (now >= end_ns ||
-            poll(&wait, 1, (int)((end_ns - now + COLO_NS_PER_MS - 1) / COLO_NS_PER_MS)) <= 0)
+        left = now < end_ns ? (int)((end_ns - now + COLO_NS_PER_MS - 1) / COLO_NS_PER_MS) : 0;
+        if (poll(&wait, 1, left) <= 0)
             return NULL;
         n = recv(helper->control, buffer, sizeof(buffer), 0);
         if (n <= 0)
@@ -281,7 +283,7 @@ static JsonObject *take_queued(LabHelper *helper, const char *name)
     for (GList *at = helper->events.head; at; at = at->next) {
         JsonObject *event = at->data;
 
-        if (g_str_equal(colo_json_peek_string(event, "event", ""), name)) {
+        if (!name || g_str_equal(colo_json_peek_string(event, "event", ""), name)) {
             g_queue_delete_link(&helper->events, at);
             return event;
         }

@@ -68,7 +68,7 @@ uint64_t lab_counter(LabHelper *helper, const char *key);
 JsonObject *lab_event(LabHelper *helper, const char *name);
 /* The oldest one called @name that comes within @ms, or NULL. */
 JsonObject *lab_event_within(LabHelper *helper, const char *name, int ms);
-/* Forgets the events called @name that have come until now. */
+/* Forgets the events called @name (NULL: all) that have come until now. */
 void lab_forget(LabHelper *helper, const char *name);
 
 typedef struct {
