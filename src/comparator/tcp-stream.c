@@ -255,7 +255,8 @@ static bool position_known(const ColoFlow *flow, const ColoSlot *slot)
         return true;
     return colo_tcp_same_time(secondary, slot) && secondary->span_valid &&
            colo_seq_beq(secondary->low - 1, seq) &&
-           colo_seq_beq(seq, secondary->high + (secondary->fin ? 1 : 0));
+           /* Its empty segments after the FIN lie behind that already. */
+           colo_seq_beq(seq, secondary->fin ? secondary->fin_at + 1 : secondary->high);
 }
 
 static bool envelope_known(const ColoFlow *flow, const ColoSlot *slot)

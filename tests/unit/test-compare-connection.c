@@ -161,6 +161,16 @@ static void test_clamped_ack_does_not_go_back(Sink *sink, gconstpointer data G_G
                     COLO_VERDICT_HELD);
 }
 
+static void test_no_ack_beyond_the_fin(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1001, .flags = ACK | FIN, .window = 500);
+    S(sink, .seq = 102, .ack = 1001, .flags = ACK, .window = 500);
+    P(sink, .seq = 101, .ack = 1001, .flags = ACK | FIN, .window = 500);
+    g_assert_cmpint(P(sink, .seq = 103, .ack = 1001, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_HELD);
+}
+
 static void test_unknown_scale_holds(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     /* No handshake seen: how far 500 units reach is unknown until something left. */
@@ -384,6 +394,7 @@ int main(int argc, char **argv)
     ADD("ack/owed-holds-up-nothing", test_owed_ack_holds_up_nothing);
     ADD("ack/window-edge-never-shrinks", test_window_edge_never_shrinks);
     ADD("ack/clamp-keeps-the-edge", test_clamp_keeps_the_edge_to_the_byte);
+    ADD("ack/none-beyond-the-fin", test_no_ack_beyond_the_fin);
     ADD("ack/clamp-does-not-go-back", test_clamped_ack_does_not_go_back);
     ADD("ack/unknown-scale-holds", test_unknown_scale_holds);
     ADD("fin/same-place", test_fin_at_the_same_place);
