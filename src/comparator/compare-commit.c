@@ -2,12 +2,33 @@
 /* What frees held frames without a twin: a commit, sole ownership, being quiesced. */
 #include "comparator/compare-private.h"
 
+/* The oldest of the held frames after those that @at, the heads of what is left of each class, has
+ * passed; NULL at the end. */
+static ColoSlot *next_held(ColoSlot *at[COLO_SKEW_CLASSES])
+{
+    ColoSlot *slot = NULL;
+    unsigned rank = 0;
+
+    for (unsigned i = 0; i < COLO_SKEW_CLASSES; i++) {
+        if (at[i] && (!slot || at[i]->now_ns < slot->now_ns)) {
+            slot = at[i];
+            rank = i;
+        }
+    }
+    if (slot)
+        at[rank] = slot->newer;
+    return slot;
+}
+
 /* Chains the flows that hold primary frames, in the order of their first ones. */
 static ColoFlow *flows_with_held(ColoCompare *c)
 {
     ColoFlow *first = NULL, **last = &first;
+    ColoSlot *at[COLO_SKEW_CLASSES], *slot;
 
-    for (ColoSlot *slot = c->store.held.first; slot; slot = slot->newer) {
+    for (unsigned i = 0; i < COLO_SKEW_CLASSES; i++)
+        at[i] = c->store.held[i].first;
+    while ((slot = next_held(at))) {
         if (slot->prev)
             continue;
         *last = slot->flow;
@@ -73,9 +94,11 @@ uint64_t colo_compare_drop_all(ColoCompare *c)
 {
     uint64_t dropped = 0;
 
-    for (ColoSlot *slot; (slot = c->store.held.first); dropped++) {
-        colo_compare_undiverge(c, slot->flow);
-        colo_compare_discard(c, slot);
+    for (unsigned i = 0; i < COLO_SKEW_CLASSES; i++) {
+        for (ColoSlot *slot; (slot = c->store.held[i].first); dropped++) {
+            colo_compare_undiverge(c, slot->flow);
+            colo_compare_discard(c, slot);
+        }
     }
     c->counters[COLO_COUNT_DROPPED_QUIESCED] += dropped;
     forget_all(c);

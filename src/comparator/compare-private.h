@@ -15,6 +15,7 @@ struct ColoCompare {
     uint64_t primary_epoch;   /* newest seen */
     uint64_t secondary_epoch; /* newest seen */
     uint32_t diverged;        /* flows */
+    uint64_t now_ns;          /* of the frame that is being fed */
     uint64_t counters[COLO_COUNT_LAST];
     uint8_t scratch[COLO_COMPARE_FRAME_MAX]; /* a copy to change, of a frame that is not stored */
 };
@@ -34,6 +35,17 @@ static inline void colo_compare_undiverge(ColoCompare *c, ColoFlow *flow)
         flow->diverged = false;
         c->diverged--;
     }
+}
+
+/* A frame of @flow has waited so long for its twin. */
+static inline void colo_compare_learn(ColoCompare *c, ColoFlow *flow, uint64_t waited_ns)
+{
+    ColoSkewDomain *domain = &c->store.skew;
+
+    colo_skew_sample(&flow->skew, waited_ns);
+    flow->rank = colo_skew_class(domain, &flow->skew);
+    colo_skew_sample(&domain->skew, waited_ns);
+    domain->rank = colo_skew_class(domain, &domain->skew);
 }
 
 static inline void colo_compare_discard(ColoCompare *c, ColoSlot *slot)

@@ -8,7 +8,7 @@
  * TCP goes by tcp.h. Every other flow is compared frame by frame: the first held frame of the
  * primary leaves with an equal frame of the secondary. When the secondary has produced frames of
  * the same epoch in that flow, but not this one, the copies have diverged; when it has produced
- * none, the frame waits, and the caller's timer (colo_compare_oldest_ns) bounds that. An order that
+ * none, the frame waits, and the caller's timer (colo_compare_due_ns) bounds that. An order that
  * differs within TWIN_SCAN frames is no divergence: networks reorder datagrams.
  *
  * A flow that has diverged stays so, with all that follows, until a commit frees the frame.
@@ -118,6 +118,8 @@ void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
         c->counters[COLO_COUNT_STRIPPED_SACK] += plan->strip_sack;
     }
     c->counters[why]++;
+    if (why == COLO_COUNT_RELEASED_EQUAL && slot->stored)
+        colo_compare_learn(c, flow, c->now_ns - slot->now_ns);
     c->release(c->opaque, flow->key.nic, frame, slot->len, slot->vnet);
     colo_compare_undiverge(c, flow);
     if (info->tcp) {
@@ -240,6 +242,7 @@ static ColoSlot *take_in(ColoCompare *c, const Read *read, uint64_t epoch, ColoF
         *verdict = COLO_VERDICT_TAKEN;
         return NULL;
     }
+    c->now_ns = in->now_ns;
     *flow = colo_flow_get(&c->store, &read->key, read->hash);
     if (!*flow) {
         c->counters[COLO_COUNT_FULL_FLOWS]++;
@@ -404,7 +407,55 @@ bool colo_compare_diverged(const ColoCompare *c)
 
 uint64_t colo_compare_oldest_ns(const ColoCompare *c)
 {
-    return c->store.held.first ? c->store.held.first->now_ns : 0;
+    uint64_t oldest = 0;
+
+    for (uint32_t ranks = c->store.held_ranks; ranks; ranks &= ranks - 1) {
+        uint64_t one = c->store.held[__builtin_ctz(ranks)].first->now_ns;
+
+        if (!oldest || one < oldest)
+            oldest = one;
+    }
+    return oldest;
+}
+
+uint64_t colo_compare_due_ns(const ColoCompare *c)
+{
+    uint64_t due = 0;
+
+    for (uint32_t ranks = c->store.held_ranks; ranks; ranks &= ranks - 1) {
+        unsigned rank = (unsigned)__builtin_ctz(ranks);
+        uint64_t one = c->store.held[rank].first->now_ns + c->store.skew.limits_ns[rank];
+
+        if (!due || one < due)
+            due = one;
+    }
+    return due;
+}
+
+void colo_compare_late(ColoCompare *c, uint64_t now_ns)
+{
+    for (uint32_t ranks = c->store.held_ranks; ranks; ranks &= ranks - 1) {
+        unsigned rank = (unsigned)__builtin_ctz(ranks);
+        ColoSlot *slot = c->store.held[rank].first;
+
+        if (now_ns >= slot->now_ns + c->store.skew.limits_ns[rank])
+            colo_compare_learn(c, slot->flow, now_ns - slot->now_ns);
+    }
+}
+
+void colo_compare_set_unanswered(ColoCompare *c, uint64_t min_ns, uint64_t max_ns)
+{
+    colo_skew_set_bounds(&c->store.skew, min_ns, max_ns);
+}
+
+void colo_compare_skew(const ColoCompare *c, uint64_t *mean_ns, uint64_t *dev_ns,
+                       uint64_t *limit_ns)
+{
+    const ColoSkewDomain *domain = &c->store.skew;
+
+    *mean_ns = colo_skew_mean_ns(&domain->skew);
+    *dev_ns = colo_skew_dev_ns(&domain->skew);
+    *limit_ns = domain->limits_ns[domain->rank];
 }
 
 void colo_compare_held(const ColoCompare *c, uint64_t *frames, uint64_t *bytes)

@@ -133,6 +133,23 @@ bool colo_compare_diverged(const ColoCompare *compare);
 /* When the oldest held primary frame came in (now_ns of its call), or 0 when none is held. */
 uint64_t colo_compare_oldest_ns(const ColoCompare *compare);
 
+/* When the first held frame will have waited as long as its flow's frames, or those of all flows
+ * while its own is not measured, have to wait for their twins (skew.h), or 0. */
+uint64_t colo_compare_due_ns(const ColoCompare *compare);
+
+/* A checkpoint is asked for because of that. It may free the frame before its twin comes, so the
+ * wait until now is a measure as well, or a secondary that has become slow would stay unnoticed
+ * (RFC 6298, 5.5 doubles the timer). */
+void colo_compare_late(ColoCompare *compare, uint64_t now_ns);
+
+/* Bounds of the limit, 0 < @min_ns <= @max_ns; COLO_SKEW_MIN_NS and _MAX_NS at first. Flows that
+ * are measured already follow with their next measure. */
+void colo_compare_set_unanswered(ColoCompare *compare, uint64_t min_ns, uint64_t max_ns);
+
+/* Mean and deviation over all flows, 0 when nothing was measured, and the limit that follows. */
+void colo_compare_skew(const ColoCompare *compare, uint64_t *mean_ns, uint64_t *dev_ns,
+                       uint64_t *limit_ns);
+
 /* Held primary frames and their bytes. */
 void colo_compare_held(const ColoCompare *compare, uint64_t *frames, uint64_t *bytes);
 uint64_t colo_compare_counter(const ColoCompare *compare, ColoCompareCounter which);

@@ -45,6 +45,7 @@ bool colo_store_init(ColoStore *store, size_t arena_bytes, uint32_t frames, uint
         store->flow_bytes_max = 1u << COLO_ARENA_MAX_SHIFT;
     store->flow_frames_max =
         frames / COLO_COMPARE_FLOW_SHARE > 0 ? frames / COLO_COMPARE_FLOW_SHARE : 1;
+    colo_skew_set_bounds(&store->skew, COLO_SKEW_MIN_NS, COLO_SKEW_MAX_NS);
     store->incoming = &store->slots[store->slots_fresh++];
     /* Without entropy this early in boot the table is only easier to crowd. */
     if (getrandom(&store->secret, sizeof(store->secret), GRND_NONBLOCK) < 0)
@@ -78,18 +79,23 @@ static ColoSlotQueue *queue_of(ColoFlow *flow, ColoSlotList list)
     return &flow->history;
 }
 
-static ColoSlotQueue *store_queue(ColoStore *store, ColoSlotList list)
+static ColoSlotQueue *store_queue(ColoStore *store, const ColoSlot *slot, ColoSlotList list)
 {
     if (list == COLO_SLOT_HELD)
-        return &store->held;
+        return &store->held[slot->rank];
     return list == COLO_SLOT_HISTORY ? &store->history : &store->secondary;
 }
 
 /* A slot that is stored counts, and lies in the store's list. */
 static void store_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
 {
-    ColoSlotQueue *all = store_queue(store, list);
+    ColoSlotQueue *all;
 
+    if (list == COLO_SLOT_HELD) {
+        slot->rank = flow->rank < COLO_SKEW_CLASSES ? flow->rank : store->skew.rank;
+        store->held_ranks |= 1u << slot->rank;
+    }
+    all = store_queue(store, slot, list);
     slot->older = all->last;
     slot->newer = NULL;
     *(all->last ? &all->last->newer : &all->first) = slot;
@@ -109,7 +115,7 @@ static void store_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlo
 
 static void store_unlink(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
 {
-    ColoSlotQueue *all = store_queue(store, list);
+    ColoSlotQueue *all = store_queue(store, slot, list);
 
     *(slot->older ? &slot->older->newer : &all->first) = slot->newer;
     *(slot->newer ? &slot->newer->older : &all->last) = slot->older;
@@ -123,6 +129,8 @@ static void store_unlink(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoS
     if (list == COLO_SLOT_HELD) {
         store->held_bytes -= slot->len;
         store->held_frames--;
+        if (!all->first)
+            store->held_ranks &= ~(1u << slot->rank);
     }
 }
 
@@ -376,6 +384,7 @@ ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key, uint64_t hash)
         return NULL;
     memset(flow, 0, sizeof(*flow));
     flow->key = *key;
+    flow->rank = COLO_SKEW_CLASS_NONE;
     flow->chain = *bucket;
     *bucket = (uint32_t)(flow - store->flows) + 1;
     return flow;

@@ -5,7 +5,7 @@
  * allocated. One thread an instance.
  *
  * A slot lies in one list of its flow and, when it is stored, in one list of the store:
- *   flow->primary    held frames of the primary, in its order      store->held
+ *   flow->primary    held frames of the primary, in its order      store->held[], by their limit
  *   flow->stream     TCP payload of the secondary, by sequence     store->secondary
  *   flow->twins      frames of the secondary that want an equal    store->secondary
  *                    one, in its order
@@ -23,6 +23,7 @@
 
 #include "comparator/arena.h"
 #include "comparator/frame.h"
+#include "comparator/skew.h"
 
 typedef struct ColoSlot ColoSlot;
 typedef struct ColoFlow ColoFlow;
@@ -50,6 +51,7 @@ struct ColoSlot {
     uint32_t incarnation; /* of the connection within its epoch, see tcp.h */
     uint32_t matched;     /* payload bytes from the start that the secondary has produced too */
     uint8_t list;         /* ColoSlotList */
+    uint8_t rank;         /* held and stored: class of its limit (skew.h) */
     bool stored;          /* data is the store's, else the caller's */
     bool uncompared;      /* only a commit frees it */
     bool synthetic;       /* an ACK that is owed after a clamped one, see tcp.h */
@@ -113,6 +115,7 @@ struct ColoFlow {
     uint32_t chain; /* of the hash bucket: index of the next one and 1, or 0 */
     bool recent;    /* seen again since colo_flow_get() last looked for one to give way */
     bool diverged;  /* its first held frame contradicts the secondary */
+    uint8_t rank;   /* class of its limit, or COLO_SKEW_CLASS_NONE */
 
     /* A frame of the primary. */
     ColoSlotQueue primary __attribute__((aligned(COLO_CACHE_LINE)));
@@ -127,6 +130,7 @@ struct ColoFlow {
     ColoSlotQueue history;
     uint32_t held_bytes;  /* in blocks of the arena, without history */
     uint32_t held_frames; /* without history */
+    ColoSkew skew;
 
     /* Seldom. */
     ColoSlotQueue twins;
@@ -161,7 +165,9 @@ typedef struct {
     uint32_t held_frames;
     uint64_t held_bytes;
     uint64_t evicted; /* flows */
-    ColoSlotQueue held;
+    ColoSkewDomain skew;
+    uint32_t held_ranks; /* bit i: held[i] is not empty */
+    ColoSlotQueue held[COLO_SKEW_CLASSES];
     ColoSlotQueue secondary;
     ColoSlotQueue history;
     ColoHashKey secret;

@@ -79,9 +79,11 @@
  *      "channels": [CHANNEL...], "counters": {NAME: u...},
  *      "pause-ns": {"min","median","p95","max"},
  *      "commits": [[EPOCH, TAKEN, COMMITTED]...], "held-frames": u, "held-bytes": u,
- *      "limits": {NAME: u...}}
+ *      "skew-ns": {"mean","deviation","limit"}, "limits": {NAME: u...}}
  *     commits: the primary's last ones, oldest first; CLOCK_MONOTONIC ns at which the checkpoint
  *     was taken (the vCPUs stood) and committed (nothing that it releases has left yet)
+ *     skew-ns: from a frame to the peer's equal one, over all flows; a frame that waits longer than
+ *     the limit of its flow, or else of all, is unanswered
  *
  * Events:
  *   "stream-up"    {"stream"}

@@ -46,8 +46,6 @@
 #define COLO_SESSION_FLOWS 100000u
 /* Mirrored input that waits for its epoch at the secondary (rule 5). */
 #define COLO_SESSION_INPUT_RING (4u << 20)
-/* An answer that the secondary has not given by then is not coming soon. */
-#define COLO_SESSION_UNANSWERED_NS (UINT64_C(20) * 1000000u)
 /* Pauses remembered for the statistics. */
 #define COLO_SESSION_PAUSES 512
 /* Commits remembered: a second of them at the rates that we know. */

@@ -134,7 +134,17 @@ static JsonObject *limits(void)
         (uint64_t)COLO_SESSION_FLOWS, "packets", "u", (uint64_t)COLO_SESSION_PACKETS_RING,
         "checkpoint", "u", (uint64_t)COLO_SESSION_STREAM_RING, "input", "u",
         (uint64_t)COLO_SESSION_INPUT_RING, "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING,
-        "unanswered-ms", "u", COLO_SESSION_UNANSWERED_NS / COLO_NS_PER_MS, NULL);
+        NULL);
+}
+
+/* How far the peer's copy runs behind, and how long a frame may wait for it (skew.h). */
+static JsonObject *skew(const ColoSession *session)
+{
+    uint64_t mean = 0, dev = 0, limit = 0;
+
+    if (session->compare)
+        colo_compare_skew(session->compare, &mean, &dev, &limit);
+    return colo_json_build("mean", "u", mean, "deviation", "u", dev, "limit", "u", limit, NULL);
 }
 
 JsonObject *colo_session_stats(ColoSession *session)
@@ -153,5 +163,5 @@ JsonObject *colo_session_stats(ColoSession *session)
         "peer-silent-ms", "u", silent_ms, "streams", "o", streams(session), "channels", "o",
         channels(session), "counters", "o", counters(session), "pause-ns", "o", pauses(session),
         "commits", "o", commits(session), "held-frames", "u", frames, "held-bytes", "u", bytes,
-        "limits", "o", limits(), NULL);
+        "skew-ns", "o", skew(session), "limits", "o", limits(), NULL);
 }

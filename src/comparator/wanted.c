@@ -33,7 +33,7 @@ static bool queue_is_half_full(const ColoSession *session)
 /* Why a checkpoint is wanted now. *@look_ns: when to look again if none is, or 0. */
 static ColoWanted reason_now(const ColoSession *session, uint64_t now, uint64_t *look_ns)
 {
-    uint64_t oldest;
+    uint64_t due;
 
     *look_ns = 0;
     if (session->gate != COLO_GATE_PAIRED || !session->ready || session->unknown ||
@@ -45,11 +45,10 @@ static ColoWanted reason_now(const ColoSession *session, uint64_t now, uint64_t 
         return COLO_WANTED_DIVERGED;
     if (queue_is_half_full(session))
         return COLO_WANTED_QUEUE;
-    oldest = colo_compare_oldest_ns(session->compare);
-    if (oldest && now - oldest >= COLO_SESSION_UNANSWERED_NS)
+    due = colo_compare_due_ns(session->compare);
+    if (due && now >= due)
         return COLO_WANTED_UNANSWERED;
-    if (oldest)
-        *look_ns = oldest + COLO_SESSION_UNANSWERED_NS;
+    *look_ns = due;
     return COLO_WANTED_NONE;
 }
 
@@ -93,6 +92,8 @@ void colo_wanted_update(ColoSession *session)
         session->wanted = reason;
         session->kicked = false;
         session->stats[COLO_STAT_WANTED_DIVERGED + (reason - COLO_WANTED_DIVERGED)]++;
+        if (reason == COLO_WANTED_UNANSWERED)
+            colo_compare_late(session->compare, now);
         tell(session, now);
         return;
     }
