@@ -12,7 +12,7 @@ set -eu
 LC_ALL=C
 export LC_ALL
 
-grep -hoE '^[[:space:]]*(/\*|\*)[[:space:]]*#syscalls(-kill)?[[:space:]].*' "$@" | awk '
+grep -hE '#syscalls(-kill)?([[:space:]]|$)' "$@" | awk '
 function fail(text) {
     print "seccomp.sh: " text > "/dev/stderr"
     failed = 1
@@ -49,6 +49,10 @@ function allow(word,    name, text, list, n, i, row) {
     if (!(row in seen))
         allowed[++n_allowed] = row
     seen[row] = 1
+}
+# A line that a formatter has joined with text must not be passed over in silence.
+!/^[ \t]*(\/\*|\*)[ \t]*#syscalls(-kill)?[ \t]/ {
+    fail("not at the beginning of a comment line: " $0)
 }
 {
     gsub(/\*\//, "")

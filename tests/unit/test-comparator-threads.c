@@ -5,7 +5,9 @@
  * for a data race; README, "Contributing".
  */
 #include "test-comparator-lab.h"
+#include "test-inject.h"
 
+#include "comparator/inbox.h"
 #include "util/clock.h"
 
 #include <poll.h>
@@ -294,6 +296,34 @@ static void test_streams_against_destroy(void)
     lab_helper_stop(&lab.s);
 }
 
+/* I5: the control thread is held up while a worker has more to tell than may wait. The session goes
+ * on; the controller loses its connection, and with a new one sees what has become of it. */
+static void test_i8_events_are_bounded(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    if (!inject_stop(lab.p.pid)) {
+        g_test_skip("only root may stop one thread of the helper");
+        lab_down(&lab);
+        return;
+    }
+    for (unsigned i = 0; i < COLO_INBOX_MAX / 2 + 10; i++)
+        lab_checkpoint(&lab); /* two events each */
+    lab_say(lab.p_out, "goes on");
+    lab_say(lab.s_out, "goes on");
+    lab_hear(lab.p_release, "goes on");
+    inject_go_on(lab.p.pid);
+    g_assert_true(lab_helper_logged(&lab.p, "events came faster than they could be sent"));
+    g_assert_true(lab_is_closed(lab.p.control, LAB_WAIT_MS));
+    lab_helper_connect(&lab.p);
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, 1 + COLO_INBOX_MAX / 2 + 10);
+    lab_checkpoint(&lab);
+    json_object_put(lab_event(&lab.p, "committed"));
+    lab_down(&lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -302,5 +332,6 @@ int main(int argc, char **argv)
     g_test_add_func("/threads/destroy-in-traffic", test_destroy_in_traffic);
     g_test_add_func("/threads/stop-in-traffic", test_stop_in_traffic);
     g_test_add_func("/threads/streams-against-destroy", test_streams_against_destroy);
+    g_test_add_func("/threads/I8/events-bounded", test_i8_events_are_bounded);
     return g_test_run();
 }

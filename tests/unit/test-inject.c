@@ -62,16 +62,27 @@ static void registers(enum __ptrace_request request, pid_t pid, struct user_regs
     g_assert_cmpint(ptrace(request, pid, (void *)NT_PRSTATUS, &iov), ==, 0);
 }
 
+bool inject_stop(pid_t thread)
+{
+    int status;
+
+    return ptrace(PTRACE_SEIZE, thread, NULL, NULL) == 0 &&
+           ptrace(PTRACE_INTERRUPT, thread, NULL, NULL) == 0 &&
+           waitpid(thread, &status, __WALL) == thread && WIFSTOPPED(status);
+}
+
+void inject_go_on(pid_t thread)
+{
+    g_assert_cmpint(ptrace(PTRACE_DETACH, thread, NULL, NULL), ==, 0);
+}
+
 long inject_syscall(pid_t pid, long number, const unsigned long arguments[6], bool *killed)
 {
     struct user_regs_struct before, regs;
     int status;
 
     *killed = false;
-    g_assert_cmpint(ptrace(PTRACE_SEIZE, pid, NULL, NULL), ==, 0);
-    g_assert_cmpint(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), ==, 0);
-    g_assert_cmpint(waitpid(pid, &status, __WALL), ==, pid);
-    g_assert_true(WIFSTOPPED(status));
+    g_assert_true(inject_stop(pid));
     registers(PTRACE_GETREGSET, pid, &before);
     regs = before;
     aim(&regs, number, arguments);
@@ -86,6 +97,6 @@ long inject_syscall(pid_t pid, long number, const unsigned long arguments[6], bo
     g_assert_cmpint(WSTOPSIG(status), ==, SIGTRAP);
     registers(PTRACE_GETREGSET, pid, &regs);
     registers(PTRACE_SETREGSET, pid, &before);
-    g_assert_cmpint(ptrace(PTRACE_DETACH, pid, NULL, NULL), ==, 0);
+    inject_go_on(pid);
     return result_of(&regs);
 }
