@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Writes seeds for fuzz-compare (its input format is described there) into a folder."""
+"""Writes seeds for fuzz-compare (its input format is described there) into a folder: small ones that
+each reach something, and the beginnings of the traces of real stacks (tests/unit/data/traces)."""
 import os
 import struct
 import sys
@@ -58,9 +59,31 @@ SEEDS = {
     "vlan": raw(True, ethernet(0x8100, b"\0\7\x86\xdd" + b"\x60" + bytes(43))),
 }
 
+TRACES = os.path.join(os.path.dirname(__file__), "..", "unit", "data", "traces")
+TRACE_SEED_MAX = 16000  # longer inputs cost the fuzzer more than they reach
+
+
+def trace(path):
+    """As tests/bench/traces/mirror.py writes it; all with virtio-net headers of 12 bytes."""
+    with open(path, "rb") as file:
+        data = file.read()
+    at, records = 24, b""
+    while at < len(data):
+        length, = struct.unpack_from("=I", data, at + 8)
+        frame = data[at + 16:at + 16 + length]
+        at += 16 + length
+        if len(records) + length > TRACE_SEED_MAX:
+            break
+        records += raw(frame[0] == 0, frame[1:])
+    return records
+
+
 folder = sys.argv[1]
 os.makedirs(folder, exist_ok=True)
 for name, records in SEEDS.items():
     for vnet in range(3 if name in ("stream", "clamp") else 1):
         with open(os.path.join(folder, f"{name}-{vnet}"), "wb") as seed:
             seed.write(bytes([vnet]) + records)
+for name in os.listdir(TRACES):
+    with open(os.path.join(folder, f"trace-{name}"), "wb") as seed:
+        seed.write(bytes([2]) + trace(os.path.join(TRACES, name)))

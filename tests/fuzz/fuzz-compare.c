@@ -2,7 +2,8 @@
 /*
  * libFuzzer target of the compare core: both sides' frames, commits and gates from the input.
  *   clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -Isrc tests/fuzz/fuzz-compare.c \
- *       src/comparator/{compare,tcp-stream,tcp-ack,flow,frame,arena}.c -o fuzz-compare
+ *       src/comparator/{compare,compare-commit,tcp-stream,tcp-ack,flow,frame,frame-usual,arena}.c \
+ *       -o fuzz-compare
  *   tests/fuzz/fuzz-compare-seeds.py SEEDS && ./fuzz-compare -max_total_time=120 SEEDS
  *
  * Input: one byte (vnet header of 0, 10 or 12 bytes), then records that begin with one byte:
