@@ -165,7 +165,7 @@ static void step_output(World *w, unsigned side, unsigned flow)
             copy->output[from + rnd(len)] ^= (uint8_t)(1 + rnd(255));
         copy->sent += len;
         /* Each has its own mind about the end, but for most that is after the last byte. */
-        copy->closed = copy->sent == OUTPUT || rnd(150) == 0;
+        copy->closed = copy->sent == OUTPUT || rnd(50) == 0;
     } else if (kind < 5 && copy->sent > 0) {
         from = rnd(copy->sent);
         len = MIN(want + 1, copy->sent - from);
