@@ -119,13 +119,13 @@ static void commit(ColoSession *session)
 
 static void loaded(ColoSession *session)
 {
-    uint64_t pause = colo_clock_ns() - session->reply_ns;
+    uint64_t now = colo_clock_ns(), pause = now - session->reply_ns;
 
     session->loaded = session->epoch;
     session->running = false;
     session->pauses[session->n_pauses++ % COLO_SESSION_PAUSES] = pause;
     if (session->config.primary) {
-        colo_wanted_loaded(session);
+        colo_wanted_loaded(session, now);
     } else {
         colo_packets_open_input(session);
         for (unsigned i = 0; i < session->config.n_disks; i++)

@@ -438,7 +438,7 @@ void colo_compare_late(ColoCompare *c, uint64_t now_ns)
         unsigned rank = (unsigned)__builtin_ctz(ranks);
         ColoSlot *slot = c->store.held[rank].first;
 
-        if (now_ns >= slot->now_ns + c->store.skew.limits_ns[rank])
+        if (!slot->flow->diverged && now_ns >= slot->now_ns + c->store.skew.limits_ns[rank])
             colo_compare_learn(c, slot->flow, now_ns - slot->now_ns);
     }
 }

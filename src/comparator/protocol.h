@@ -19,7 +19,7 @@
  * An alias has 1 to 31 letters, digits, '-', '_' and '.'.
  * "session-create" {"uuid", "generation": u, "role": "primary"|"secondary", "psk": 64 hex digits,
  *                   "vnet-hdr": b, "heartbeat-ms": u, "heartbeat-missed": u, "nics": [ALIAS...],
- *                   "disks": [ALIAS...]}
+ *                   "disks": [ALIAS...], ["tuning": TUNING]}
  *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary; there is one
  *             session a uuid and generation, an existing one is refused (operation-invalid)
  * The requests below may have "generation"; without it the newest session of "uuid" is meant.
@@ -73,13 +73,20 @@
  *                       one before it with operation-failed; so is everyone when QEMU took in
  *                       a whole checkpoint and ended "migration" without LOADED
  * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
+ * "tune" {"uuid", "tuning": TUNING} -> {}    in force from now on, from a running period or limit
+ * on TUNING (util/tuning.h): {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
+ *     ["unanswered-max-ms": u], ["period-min-ms": u], ["period-max-ms": u], ["pause-share": u]};
+ *     what is not there is the default
  * "stats" {"uuid"} -> SESSION
  *     {"uuid", "generation", "role", "gate", "ready": b, "epoch": u, "committed": u, "loaded": u,
  *      "peer-silent-ms": u, "streams": {STREAM: "up"|"connecting"|"down"},
  *      "channels": [CHANNEL...], "counters": {NAME: u...},
  *      "pause-ns": {"min","median","p95","max"},
  *      "commits": [[EPOCH, TAKEN, COMMITTED]...], "held-frames": u, "held-bytes": u,
- *      "skew-ns": {"mean","deviation","limit"}, "limits": {NAME: u...}}
+ *      "skew-ns": {"mean","deviation","limit"},
+ *      "policy": {"mode": "compare"|"periodic", "reason": TEXT, "since-ms": u, "switches": u,
+ *                 "pause-share": u, "period-ns": u} (primary), "tuning": TUNING,
+ *      "limits": {NAME: u...}}
  *     commits: the primary's last ones, oldest first; CLOCK_MONOTONIC ns at which the checkpoint
  *     was taken (the vCPUs stood) and committed (nothing that it releases has left yet)
  *     skew-ns: from a frame to the peer's equal one, over all flows; a frame that waits longer than
@@ -99,10 +106,11 @@
  *                                              primary: checkpoint "epoch" is RECEIVED, so long
  *                                              after its REPLY (the vCPUs stop right after REPLY)
  *   "loaded"       {"epoch": u, "pause-ns": u} both: and LOADED, from REPLY on: the whole pause
- *   "checkpoint-wanted" {"reason": "diverged"|"unanswered"|"queue"|"paired"}
+ *   "checkpoint-wanted" {"reason": "diverged"|"unanswered"|"queue"|"paired"|"period"}
  *                                              repeated every 10 ms until "kick-done", again when
  *                                              no REQUEST came 200 ms after it, and not while a
  *                                              checkpoint runs or a disk has failed
+ *   "policy"       {"mode", "reason": TEXT}    primary: it went into this mode (policy.h)
  *   "peer-silent"  {"silent-ms": u}            packet stream silent over the heartbeat limit
  *   "peer-heard"   {}                          and heard again
  *   "overflow"     {"queue", "limit": u}       a bound was reached (I8); at most 10 a second.

@@ -17,6 +17,7 @@ static const char *const request_names[] = {
     [COLO_REQUEST_TAKEOVER_PREPARE] = "takeover-prepare",
     [COLO_REQUEST_KICK_DONE] = "kick-done",
     [COLO_REQUEST_STATS] = "stats",
+    [COLO_REQUEST_TUNE] = "tune",
 };
 
 static const char *const gate_names[] = {
@@ -135,6 +136,17 @@ static gboolean get_psk(JsonObject *arguments, uint8_t psk[COLO_CMP_PSK_BYTES], 
     return TRUE;
 }
 
+/* What "tuning" does not name is the default. */
+static gboolean get_tuning(JsonObject *arguments, ColoTuning *tuning, GError **error)
+{
+    JsonObject *object;
+
+    *tuning = (ColoTuning)COLO_TUNING_DEFAULT;
+    return !colo_json_peek(arguments, "tuning") ||
+           (colo_json_get_object(arguments, "tuning", &object, error) &&
+            colo_tuning_update(tuning, object, error));
+}
+
 static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GError **error)
 {
     gboolean vnet;
@@ -149,7 +161,8 @@ static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GEr
         !colo_json_get_uint(arguments, "heartbeat-missed", &config->heartbeat_missed, error) ||
         !get_aliases(arguments, "nics", COLO_CMP_MAX_NICS, config->nics, &config->n_nics, error) ||
         !get_aliases(arguments, "disks", COLO_CMP_MAX_DISKS, config->disks, &config->n_disks,
-                     error))
+                     error) ||
+        !get_tuning(arguments, &config->tuning, error))
         return FALSE;
     config->vnet = vnet;
     config->primary = strcmp(role, "primary") == 0;
@@ -220,6 +233,9 @@ static gboolean get_arguments(ColoRequest *request, JsonObject *arguments, GErro
                get_name(arguments, "channel", request->name, error);
     case COLO_REQUEST_GATE:
         return get_session(request, arguments, error) && get_gate(arguments, &request->gate, error);
+    case COLO_REQUEST_TUNE:
+        return get_session(request, arguments, error) &&
+               get_tuning(arguments, &request->tuning, error);
     default:
         return get_session(request, arguments, error);
     }

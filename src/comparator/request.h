@@ -5,6 +5,7 @@
 #pragma once
 
 #include "comparator/protocol.h"
+#include "util/tuning.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -26,6 +27,7 @@ typedef struct {
     bool vnet;
     uint8_t psk[COLO_CMP_PSK_BYTES];
     uint64_t heartbeat_ms, heartbeat_missed;
+    ColoTuning tuning;
     unsigned n_nics, n_disks;
     char nics[COLO_CMP_MAX_NICS][COLO_REQUEST_ALIAS_MAX + 1];
     char disks[COLO_CMP_MAX_DISKS][COLO_REQUEST_ALIAS_MAX + 1];
@@ -42,6 +44,7 @@ typedef enum {
     COLO_REQUEST_TAKEOVER_PREPARE,
     COLO_REQUEST_KICK_DONE,
     COLO_REQUEST_STATS,
+    COLO_REQUEST_TUNE,
 } ColoRequestKind;
 
 typedef struct {
@@ -54,6 +57,7 @@ typedef struct {
     char name[48];            /* peer-attach: stream; local-attach: channel */
     ColoGate gate;            /* gate */
     ColoSessionConfig config; /* session-create */
+    ColoTuning tuning;        /* tune: all of them */
 } ColoRequest;
 
 /* FALSE and @error (COLO_ERROR_INVALID_ARG) for anything that is no legal request. */

@@ -71,7 +71,12 @@ static bool init_role(ColoSession *session)
     if (session->config.primary) {
         session->gate = COLO_GATE_ALONE;
         session->compare = colo_compare_new(&limits, colo_packets_release, session);
-        return session->compare != NULL;
+        if (!session->compare)
+            return false;
+        colo_compare_set_unanswered(session->compare,
+                                    session->config.tuning.unanswered_min_ms * COLO_NS_PER_MS,
+                                    session->config.tuning.unanswered_max_ms * COLO_NS_PER_MS);
+        return true;
     }
     session->gate = COLO_GATE_CLOSED;
     return colo_ring_init(&session->input, COLO_SESSION_INPUT_RING);
@@ -90,6 +95,7 @@ ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConf
     session->host = host;
     session->config = *config;
     session->log = (ColoLogContext){.uuid = session->config.uuid, .generation = config->generation};
+    colo_policy_init(&session->policy, &config->tuning, colo_clock_ns());
     colo_forward_init(&session->forward);
     colo_return_init(&session->back);
     colo_record_init(&session->records);

@@ -19,6 +19,7 @@
 #include "comparator/compare.h"
 #include "comparator/loop.h"
 #include "comparator/nbd-replies.h"
+#include "comparator/policy.h"
 #include "comparator/protocol.h"
 #include "comparator/record.h"
 #include "comparator/request.h"
@@ -88,6 +89,7 @@ typedef enum {
     COLO_STAT_WANTED_UNANSWERED,
     COLO_STAT_WANTED_QUEUE,
     COLO_STAT_WANTED_PAIRED,
+    COLO_STAT_WANTED_PERIOD,
     COLO_STAT_OVERFLOWS,
     COLO_STAT_HEARTBEATS_SENT,
     COLO_STAT_HEARTBEATS_HEARD,
@@ -100,6 +102,7 @@ typedef enum {
     COLO_WANTED_UNANSWERED,
     COLO_WANTED_QUEUE,
     COLO_WANTED_PAIRED,
+    COLO_WANTED_PERIOD, /* diverged or unanswered, in periodic mode */
 } ColoWanted;
 
 /* One commit at the primary, CLOCK_MONOTONIC: no output of epoch - 1 or before is younger than
@@ -157,6 +160,7 @@ struct ColoSession {
     bool silent;
 
     /* wanted.c */
+    ColoPolicy policy; /* primary */
     ColoTimer wanted_timer;
     ColoWanted wanted;
     bool kicked;
@@ -255,7 +259,9 @@ void colo_heartbeat_heard(ColoSession *session);
 void colo_wanted_update(ColoSession *session);
 void colo_wanted_kicked(ColoSession *session);
 /* A checkpoint has been loaded: earlier kicks are used up. */
-void colo_wanted_loaded(ColoSession *session);
+void colo_wanted_loaded(ColoSession *session, uint64_t now);
+/* Puts @tuning in force. */
+void colo_wanted_tune(ColoSession *session, const ColoTuning *tuning);
 
 /* gate.c */
 /* Puts @mode in force. TRUE with @result: it is in force. TRUE with *result NULL: the answer

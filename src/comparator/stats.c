@@ -33,6 +33,7 @@ static const char *const stat_names[COLO_STAT_LAST] = {
     [COLO_STAT_WANTED_UNANSWERED] = "wanted-unanswered",
     [COLO_STAT_WANTED_QUEUE] = "wanted-queue",
     [COLO_STAT_WANTED_PAIRED] = "wanted-paired",
+    [COLO_STAT_WANTED_PERIOD] = "wanted-period",
     [COLO_STAT_OVERFLOWS] = "overflows",
     [COLO_STAT_HEARTBEATS_SENT] = "heartbeats-sent",
     [COLO_STAT_HEARTBEATS_HEARD] = "heartbeats-heard",
@@ -147,6 +148,18 @@ static JsonObject *skew(const ColoSession *session)
     return colo_json_build("mean", "u", mean, "deviation", "u", dev, "limit", "u", limit, NULL);
 }
 
+/* policy.h */
+static JsonObject *policy(const ColoSession *session)
+{
+    const ColoPolicy *policy = &session->policy;
+
+    return colo_json_build(
+        "mode", "s", colo_policy_mode_name(policy), "reason", "s", policy->reason, "since-ms", "u",
+        (colo_clock_ns() - policy->since_ns) / COLO_NS_PER_MS, "switches", "u", policy->switches,
+        "pause-share", "u", (uint64_t)colo_policy_share(policy), "period-ns", "u",
+        colo_policy_period_ns(policy), NULL);
+}
+
 JsonObject *colo_session_stats(ColoSession *session)
 {
     uint64_t frames = 0, bytes = 0;
@@ -163,5 +176,7 @@ JsonObject *colo_session_stats(ColoSession *session)
         "peer-silent-ms", "u", silent_ms, "streams", "o", streams(session), "channels", "o",
         channels(session), "counters", "o", counters(session), "pause-ns", "o", pauses(session),
         "commits", "o", commits(session), "held-frames", "u", frames, "held-bytes", "u", bytes,
-        "skew-ns", "o", skew(session), "limits", "o", limits(), NULL);
+        "skew-ns", "o", skew(session), "policy", "o",
+        session->config.primary ? policy(session) : NULL, "tuning", "o",
+        colo_tuning_to_json(&session->policy.tuning), "limits", "o", limits(), NULL);
 }

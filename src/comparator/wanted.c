@@ -15,7 +15,7 @@
 
 static const char *wanted_name(ColoWanted wanted)
 {
-    static const char *const names[] = {"", "diverged", "unanswered", "queue", "paired"};
+    static const char *const names[] = {"", "diverged", "unanswered", "queue", "paired", "period"};
 
     return names[wanted];
 }
@@ -31,8 +31,9 @@ static bool queue_is_half_full(const ColoSession *session)
 }
 
 /* Why a checkpoint is wanted now. *@look_ns: when to look again if none is, or 0. */
-static ColoWanted reason_now(const ColoSession *session, uint64_t now, uint64_t *look_ns)
+static ColoWanted reason_now(ColoSession *session, uint64_t now, uint64_t *look_ns)
 {
+    ColoWanted differs = COLO_WANTED_NONE;
     uint64_t due;
 
     *look_ns = 0;
@@ -41,15 +42,19 @@ static ColoWanted reason_now(const ColoSession *session, uint64_t now, uint64_t 
         return COLO_WANTED_NONE;
     if (!session->comparing)
         return COLO_WANTED_PAIRED;
-    if (colo_compare_diverged(session->compare))
-        return COLO_WANTED_DIVERGED;
-    if (queue_is_half_full(session))
-        return COLO_WANTED_QUEUE;
     due = colo_compare_due_ns(session->compare);
-    if (due && now >= due)
-        return COLO_WANTED_UNANSWERED;
     *look_ns = due;
-    return COLO_WANTED_NONE;
+    if (colo_compare_diverged(session->compare))
+        differs = COLO_WANTED_DIVERGED;
+    else if (due && now >= due)
+        differs = COLO_WANTED_UNANSWERED;
+    if (differs != COLO_WANTED_NONE) {
+        colo_policy_differs(&session->policy, now);
+        *look_ns = colo_policy_not_before(&session->policy);
+        if (now >= *look_ns)
+            return session->policy.periodic ? COLO_WANTED_PERIOD : differs;
+    }
+    return queue_is_half_full(session) ? COLO_WANTED_QUEUE : COLO_WANTED_NONE;
 }
 
 static void timer_due(void *opaque)
@@ -71,6 +76,15 @@ static void tell(ColoSession *session, uint64_t now)
     look_at(session, now + REPEAT_NS);
 }
 
+static void tell_policy(ColoSession *session)
+{
+    const char *mode = colo_policy_mode_name(&session->policy);
+
+    colo_session_log(session, LOG_NOTICE, "checkpoint mode %s: %s", mode, session->policy.reason);
+    colo_session_event(session, "policy", "mode", "s", mode, "reason", "s", session->policy.reason,
+                       NULL);
+}
+
 void colo_wanted_update(ColoSession *session)
 {
     uint64_t now, look_ns;
@@ -79,6 +93,8 @@ void colo_wanted_update(ColoSession *session)
     if (!session->config.primary)
         return;
     now = colo_clock_ns();
+    if (session->policy.periodic && colo_policy_look(&session->policy, now))
+        tell_policy(session);
     reason = reason_now(session, now, &look_ns);
     if (reason == COLO_WANTED_NONE) {
         session->wanted = COLO_WANTED_NONE;
@@ -92,7 +108,7 @@ void colo_wanted_update(ColoSession *session)
         session->wanted = reason;
         session->kicked = false;
         session->stats[COLO_STAT_WANTED_DIVERGED + (reason - COLO_WANTED_DIVERGED)]++;
-        if (reason == COLO_WANTED_UNANSWERED)
+        if (reason == COLO_WANTED_UNANSWERED || reason == COLO_WANTED_PERIOD)
             colo_compare_late(session->compare, now);
         tell(session, now);
         return;
@@ -109,14 +125,26 @@ void colo_wanted_update(ColoSession *session)
         tell(session, now);
 }
 
+void colo_wanted_tune(ColoSession *session, const ColoTuning *tuning)
+{
+    if (session->compare)
+        colo_compare_set_unanswered(session->compare, tuning->unanswered_min_ms * COLO_NS_PER_MS,
+                                    tuning->unanswered_max_ms * COLO_NS_PER_MS);
+    if (colo_policy_tune(&session->policy, tuning, colo_clock_ns()))
+        tell_policy(session);
+    colo_wanted_update(session);
+}
+
 void colo_wanted_kicked(ColoSession *session)
 {
     session->kicked = true;
     session->kicked_ns = colo_clock_ns();
 }
 
-void colo_wanted_loaded(ColoSession *session)
+void colo_wanted_loaded(ColoSession *session, uint64_t now)
 {
+    if (session->comparing && colo_policy_checkpoint(&session->policy, session->reply_ns, now))
+        tell_policy(session);
     session->wanted = COLO_WANTED_NONE;
     session->kicked = false;
     session->queue_pressed = false;

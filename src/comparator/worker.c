@@ -177,6 +177,9 @@ static gboolean execute(ColoWorker *worker, Order *order, JsonObject **result, G
     case COLO_REQUEST_KICK_DONE:
         colo_wanted_kicked(member->session);
         break;
+    case COLO_REQUEST_TUNE:
+        colo_wanted_tune(member->session, &request->tuning);
+        break;
     default:
         *result = colo_session_stats(member->session);
         return TRUE;

@@ -2,6 +2,7 @@
 /* Two comparators between two stand-ins for QEMU: frames, checkpoints, disk bytes. */
 #include "test-comparator-lab.h"
 
+#include "comparator/skew.h"
 #include "test-compare-frames.h"
 #include "util/clock.h"
 
@@ -407,6 +408,59 @@ static void test_owed_ack_is_not_forgotten(void)
     lab_down(&lab);
 }
 
+/* Tuned while it runs: told, shown, and the next packet that differs waits for a period. */
+static void test_tuned_to_periodic(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) told = NULL;
+    g_autoptr(JsonObject) wanted = NULL;
+    g_autoptr(JsonObject) stats = NULL;
+    JsonObject *tuning = colo_json_build("mode", "s", "periodic", "pause-share", "i", 20, NULL);
+    JsonObject *arguments = lab_about();
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    colo_json_add(arguments, "tuning", "o", tuning, NULL);
+    json_object_put(lab_request(&lab.p, "tune", arguments, -1));
+    told = lab_event(&lab.p, "policy");
+    g_assert_cmpstr(colo_json_peek_string(told, "mode", ""), ==, "periodic");
+    g_assert_cmpstr(colo_json_peek_string(told, "reason", ""), ==, "set by colo-tune");
+    lab_say(lab.p_out, "primary says 1");
+    lab_say(lab.s_out, "secondary: 2");
+    wanted = lab_event(&lab.p, "checkpoint-wanted");
+    g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "period");
+    lab_checkpoint(&lab);
+    lab_hear(lab.p_release, "primary says 1");
+    stats = lab_request(&lab.p, "stats", lab_about(), -1);
+    g_assert_cmpstr(colo_json_peek_string(colo_json_peek(stats, "policy"), "mode", ""), ==,
+                    "periodic");
+    g_assert_cmpuint(colo_json_peek_uint(colo_json_peek(stats, "tuning"), "pause-share", 0), ==,
+                     20);
+    g_assert_cmpuint(colo_json_peek_uint(colo_json_peek(stats, "counters"), "wanted-period", 0), ==,
+                     1);
+    lab_down(&lab);
+}
+
+static void test_skew_is_shown(void)
+{
+    Lab lab;
+    g_autoptr(JsonObject) stats = NULL;
+    JsonObject *skew;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_say(lab.p_out, "same");
+    lab_silent(lab.p_release);
+    lab_say(lab.s_out, "same");
+    lab_hear(lab.p_release, "same");
+    stats = lab_request(&lab.p, "stats", lab_about(), -1);
+    skew = colo_json_peek(stats, "skew-ns");
+    /* lab_silent() waits longer than the limit of a domain that was not measured yet. */
+    g_assert_cmpuint(colo_json_peek_uint(skew, "mean", 0), >=, COLO_SKEW_MAX_NS - 1024);
+    g_assert_cmpuint(colo_json_peek_uint(skew, "limit", 0), >, 0);
+    lab_down(&lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -424,5 +478,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/checkpoint/unknown", test_unknown_stream_is_told);
     g_test_add_func("/session/wanted/repeats", test_wanted_repeats_until_kicked);
     g_test_add_func("/session/wanted/owed-ack", test_owed_ack_is_not_forgotten);
+    g_test_add_func("/session/wanted/periodic", test_tuned_to_periodic);
+    g_test_add_func("/session/wanted/skew", test_skew_is_shown);
     return g_test_run();
 }
