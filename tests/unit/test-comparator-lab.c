@@ -139,6 +139,23 @@ void lab_helper_pause(LabHelper *helper)
     g_assert_true(WIFSTOPPED(status));
 }
 
+pid_t lab_helper_worker(const LabHelper *helper)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/task", (int)helper->pid);
+    g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
+    pid_t worker = helper->pid;
+
+    /* The control thread is the process's first. */
+    g_assert_nonnull(folder);
+    while (worker == helper->pid) {
+        const char *name = g_dir_read_name(folder);
+
+        g_assert_nonnull(name);
+        worker = (pid_t)g_ascii_strtoll(name, NULL, 10);
+    }
+    return worker;
+}
+
 bool lab_helper_alive(LabHelper *helper)
 {
     return waitpid(helper->pid, NULL, WNOHANG) == 0;

@@ -47,7 +47,8 @@ void lab_helper_start(LabHelper *helper);
 void lab_helper_stop(LabHelper *helper);   /* SIGTERM; asserts exit status 0 */
 void lab_helper_forget(LabHelper *helper); /* of one that has died and was waited for */
 void lab_helper_connect(LabHelper *helper);
-void lab_helper_pause(LabHelper *helper); /* until SIGCONT; each of its threads stands */
+void lab_helper_pause(LabHelper *helper);         /* until SIGCONT; each of its threads stands */
+pid_t lab_helper_worker(const LabHelper *helper); /* some thread beside the control thread */
 bool lab_helper_alive(LabHelper *helper);
 /* True when @text stands in its log, waiting for it up to LAB_WAIT_MS. */
 bool lab_helper_logged(LabHelper *helper, const char *text);

@@ -287,6 +287,18 @@ static const struct {
     {"seccomp", SYS_seccomp, {0}},
 };
 
+static void assert_refused(pid_t thread)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
+        bool killed;
+        long result = inject_syscall(thread, refused[i].number, refused[i].a, &killed);
+
+        g_test_message("%s: %ld", refused[i].name, result);
+        g_assert_false(killed);
+        g_assert_cmpint(result, ==, -ENOSYS);
+    }
+}
+
 static void test_calls_refused(void)
 {
     Lab lab;
@@ -296,14 +308,8 @@ static void test_calls_refused(void)
     lab_lenient = TRUE;
     lab_up(&lab);
     lab_lenient = FALSE;
-    for (size_t i = 0; i < G_N_ELEMENTS(refused); i++) {
-        bool killed;
-        long result = inject_syscall(lab.p.pid, refused[i].number, refused[i].a, &killed);
-
-        g_test_message("%s: %ld", refused[i].name, result);
-        g_assert_false(killed);
-        g_assert_cmpint(result, ==, -ENOSYS);
-    }
+    assert_refused(lab.p.pid);
+    assert_refused(lab_helper_worker(&lab.p));
     /* It did not notice. */
     lab_say(lab.p_out, "goes on");
     lab_hear(lab.p_release, "goes on");

@@ -198,6 +198,58 @@ static void test_number_of_threads(void)
     lab_helper_stop(&helper);
 }
 
+/* Of the two domains one goes on, and so does the controller's view of it: its number. */
+static unsigned assert_one_goes_on(Lab *lab, Domain *domains)
+{
+    struct pollfd released[2];
+    unsigned alive;
+
+    for (unsigned i = 0; i < 2; i++) {
+        released[i] = (struct pollfd){.fd = domains[i].ends.p_release, .events = POLLIN};
+        g_assert_true(write_one(&domains[i], domains[i].ends.p_out, 0));
+        g_assert_true(write_one(&domains[i], domains[i].ends.s_out, 0));
+    }
+    g_assert_cmpint(poll(released, 2, LAB_WAIT_MS), ==, 1);
+    alive = released[1].revents ? 1 : 0;
+    g_assert_true(read_one(&domains[alive], released[alive].fd, 0));
+    lab_silent(released[!alive].fd);
+    lab_uuid = domains[alive].uuid;
+    g_assert_cmpuint(lab_stat(&lab->p, "committed"), ==, 1);
+    lab_uuid = LAB_UUID;
+    return alive;
+}
+
+/* Two domains are on two threads: one of these is held up. */
+static void test_one_thread_held_up(void)
+{
+    Lab lab;
+    Domain domains[2];
+    pid_t worker;
+
+#ifdef __SANITIZE_THREAD__
+    g_test_skip("ThreadSanitizer has a thread of its own");
+    return;
+#endif
+    lab_threads = 2;
+    lab_start(&lab);
+    lab_threads = 0;
+    open_domain(&lab, &domains[0], 0);
+    open_domain(&lab, &domains[1], 1);
+    worker = lab_helper_worker(&lab.p);
+    if (inject_stop(worker)) {
+        Domain *other = &domains[!assert_one_goes_on(&lab, domains)];
+
+        inject_go_on(worker);
+        g_assert_true(read_one(other, other->ends.p_release, 0));
+    } else {
+        g_test_skip("only root may stop one thread of the helper");
+    }
+    lab_helper_stop(&lab.p);
+    lab_helper_stop(&lab.s);
+    lab_close(&domains[0].ends);
+    lab_close(&domains[1].ends);
+}
+
 /* Each domain's frames come through whole, in order, and to no other domain, while the controller
  * asks about all of them; then they are held, and let go without their twins. */
 static void test_domains_at_once(void)
@@ -328,6 +380,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/threads/number", test_number_of_threads);
+    g_test_add_func("/threads/one-held-up", test_one_thread_held_up);
     g_test_add_func("/threads/domains-at-once", test_domains_at_once);
     g_test_add_func("/threads/destroy-in-traffic", test_destroy_in_traffic);
     g_test_add_func("/threads/stop-in-traffic", test_stop_in_traffic);

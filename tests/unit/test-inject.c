@@ -15,9 +15,15 @@ bool inject_is_possible(void)
     return true;
 }
 
-/* The process stands in epoll_wait(), right behind a SYSCALL instruction of two bytes. It is
- * stepped over it once more, with other registers. orig_rax -1: the kernel must not take what
- * stands in rax for the result of the interrupted call and repeat that. */
+/* True when a SYSCALL instruction (two bytes) lies right before where the thread stands. */
+static bool is_behind_call(pid_t thread, const struct user_regs_struct *regs)
+{
+    return (ptrace(PTRACE_PEEKTEXT, thread, (void *)(regs->rip - 2), NULL) & 0xffff) == 0x050f;
+}
+
+/* The thread is stepped over that instruction once more, with other registers. orig_rax -1: the
+ * kernel must not take what stands in rax for the result of the interrupted call and repeat that.
+ */
 static void aim(struct user_regs_struct *regs, long number, const unsigned long a[6])
 {
     regs->rip -= 2;
@@ -46,6 +52,13 @@ static void aim(struct user_regs_struct *regs, long number, const unsigned long 
     (void)regs;
     (void)number;
     (void)a;
+}
+
+static bool is_behind_call(pid_t thread, const struct user_regs_struct *regs)
+{
+    (void)thread;
+    (void)regs;
+    return false;
 }
 
 static long result_of(const struct user_regs_struct *regs)
@@ -84,6 +97,13 @@ long inject_syscall(pid_t pid, long number, const unsigned long arguments[6], bo
     *killed = false;
     g_assert_true(inject_stop(pid));
     registers(PTRACE_GETREGSET, pid, &before);
+    /* It mostly waits in epoll_wait(), but now and then it has something to do. */
+    while (!is_behind_call(pid, &before)) {
+        inject_go_on(pid);
+        g_usleep(1000);
+        g_assert_true(inject_stop(pid));
+        registers(PTRACE_GETREGSET, pid, &before);
+    }
     regs = before;
     aim(&regs, number, arguments);
     registers(PTRACE_SETREGSET, pid, &regs);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Makes a running process do a system call of our choice, as somebody who has taken it over would
- * (ptrace(2)). Needs root, or CAP_SYS_PTRACE: the process may be not dumpable.
+ * Makes a thread of a running process do a system call of our choice, as somebody who has taken it
+ * over would (ptrace(2)). Needs root, or CAP_SYS_PTRACE: the process may be not dumpable.
  */
 #pragma once
 
