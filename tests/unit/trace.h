@@ -252,7 +252,7 @@ static inline const char *oracle_objects(const Said *left, const Said *said, uns
                               s->seq + (uint32_t)s->len == left->seq + (uint32_t)left->len);
         /* What is further away than the largest window acknowledges nothing. */
         if (s->flags & TRACE_ACK && !(s->flags & TRACE_RST) &&
-            (!heard_ack || s->ack - ack < 1u << 30)) {
+            (!heard_ack || s->ack - ack <= 1u << 30)) {
             heard_ack = true;
             ack = s->ack;
         }
