@@ -6,10 +6,10 @@
  * arena: with the twin waiting, a primary frame leaves without having been copied.
  *
  * TCP goes by tcp.h. Every other flow is compared frame by frame: the first held frame of the
- * primary leaves with an equal frame of the secondary. When the secondary has produced frames of
- * the same epoch in that flow, but not this one, the copies have diverged; when it has produced
- * none, the frame waits, and the caller's timer (colo_compare_due_ns) bounds that. An order that
- * differs within TWIN_SCAN frames is no divergence: networks reorder datagrams.
+ * primary leaves with an equal frame of the secondary. When the secondary has produced a frame of
+ * the same epoch in that flow that the primary has not, the copies have diverged; otherwise the
+ * frame waits, and the caller's timer (colo_compare_due_ns) bounds that. So an order that differs
+ * within TWIN_SCAN frames is no divergence: networks reorder datagrams.
  *
  * A flow that has diverged stays so, with all that follows, until a commit frees the frame.
  */
@@ -133,21 +133,36 @@ void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
 
 typedef enum { CHECK_LEAVE, CHECK_WAIT, CHECK_DIVERGED } Check;
 
+static bool same_content(const ColoSlot *a, const ColoSlot *b)
+{
+    return a->epoch == b->epoch && a->vnet == b->vnet &&
+           colo_frame_equal(a->data, a->len, &a->info, b->data, b->len, &b->info, a->vnet);
+}
+
+/* The primary has said @twin too, but after @slot. */
+static bool is_of_a_later_one(const ColoSlot *slot, const ColoSlot *twin)
+{
+    const ColoSlot *later = slot->next;
+
+    for (unsigned i = 0; later && i < TWIN_SCAN; i++, later = later->next) {
+        if (same_content(later, twin))
+            return true;
+    }
+    return false;
+}
+
 static Check check_content(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot)
 {
     ColoSlot *twin = flow->twins.first;
     bool contradicted = false;
 
     for (unsigned i = 0; twin && i < TWIN_SCAN; i++, twin = twin->next) {
-        if (twin->epoch != slot->epoch)
-            continue;
-        if (twin->vnet == slot->vnet &&
-            colo_frame_equal(slot->data, slot->len, &slot->info, twin->data, twin->len, &twin->info,
-                             slot->vnet)) {
+        if (same_content(slot, twin)) {
             colo_compare_discard(c, twin);
             return CHECK_LEAVE;
         }
-        contradicted = true;
+        contradicted =
+            contradicted || (twin->epoch == slot->epoch && !is_of_a_later_one(slot, twin));
     }
     return contradicted ? CHECK_DIVERGED : CHECK_WAIT;
 }

@@ -66,6 +66,27 @@ static void test_udp_in_another_order(Sink *sink, gconstpointer data G_GNUC_UNUS
     g_assert_cmpint(udp(sink, true, 53, "one"), ==, COLO_VERDICT_RELEASED);
 }
 
+static void test_udp_in_another_order_primary_first(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    udp(sink, true, 53, "one");
+    udp(sink, true, 53, "two");
+    udp(sink, true, 53, "three");
+    g_assert_cmpint(udp(sink, false, 53, "three"), ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpint(udp(sink, false, 53, "two"), ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpuint(sink->left->len, ==, 0);
+    g_assert_cmpint(udp(sink, false, 53, "one"), ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpuint(sink->left->len, ==, 3);
+}
+
+static void test_i1_udp_differs_behind_another_order(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    udp(sink, true, 53, "one");
+    udp(sink, true, 53, "two");
+    g_assert_cmpint(udp(sink, false, 53, "two"), ==, COLO_VERDICT_TAKEN);
+    g_assert_cmpint(udp(sink, false, 53, "ones"), ==, COLO_VERDICT_DIVERGED);
+    g_assert_cmpuint(sink->left->len, ==, 0);
+}
+
 static void test_i1_each_twin_counts_once(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     udp(sink, false, 53, "one");
@@ -399,6 +420,8 @@ int main(int argc, char **argv)
     ADD("I1/udp-differs", test_i1_udp_differs);
     ADD("I1/udp-of-another-length", test_i1_udp_of_another_length);
     ADD("udp/another-order", test_udp_in_another_order);
+    ADD("udp/another-order-primary-first", test_udp_in_another_order_primary_first);
+    ADD("I1/udp-differs-behind-another-order", test_i1_udp_differs_behind_another_order);
     ADD("I1/each-twin-counts-once", test_i1_each_twin_counts_once);
     ADD("I1/udp-epochs-are-not-mixed", test_i1_udp_epochs_are_not_mixed);
     ADD("udp/checksum-and-id-are-ignored", test_udp_checksum_and_id_are_ignored);
