@@ -13,7 +13,7 @@ packages=(
     # run
     libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
     # tests: model checker, fuzzers, lab
-    spin clang libclang-rt-14-dev gnutls-bin etcd-server etcd-client busybox-static cpio e2fsprogs
+    spin clang libclang-rt-14-dev gcovr gnutls-bin etcd-server etcd-client busybox-static cpio e2fsprogs
     iproute2 ethtool util-linux procps curl socat python3 tcpdump jq libxml2-utils man-db xz-utils
     expect ebtables dnsmasq-base seabios openssl redis-server
 )

@@ -33,8 +33,8 @@
  * There is no limit of address space: the named limits of all possible sessions add up to more
  * than any host has, so it would bound nothing that they do not; the bounds are theirs (I8).
  *
- * A build with sanitizers has stages 1 and 4 only. Their runtimes open files, clone and trace to
- * report what they found: a filter that allows that is none.
+ * A build with sanitizers or for coverage has stages 1 and 4 only. Their runtimes open files, clone
+ * and trace to report what they found: a filter that allows that is none.
  */
 #include "comparator/sandbox.h"
 
@@ -65,7 +65,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(COLO_COVERAGE)
 #define SANITIZED true
 #else
 #define SANITIZED false

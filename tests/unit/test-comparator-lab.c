@@ -257,6 +257,17 @@ JsonObject *lab_answer(LabHelper *helper, uint64_t id)
     }
 }
 
+void lab_no_answer(LabHelper *helper)
+{
+    uint64_t end = colo_clock_ns() + LAB_QUIET_MS * COLO_NS_PER_MS;
+    JsonObject *message;
+
+    while ((message = next_message(helper, end))) {
+        g_assert_nonnull(colo_json_peek(message, "event"));
+        g_queue_push_tail(&helper->events, message);
+    }
+}
+
 JsonObject *lab_request(LabHelper *helper, const char *name, JsonObject *arguments, int fd)
 {
     g_autoptr(JsonObject) answer = lab_answer(helper, lab_send(helper, name, arguments, fd));

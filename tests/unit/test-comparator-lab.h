@@ -61,6 +61,8 @@ char *lab_refused(LabHelper *helper, const char *name, JsonObject *arguments, in
 /* Sends without waiting; returns the id for lab_answer(). */
 uint64_t lab_send(LabHelper *helper, const char *name, JsonObject *arguments, int fd);
 JsonObject *lab_answer(LabHelper *helper, uint64_t id); /* the whole message */
+/* The test fails when an answer comes within LAB_QUIET_MS; events may. */
+void lab_no_answer(LabHelper *helper);
 /* The answer's number @key of request "stats"/"counters". */
 uint64_t lab_stat(LabHelper *helper, const char *key);
 uint64_t lab_counter(LabHelper *helper, const char *key);

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(COLO_COVERAGE)
 #define SANITIZED TRUE
 #else
 #define SANITIZED FALSE
