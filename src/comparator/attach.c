@@ -15,8 +15,9 @@ static const struct {
 } kinds[COLO_CHANNEL_KINDS] = {
     [COLO_CHANNEL_MIRROR] = {"mirror", true, false, true, 'n'},
     [COLO_CHANNEL_OUT] = {"out", true, true, true, 'n'},
-    [COLO_CHANNEL_RELEASE] = {"release", true, false, true, 'n'},
+    [COLO_CHANNEL_RELEASE] = {"release", true, true, true, 'n'},
     [COLO_CHANNEL_IN] = {"in", false, true, true, 'n'},
+    [COLO_CHANNEL_TAKE] = {"take", false, true, true, 'n'},
     [COLO_CHANNEL_MIGRATION] = {"migration", true, true, false, 0},
     [COLO_CHANNEL_NBD] = {"nbd", true, true, false, 'd'},
 };
@@ -54,6 +55,12 @@ void colo_session_stream_name(const ColoSession *session, unsigned number, char 
         g_strlcpy(name, number == COLO_STREAM_PACKETS ? "packets" : "checkpoint", 48);
 }
 
+/* A secondary needs these to stay in the path after a takeover. */
+static bool is_of_rewriting(const ColoSession *session, int kind)
+{
+    return !session->config.primary && (kind == COLO_CHANNEL_RELEASE || kind == COLO_CHANNEL_TAKE);
+}
+
 /* True when the session's role has a channel @name. */
 static bool channel_find(const ColoSession *session, const char *name, ColoChannelKind *kind,
                          unsigned *index)
@@ -63,7 +70,8 @@ static bool channel_find(const ColoSession *session, const char *name, ColoChann
         int found = 0;
 
         if (strncmp(name, kinds[i].name, len) != 0 ||
-            !(session->config.primary ? kinds[i].primary : kinds[i].secondary))
+            !(session->config.primary ? kinds[i].primary : kinds[i].secondary) ||
+            (is_of_rewriting(session, i) && !session->config.rewrite))
             continue;
         if (kinds[i].per == 0 && name[len] != '\0')
             continue;

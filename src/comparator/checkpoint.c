@@ -52,6 +52,7 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
     case COLO_FORWARD_COMPLETE:
         session->sending = false;
         session->sent = true;
+        colo_session_rewrite_loaded(session);
         break;
     case COLO_FORWARD_UNKNOWN:
         mark_unknown(session, "forward");
@@ -164,6 +165,7 @@ static void return_event(ColoSession *session, ColoReturnEvent event)
         if (session->config.primary)
             colo_packets_drain(session);
         session->ready = true;
+        colo_session_rewrite_loaded(session);
         (void)colo_disk_check(session);
         colo_session_event(session, "colo-ready", NULL);
         if (session->config.primary)

@@ -200,6 +200,7 @@ static void execute(ColoControl *control, const char *text, size_t len)
         if (fd >= 0)
             close(fd);
         send_answer(control, request.has_id, request.id, NULL, error);
+        colo_request_clear(&request);
         return;
     }
     slot = take_slot(control, &request);
@@ -207,6 +208,7 @@ static void execute(ColoControl *control, const char *text, size_t len)
         send_answer(control, true, request.id, NULL,
                     g_error_new(COLO_ERROR, COLO_ERROR_RESOURCE, "%d requests are unanswered",
                                 PENDING_MAX));
+        colo_request_clear(&request);
         return;
     }
     if (colo_request_wants_fd(request.kind))
@@ -215,12 +217,12 @@ static void execute(ColoControl *control, const char *text, size_t len)
     if (colo_daemon_execute(control->daemon, &request, fd, token, &result, &error) && !result) {
         /* Put off. It may have been answered already, by a session that was destroyed. */
         control->blocked = control->pending[slot].used && control->pending[slot].blocks;
-        explicit_bzero(&request, sizeof(request));
+        colo_request_clear(&request);
         return;
     }
     control->pending[slot].used = false;
     id = request.id;
-    explicit_bzero(&request, sizeof(request)); /* it may hold a key */
+    colo_request_clear(&request);
     send_answer(control, true, id, result, error);
 }
 

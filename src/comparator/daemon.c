@@ -31,6 +31,7 @@ static void remove_member(ColoDaemon *self, ColoMember *member)
         if (self->members[i] == member)
             self->members[i] = NULL;
     }
+    g_clear_pointer(&member->config.base, g_bytes_unref);
     /* The key must not outlive its session in freed memory. */
     explicit_bzero(member, sizeof(*member));
     g_free(member);
@@ -76,6 +77,8 @@ static gboolean create(ColoDaemon *self, const ColoRequest *request, uint64_t to
     }
     member = g_new0(ColoMember, 1);
     member->config = *config;
+    if (config->base)
+        g_bytes_ref(config->base);
     member->worker = choose_worker(self);
     self->members[slot] = member;
     if (colo_worker_request(member, request, -1, token, error))

@@ -19,17 +19,37 @@ static JsonObject *held(ColoSession *session)
 
     if (session->compare)
         colo_compare_held(session->compare, &frames, &bytes);
-    return colo_json_build("held-frames", "u", frames, "held-bytes", "u", bytes, NULL);
+    return colo_json_build("held-frames", "u", frames, "held-bytes", "u", bytes, "rewritten", "u",
+                           (uint64_t)colo_session_rewrite_live(session), NULL);
+}
+
+static void hold_release(ColoSession *session, bool hold)
+{
+    for (unsigned i = 0; i < session->config.n_nics; i++) {
+        if (session->channels[COLO_CHANNEL_RELEASE][i])
+            colo_channel_hold(session->channels[COLO_CHANNEL_RELEASE][i], hold);
+    }
+}
+
+static void drop_release(ColoSession *session)
+{
+    for (unsigned i = 0; i < session->config.n_nics; i++) {
+        if (session->channels[COLO_CHANNEL_RELEASE][i])
+            session->stats[COLO_STAT_OUTPUT_DROPPED_CLOSED] +=
+                colo_channel_drop_frames(session->channels[COLO_CHANNEL_RELEASE][i]);
+    }
 }
 
 static gboolean set_secondary(ColoSession *session, ColoGate mode, GError **error)
 {
-    if (mode != COLO_GATE_PAIRED && mode != COLO_GATE_CLOSED) {
+    if (mode == COLO_GATE_HOLD) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
-                    "a secondary has the gates 'paired' and 'closed', not '%s'",
+                    "a secondary has the gates 'paired', 'closed' and 'alone', not '%s'",
                     colo_gate_name(mode));
         return FALSE;
     }
+    if (mode == COLO_GATE_ALONE && !colo_session_rewrite_alone(session, error))
+        return FALSE;
     if (mode == COLO_GATE_PAIRED && session->shut) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
                     "the gate of session %s was closed for good: words to the primary have been "
@@ -38,7 +58,9 @@ static gboolean set_secondary(ColoSession *session, ColoGate mode, GError **erro
         return FALSE;
     }
     session->gate = mode;
+    hold_release(session, mode != COLO_GATE_ALONE);
     if (mode == COLO_GATE_CLOSED) {
+        drop_release(session);
         session->shut = true;
         for (unsigned i = 0; i < COLO_SESSION_STREAMS; i++) {
             if (session->streams[i])
@@ -58,23 +80,6 @@ static void let_peer_go(ColoSession *session)
         colo_session_drop_stream(session, COLO_STREAM_DISK + i, "alone");
     }
     session->was_paired = false;
-}
-
-static void hold_release(ColoSession *session, bool hold)
-{
-    for (unsigned i = 0; i < session->config.n_nics; i++) {
-        if (session->channels[COLO_CHANNEL_RELEASE][i])
-            colo_channel_hold(session->channels[COLO_CHANNEL_RELEASE][i], hold);
-    }
-}
-
-static void drop_release(ColoSession *session)
-{
-    for (unsigned i = 0; i < session->config.n_nics; i++) {
-        if (session->channels[COLO_CHANNEL_RELEASE][i])
-            session->stats[COLO_STAT_OUTPUT_DROPPED_CLOSED] +=
-                colo_channel_drop_frames(session->channels[COLO_CHANNEL_RELEASE][i]);
-    }
 }
 
 static void set_primary(ColoSession *session, ColoGate mode)
@@ -159,16 +164,15 @@ gboolean colo_gate_set(ColoSession *session, ColoGate mode, uint64_t token, Json
             return FALSE;
     } else {
         set_primary(session, mode);
-        if ((mode == COLO_GATE_HOLD || mode == COLO_GATE_CLOSED) && unread(session) > 0) {
-            session->gate_pending = true;
-            session->gate_token = token;
-            session->gate_limit_ns = colo_clock_ns() + GATE_LIMIT_NS;
-            session->gate_timer.due = poll_unread;
-            session->gate_timer.opaque = session;
-            colo_loop_arm(session->host->loop, &session->gate_timer,
-                          colo_clock_ns() + GATE_POLL_NS);
-            return TRUE;
-        }
+    }
+    if ((mode == COLO_GATE_HOLD || mode == COLO_GATE_CLOSED) && unread(session) > 0) {
+        session->gate_pending = true;
+        session->gate_token = token;
+        session->gate_limit_ns = colo_clock_ns() + GATE_LIMIT_NS;
+        session->gate_timer.due = poll_unread;
+        session->gate_timer.opaque = session;
+        colo_loop_arm(session->host->loop, &session->gate_timer, colo_clock_ns() + GATE_POLL_NS);
+        return TRUE;
     }
     *result = held(session);
     return TRUE;

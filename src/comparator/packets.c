@@ -2,7 +2,8 @@
 /*
  * Frames. Primary: what the guest receives is mirrored to the peer, what it sends goes through the
  * gate (I1). Secondary: mirrored input is fed to QEMU in its epoch (rule 5), output goes to the
- * peer as a confirmation, tagged with the epoch that produced it (rule 6).
+ * peer as a confirmation, tagged with the epoch that produced it (rule 6). After a takeover with
+ * connections whose numbers are rewritten the survivor's frames go through here both ways.
  */
 #include "comparator/session.h"
 
@@ -26,8 +27,7 @@ void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_
         colo_session_overflow(session, "release", COLO_SESSION_RELEASE_RING);
 }
 
-/* A frame record to the peer; false when it does not fit or the stream is not up. */
-static bool send_frame(ColoSession *session, ColoRecordType type, unsigned nic,
+bool colo_packets_send(ColoSession *session, ColoRecordType type, unsigned nic,
                        const uint8_t *frame, size_t len, size_t vnet)
 {
     ColoStream *stream = colo_session_stream(session, COLO_STREAM_PACKETS);
@@ -47,7 +47,7 @@ static void mirror_input(ColoSession *session, unsigned nic, const uint8_t *fram
         session->stats[COLO_STAT_INPUT_DROPPED_NO_PEER]++;
         return;
     }
-    if (send_frame(session, COLO_RECORD_INPUT, nic, frame, len, vnet)) {
+    if (colo_packets_send(session, COLO_RECORD_INPUT, nic, frame, len, vnet)) {
         session->stats[COLO_STAT_INPUT_FRAMES]++;
         return;
     }
@@ -77,6 +77,9 @@ static void compare_output(ColoSession *session, unsigned nic, const uint8_t *fr
 static void primary_output(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
                            size_t vnet)
 {
+    if (session->gate != COLO_GATE_CLOSED &&
+        !colo_session_rewrite_tell(session, nic, frame, len, vnet))
+        return;
     switch (session->gate) {
     case COLO_GATE_ALONE:
         session->stats[COLO_STAT_OUTPUT_PASSED]++;
@@ -92,12 +95,50 @@ static void primary_output(ColoSession *session, unsigned nic, const uint8_t *fr
     }
 }
 
+void colo_packets_confirm(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
+                          size_t vnet)
+{
+    if (session->gate != COLO_GATE_PAIRED ||
+        !colo_packets_send(session, COLO_RECORD_OUTPUT, nic, frame, len, vnet))
+        session->stats[COLO_STAT_CONFIRM_DROPPED]++;
+}
+
 static void secondary_output(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
                              size_t vnet)
 {
-    if (session->gate != COLO_GATE_PAIRED ||
-        !send_frame(session, COLO_RECORD_OUTPUT, nic, frame, len, vnet))
-        session->stats[COLO_STAT_CONFIRM_DROPPED]++;
+    frame = colo_session_rewrite_output(session, nic, frame, len, vnet);
+    if (!frame)
+        return;
+    if (session->gate == COLO_GATE_ALONE) {
+        session->stats[COLO_STAT_OUTPUT_PASSED]++;
+        colo_packets_release(session, (uint8_t)nic, frame, len, vnet);
+    } else {
+        colo_packets_confirm(session, nic, frame, len, vnet);
+    }
+}
+
+/* Gives one frame to the secondary's QEMU. */
+static void feed_input(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
+                       size_t vnet)
+{
+    ColoChannel *channel = session->channels[COLO_CHANNEL_IN][nic];
+
+    frame = colo_session_rewrite_input(session, nic, frame, len, vnet);
+    if (channel && colo_channel_put_frame(channel, frame, len, vnet)) {
+        session->stats[COLO_STAT_INPUT_FRAMES]++;
+        return;
+    }
+    session->stats[COLO_STAT_INPUT_DROPPED_FULL]++;
+    if (channel)
+        colo_session_overflow(session, "in", COLO_SESSION_FRAMES_RING);
+}
+
+/* From the network, after a takeover. */
+static void take_input(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
+                       size_t vnet)
+{
+    session->stats[COLO_STAT_TAKEN]++;
+    feed_input(session, nic, frame, len, vnet);
 }
 
 void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_t *frame,
@@ -117,6 +158,9 @@ void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_
         else
             secondary_output(session, nic, frame, len, vnet);
         break;
+    case COLO_CHANNEL_TAKE:
+        take_input(session, nic, frame, len, vnet);
+        break;
     default: /* QEMU writes nothing on "release" and "in" */
         break;
     }
@@ -134,38 +178,36 @@ void colo_packets_drain(ColoSession *session)
 
 void colo_packets_tell(ColoSession *session, ColoRecordType type)
 {
-    (void)send_frame(session, type, 0, NULL, 0, 0);
+    (void)colo_packets_send(session, type, 0, NULL, 0, 0);
 }
 
-/* Gives one frame to the secondary's QEMU. */
-static void feed_input(ColoSession *session, const ColoRecord *record)
+/* What counts in the epoch that runs here. */
+static void open_record(ColoSession *session, const ColoRecord *record)
 {
-    ColoChannel *channel = session->channels[COLO_CHANNEL_IN][record->nic];
-
-    if (channel && colo_channel_put_frame(channel, record->payload, record->length, record->vnet)) {
-        session->stats[COLO_STAT_INPUT_FRAMES]++;
-        return;
-    }
-    session->stats[COLO_STAT_INPUT_DROPPED_FULL]++;
-    if (channel)
-        colo_session_overflow(session, "in", COLO_SESSION_FRAMES_RING);
+    if (record->type == COLO_RECORD_SYN)
+        colo_session_rewrite_heard(session, record);
+    else
+        feed_input(session, record->nic, record->payload, record->length, record->vnet);
 }
 
 /* Rule 5. Input of the epoch that runs here is fed; input of a later epoch waits for its LOADED;
- * input of an earlier one, or of one that has ended by REPLY, is in the checkpoint already. */
+ * input of an earlier one, or of one that has ended by REPLY, is in the checkpoint already. So it
+ * is with the primary's SYNs. */
 static void gate_input(ColoSession *session, const ColoRecord *record)
 {
     ColoRecordHeader header;
 
+    if (record->type == COLO_RECORD_SYN && record->epoch < session->epoch && !session->frozen)
+        colo_session_rewrite_heard(session, record);
     if (session->frozen || record->epoch < session->epoch) {
         session->stats[COLO_STAT_INPUT_DROPPED_STALE]++;
         return;
     }
     if (record->epoch == session->loaded) {
-        feed_input(session, record);
+        open_record(session, record);
         return;
     }
-    colo_record_header(&header, COLO_RECORD_INPUT, record->nic, record->vnet, record->length,
+    colo_record_header(&header, record->type, record->nic, record->vnet, record->length,
                        record->epoch);
     if (colo_ring_space(&session->input) < sizeof(header) + record->length) {
         session->stats[COLO_STAT_INPUT_DROPPED_FULL]++;
@@ -226,6 +268,7 @@ static bool handle_record(ColoSession *session, const ColoRecord *record)
 
     switch (record->type) {
     case COLO_RECORD_INPUT:
+    case COLO_RECORD_SYN:
         if (primary || record->nic >= session->config.n_nics)
             return false;
         gate_input(session, record);

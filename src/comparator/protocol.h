@@ -19,9 +19,13 @@
  * An alias has 1 to 31 letters, digits, '-', '_' and '.'.
  * "session-create" {"uuid", "generation": u, "role": "primary"|"secondary", "psk": 64 hex digits,
  *                   "vnet-hdr": b, "heartbeat-ms": u, "heartbeat-missed": u, "nics": [ALIAS...],
- *                   "disks": [ALIAS...], ["tuning": TUNING]}
+ *                   "disks": [ALIAS...], ["tuning": TUNING], ["rewrite": b], ["base": [ROW...]]}
  *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary; there is one
- *             session a uuid and generation, an existing one is refused (operation-invalid)
+ *             session a uuid and generation, an existing one is refused (operation-invalid).
+ *             "rewrite" (default false, the same on both sides): connections that are newer than
+ *             the checkpoint have their sequence numbers mapped (rewrite.h), so that a SYN need not
+ *             wait for one. "base": a secondary's, the rows of "rewrite-table" of the session
+ *             through which the frames of its primary still go
  * The requests below may have "generation"; without it the newest session of "uuid" is meant.
  * "session-destroy" {"uuid"} -> {}
  *     closes every FD of the session. The caller has taken QEMU's filters away before.
@@ -46,10 +50,13 @@
  *                  "release:ALIAS" QEMU reads what may leave (filter-redirector indev)
  *       secondary  "in:ALIAS"      QEMU reads mirrored input (filter-redirector indev)
  *                  "out:ALIAS"     QEMU writes what its guest sends (filter-redirector outdev)
+ *                  and with "rewrite", after the takeover (see below):
+ *                  "take:ALIAS"    QEMU writes what comes from the network
+ *                  "release:ALIAS" QEMU reads what may leave
  *       both       "migration"     QEMU's migration stream
  *                  "nbd:ALIAS"     primary: QEMU's NBD client; secondary: to QEMU's NBD server
  *     Framing on the packet channels: be32 length, be32 vnet header length when "vnet-hdr", frame.
- * "gate" {"uuid", "mode": MODE} -> {"held-frames": u, "held-bytes": u}
+ * "gate" {"uuid", "mode": MODE} -> {"held-frames": u, "held-bytes": u, "rewritten": u}
  *     Answered once the mode is in force and no older decision can still act. For "hold" and
  *     "closed" that includes released frames which QEMU has not read yet: error "timeout" after
  *     200 ms (the mode is in force all the same; ask again).
@@ -64,14 +71,28 @@
  *                            begun (I3). For good: "paired" is refused afterwards, the peer sees
  *                            the streams end. (Before the first "paired" the secondary withholds
  *                            output only, so that a migration and a disk's first copy can run.)
+ *                  "alone"   with "rewrite", once "takeover-prepare" has been answered: the guest's
+ *                            frames go through the session both ways, see below. "closed" drops
+ *                            them again, and "alone" may be asked anew
  * "takeover-prepare" {"uuid"} (secondary; gate must be "closed")
- *     -> {"epoch": u}   once QEMU may be told x-colo-lost-heartbeat: a checkpoint that was wholly
+ *     -> {"epoch": u, "rewritten": u}
+ *                       once QEMU may be told x-colo-lost-heartbeat: a checkpoint that was wholly
  *                       fed is LOADED, a partial one is cut off by closing "migration";
  *                       disk channels are closed. Refused (operation-invalid) before
  *                       "colo-ready" and when the checkpoint stream is unknown. May be asked
  *                       again, also by a later controller: the newest asker is answered,
  *                       one before it with operation-failed; so is everyone when QEMU took in
  *                       a whole checkpoint and ended "migration" without LOADED
+ * "rewrite-table" {"uuid"} -> {"rows": [ROW...]}
+ *     The connections of a survivor whose numbers are rewritten, at most 4096.
+ *     ROW: [ALIAS of the NIC, [VLAN...], ADDRESS and PORT of the guest, ADDRESS and PORT of the
+ *     other end, initial sequence number of the guest, difference to the one that the other end
+ *     knows, and with timestamps (RFC 7323) their difference and the highest that was told];
+ *     numbers modulo 2^32
+ * "rewrite-keep" {"uuid", "nics": [ALIAS...], "rows": [ROW...]} (a secondary with "base")
+ *     -> {}   forgets the rows of "base" that are not among these: asked after each "stream-up" of
+ *             "packets", with the rows of "rewrite-table" as they are then. From then on the
+ *             primary tells of each SYN that ends one. "nics" as in "session-create"
  * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
  * "tune" {"uuid", "tuning": TUNING} -> {}    in force from now on, from a running period or limit
  * on TUNING (util/tuning.h): {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
@@ -86,7 +107,7 @@
  *      "skew-ns": {"mean","deviation","limit"},
  *      "policy": {"mode": "compare"|"periodic", "reason": TEXT, "since-ms": u, "switches": u,
  *                 "pause-share": u, "period-ns": u} (primary), "tuning": TUNING,
- *      "limits": {NAME: u...}}
+ *      "rewritten": u, "limits": {NAME: u...}}
  *     commits: the primary's last ones, oldest first; CLOCK_MONOTONIC ns at which the checkpoint
  *     was taken (the vCPUs stood) and committed (nothing that it releases has left yet)
  *     skew-ns: from a frame to the peer's equal one, over all flows; a frame that waits longer than
@@ -113,8 +134,30 @@
  *   "policy"       {"mode", "reason": TEXT}    primary: it went into this mode (policy.h)
  *   "peer-silent"  {"silent-ms": u}            packet stream silent over the heartbeat limit
  *   "peer-heard"   {}                          and heard again
+ *   "rewrite-ended" {}                         a survivor's last connection that needs the session
+ *                                              has ended (closed for 4 min, RST, or silent for 124
+ *                                              min): frames pass unchanged from here on, its
+ *                                              filters may go, then the session. Not told when
+ *                                              the answer to gate "alone" said "rewritten": 0
  *   "overflow"     {"queue", "limit": u}       a bound was reached (I8); at most 10 a second.
  *                                              "held" in mode "hold": stop the vCPUs
+ *
+ * A takeover with "rewrite": the answer to "takeover-prepare" tells how many connections are
+ * "rewritten". With 0 the redirectors are taken away as without "rewrite". Else the session stays
+ * in the path: "in" and "out" stay as they are, and before the guest runs and the tap is connected
+ * each NIC gets two more filter-redirectors, both with "position=head". (QEMU, net/filter.c: frames
+ * for the guest meet the filters in the list's order, frames of the guest in the reverse one, and
+ * what an indev reads goes on to the filter after it.)
+ *     queue=tx outdev=TAKE      before "in" in the list, so that what "in" gives the guest is not
+ *                               taken again
+ *     queue=rx indev=RELEASE    before "out", so that what leaves is not sent to "out" again
+ * Then "local-attach" of the chardevs' other ends, then gate "alone"; a frame that comes earlier is
+ * lost like one on a full wire. vnet_hdr_support as for the others. When the survivor is protected
+ * again while "rewritten" is not 0, the new session's filters come behind all of these in the list
+ * (the default, position=tail): nearer to the guest, in whose own numbers it compares; its peer's
+ * session is made with "base", and hears "rewrite-keep". After "rewrite-ended": object-del of the
+ * four filters, "out" and "take" first, so that frames go straight on; then session-destroy, with
+ * "generation".
  *
  * Data port (listener inherited as FDNAME "data"): TLS 1.3, ECDHE-PSK, identity
  * "UUID/GENERATION/STREAM". The first TLS record after the handshake, from the connecting side, is
@@ -154,6 +197,7 @@ typedef enum {
     COLO_RECORD_EPOCH = 4,     /* both: sender entered epoch; payload empty */
     COLO_RECORD_LOADED = 5,    /* secondary -> primary: epoch is LOADED; payload empty */
     COLO_RECORD_BYE = 6,       /* orderly end: session is being destroyed */
+    COLO_RECORD_SYN = 7,       /* primary -> secondary: a SYN of its guest, before it may leave */
 } ColoRecordType;
 
 typedef struct __attribute__((packed)) {
@@ -163,6 +207,10 @@ typedef struct __attribute__((packed)) {
     uint16_t vnet;   /* bytes of vnet header at the payload's start */
     uint64_t epoch;  /* of the sender when the frame was produced */
 } ColoRecordHeader;
+
+/* A SYN has headers and options only: vnet 64, Ethernet with two tags 22, IP 60 or IPv6 with
+ * options 100, TCP 60. One with much data (RFC 7413) leaves after a checkpoint. */
+#define COLO_RECORD_SYN_MAX 512u
 
 /* A GSO segment of 64 KiB with its Ethernet and vnet headers. */
 #define COLO_RECORD_MAX (65536u + 256u)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "comparator/request.h"
 
+#include "comparator/rewrite-rows.h"
 #include "util/error.h"
 #include "util/json.h"
 
@@ -18,6 +19,8 @@ static const char *const request_names[] = {
     [COLO_REQUEST_KICK_DONE] = "kick-done",
     [COLO_REQUEST_STATS] = "stats",
     [COLO_REQUEST_TUNE] = "tune",
+    [COLO_REQUEST_REWRITE_TABLE] = "rewrite-table",
+    [COLO_REQUEST_REWRITE_KEEP] = "rewrite-keep",
 };
 
 static const char *const gate_names[] = {
@@ -147,6 +150,35 @@ static gboolean get_tuning(JsonObject *arguments, ColoTuning *tuning, GError **e
             colo_tuning_update(tuning, object, error));
 }
 
+/* ROWs of the NICs in @config. */
+static gboolean get_rows(JsonObject *arguments, const char *key, ColoSessionConfig *config,
+                         GError **error)
+{
+    JsonObject *rows;
+
+    if (!colo_json_get_array(arguments, key, &rows, error))
+        return FALSE;
+    config->base = colo_rewrite_rows_parse(
+        rows, (const char(*)[COLO_REQUEST_ALIAS_MAX + 1]) config->nics, config->n_nics, error);
+    return config->base != NULL;
+}
+
+/* "rewrite" and "base", which may be absent. */
+static gboolean get_rewrite(JsonObject *arguments, ColoSessionConfig *config, GError **error)
+{
+    gboolean rewrite = FALSE;
+
+    if (colo_json_peek(arguments, "rewrite") &&
+        !colo_json_get_bool(arguments, "rewrite", &rewrite, error))
+        return FALSE;
+    config->rewrite = rewrite;
+    if (!colo_json_peek(arguments, "base"))
+        return TRUE;
+    if (!rewrite || config->primary)
+        return invalid(error, "member 'base' is for a secondary with 'rewrite'");
+    return get_rows(arguments, "base", config, error);
+}
+
 static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GError **error)
 {
     gboolean vnet;
@@ -176,7 +208,7 @@ static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GEr
     if (config->heartbeat_missed < 1 || config->heartbeat_missed > COLO_REQUEST_MISSED_MAX)
         return invalid(error, "heartbeat-missed %" G_GUINT64_FORMAT " is not between 1 and %u",
                        config->heartbeat_missed, COLO_REQUEST_MISSED_MAX);
-    return TRUE;
+    return get_rewrite(arguments, config, error);
 }
 
 static gboolean get_name(JsonObject *arguments, const char *key, char name[48], GError **error)
@@ -231,6 +263,11 @@ static gboolean get_arguments(ColoRequest *request, JsonObject *arguments, GErro
     case COLO_REQUEST_LOCAL_ATTACH:
         return get_session(request, arguments, error) &&
                get_name(arguments, "channel", request->name, error);
+    case COLO_REQUEST_REWRITE_KEEP:
+        return get_session(request, arguments, error) &&
+               get_aliases(arguments, "nics", COLO_CMP_MAX_NICS, request->config.nics,
+                           &request->config.n_nics, error) &&
+               get_rows(arguments, "rows", &request->config, error);
     case COLO_REQUEST_GATE:
         return get_session(request, arguments, error) && get_gate(arguments, &request->gate, error);
     case COLO_REQUEST_TUNE:
@@ -266,4 +303,10 @@ gboolean colo_request_parse(const char *text, size_t len, ColoRequest *request, 
     if (!json_object_is_type(arguments, json_type_object))
         return invalid(error, "member 'arguments' must be an object");
     return get_arguments(request, arguments, error);
+}
+
+void colo_request_clear(ColoRequest *request)
+{
+    g_clear_pointer(&request->config.base, g_bytes_unref);
+    explicit_bzero(request, sizeof(*request));
 }

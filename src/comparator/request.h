@@ -5,6 +5,7 @@
 #pragma once
 
 #include "comparator/protocol.h"
+#include "comparator/rewrite.h"
 #include "util/tuning.h"
 
 #include <glib.h>
@@ -26,11 +27,13 @@ typedef struct {
     bool primary;
     bool vnet;
     uint8_t psk[COLO_CMP_PSK_BYTES];
+    bool rewrite;
     uint64_t heartbeat_ms, heartbeat_missed;
     ColoTuning tuning;
     unsigned n_nics, n_disks;
     char nics[COLO_CMP_MAX_NICS][COLO_REQUEST_ALIAS_MAX + 1];
     char disks[COLO_CMP_MAX_DISKS][COLO_REQUEST_ALIAS_MAX + 1];
+    GBytes *base; /* ColoRewriteRow[], or NULL */
 } ColoSessionConfig;
 
 typedef enum {
@@ -45,6 +48,8 @@ typedef enum {
     COLO_REQUEST_KICK_DONE,
     COLO_REQUEST_STATS,
     COLO_REQUEST_TUNE,
+    COLO_REQUEST_REWRITE_TABLE,
+    COLO_REQUEST_REWRITE_KEEP,
 } ColoRequestKind;
 
 typedef struct {
@@ -56,12 +61,15 @@ typedef struct {
     uint64_t generation;      /* the same; 0: the newest session of that domain */
     char name[48];            /* peer-attach: stream; local-attach: channel */
     ColoGate gate;            /* gate */
-    ColoSessionConfig config; /* session-create */
+    ColoSessionConfig config; /* session-create; rewrite-keep: "nics" and "base" only */
     ColoTuning tuning;        /* tune: all of them */
 } ColoRequest;
 
-/* FALSE and @error (COLO_ERROR_INVALID_ARG) for anything that is no legal request. */
+/* FALSE and @error (COLO_ERROR_INVALID_ARG) for anything that is no legal request. Either way
+ * colo_request_clear() frees what @request holds, and wipes the key in it. */
 gboolean colo_request_parse(const char *text, size_t len, ColoRequest *request, GError **error);
+
+void colo_request_clear(ColoRequest *request);
 
 /* True for requests that come with a descriptor. */
 bool colo_request_wants_fd(ColoRequestKind kind);

@@ -8,6 +8,7 @@
 /* A power of two, so that chains are about one entry long when the table is full. */
 #define BUCKETS COLO_REWRITE_CONNECTIONS
 
+/* #syscalls getrandom */
 bool colo_rewrite_table_init(ColoRewriteTable *table)
 {
     memset(table, 0, sizeof(*table));

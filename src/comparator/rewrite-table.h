@@ -6,6 +6,7 @@
 #pragma once
 
 #include "comparator/frame.h"
+#include "comparator/protocol.h"
 #include "comparator/segment.h"
 
 /* Connections that one epoch may open before a checkpoint has to (it empties the table): as many
@@ -14,9 +15,7 @@
 /* SYNs of the guest that wait for the primary's: the copies are less than a round trip apart, and
  * 256 new connections in 1 ms are a flood. */
 #define COLO_REWRITE_WAITING 256u
-/* A SYN has headers and options only: vnet 64, Ethernet with two tags 22, IP 60 or IPv6 with
- * options 100, TCP 60. One with much data (RFC 7413) is not kept. */
-#define COLO_REWRITE_SYN_BYTES 512u
+#define COLO_REWRITE_SYN_BYTES COLO_RECORD_SYN_MAX
 
 /* A SYN of either copy. */
 typedef struct {
@@ -56,6 +55,7 @@ struct ColoRewriteEntry {
     ColoConnection connection;
     ColoRewriteMap map;          /* of the running epoch */
     ColoRewriteMap base;         /* of an earlier session: in force while alone */
+    bool base_kept;              /* within colo_rewrite_keep() */
     bool base_over;              /* the guest has opened another connection in the running epoch */
     bool announced;              /* and so has the primary */
     ColoRewriteSyn primary;      /* its newest SYN that has met none of the guest's */

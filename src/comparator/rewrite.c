@@ -115,6 +115,12 @@ static void note_high(ColoRewriteMap *map, uint32_t ts)
         map->ts_high = ts;
 }
 
+static void note_echo(ColoRewriteMap *map, uint32_t ts)
+{
+    if (ts - map->ts_high < COLO_REWRITE_TS_AHEAD)
+        note_high(map, ts);
+}
+
 /* Copies the frame to where it may be changed. */
 static uint8_t *make_copy(ColoRewrite *rewrite, const uint8_t *frame, size_t len)
 {
@@ -172,6 +178,34 @@ void colo_rewrite_primary_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *
         rewrite->send(rewrite->opaque, nic, waiting->frame, waiting->len, waiting->vnet);
         colo_rewrite_table_unwait(&rewrite->table, entry);
     }
+}
+
+/* The connection of an earlier session is over, also in every state that can still come. */
+static void drop_base(ColoRewrite *rewrite, ColoRewriteEntry *entry)
+{
+    entry->base.valid = false;
+    if (!entry->map.valid && !entry->primary.valid && !entry->waiting)
+        colo_rewrite_table_remove(&rewrite->table, entry);
+}
+
+void colo_rewrite_late_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame, size_t len,
+                           size_t vnet, bool loaded)
+{
+    ColoRewriteEntry *entry;
+    ColoSegment segment;
+    ColoRewriteSyn syn;
+
+    if (rewrite->alone || !colo_segment_read(frame, len, vnet, nic, false, &segment) ||
+        !(segment.flags & COLO_TCP_SYN))
+        return;
+    syn = syn_of(&segment, frame);
+    entry = colo_rewrite_table_find(&rewrite->table, &segment.connection);
+    if (!entry || !entry->base.valid || is_within(&entry->base, &syn))
+        return;
+    if (loaded)
+        drop_base(rewrite, entry);
+    else
+        entry->announced = true;
 }
 
 /* Keeps the guest's SYN until the primary's comes. False when it cannot. */
@@ -377,7 +411,7 @@ const uint8_t *colo_rewrite_input(ColoRewrite *rewrite, uint8_t nic, const uint8
         return frame;
     }
     if (segment.ts_at)
-        note_high(map, colo_get32(frame + segment.ts_at + TS_ECHO));
+        note_echo(map, colo_get32(frame + segment.ts_at + TS_ECHO));
     copy = make_copy(rewrite, frame, len);
     change_input(copy, &segment, map);
     rewrite->counters[COLO_REWRITE_INPUT]++;
@@ -502,6 +536,24 @@ bool colo_rewrite_import(ColoRewrite *rewrite, const ColoRewriteRow *row, uint64
         .ts_high = row->ts_high,
     };
     return true;
+}
+
+void colo_rewrite_keep(ColoRewrite *rewrite, const ColoRewriteRow *rows, uint32_t n)
+{
+    ColoRewriteEntry *entry = NULL;
+
+    for (uint32_t i = 0; i < n; i++) {
+        entry = colo_rewrite_table_find(&rewrite->table, &rows[i].connection);
+        if (entry && entry->base.valid && entry->base.syn.seq == rows[i].isn)
+            entry->base_kept = true;
+    }
+    entry = NULL;
+    while (rewrite->table.count > 0 && (entry = colo_rewrite_table_next(&rewrite->table, entry))) {
+        if (entry->base.valid && !entry->base_kept)
+            drop_base(rewrite, entry);
+        else
+            entry->base_kept = false;
+    }
 }
 
 uint64_t colo_rewrite_counter(const ColoRewrite *rewrite, ColoRewriteCounter which)

@@ -20,7 +20,8 @@
  *   can have sent; echoes of older ones are still taken back by the old difference.
  * - A survivor that is protected again gives its maps to the new secondary (colo_rewrite_export(),
  *   import): in force there once it is alone too. Both copies have the numbers of the survivor's
- *   guest till then.
+ *   guest till then. Such a row ends with the next SYN of its connection: when this guest has sent
+ *   it, or goes on from a checkpoint taken after the primary's did.
  *
  * Whatever does not fit (no place, two initial numbers for one SYN of the other end as SYN cookies
  * can give, signed segments) is passed on unchanged: it equals nothing of the primary's, and a
@@ -37,6 +38,9 @@
  * within the comparison's bound (20 ms) and some pauses of what was seen here; a second is far more
  * than both, and a leap forward is legal (RFC 7323 5.4: 2^31). */
 #define COLO_REWRITE_TS_MARGIN 1000u
+/* What the other end echoes is what the primary sent, or nonsense when it is further ahead of what
+ * was seen here than a minute. */
+#define COLO_REWRITE_TS_AHEAD 60000u
 /* After this long without a segment a connection counts as ended: no NAT keeps it longer either,
  * and both numbers are the least that RFC 5382 (REQ-5) lets one keep it. The second is for what is
  * not established yet, or closed: it covers the TIME-WAIT of RFC 9293 3.6.1 (two MSL, 4 min), in
@@ -87,6 +91,11 @@ bool colo_rewrite_is_syn(const uint8_t *frame, size_t len, size_t vnet);
 void colo_rewrite_primary_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame, size_t len,
                               size_t vnet);
 
+/* The same of an epoch that has ended here. @loaded: the guest here goes on from a checkpoint that
+ * was taken after it, else it is about to (colo_rewrite_loaded() is still to come). */
+void colo_rewrite_late_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame, size_t len,
+                           size_t vnet, bool loaded);
+
 /* What the guest here has sent, for the other end: @frame itself, or a changed copy that is valid
  * until the next call. NULL: it waits. @now_ns: monotonic. */
 const uint8_t *colo_rewrite_output(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame,
@@ -110,6 +119,8 @@ uint32_t colo_rewrite_live(const ColoRewrite *rewrite);
 
 /* Fills at most @max rows with those; their number. */
 uint32_t colo_rewrite_export(const ColoRewrite *rewrite, ColoRewriteRow *rows, uint32_t max);
+/* Forgets the imported rows that are not among these later ones: their connections have ended. */
+void colo_rewrite_keep(ColoRewrite *rewrite, const ColoRewriteRow *rows, uint32_t n);
 /* Before anything else is done with @rewrite. False when there is no place or it is there twice. */
 bool colo_rewrite_import(ColoRewrite *rewrite, const ColoRewriteRow *row, uint64_t now_ns);
 

@@ -79,7 +79,8 @@ static bool init_role(ColoSession *session)
         return true;
     }
     session->gate = COLO_GATE_CLOSED;
-    return colo_ring_init(&session->input, COLO_SESSION_INPUT_RING);
+    return colo_ring_init(&session->input, COLO_SESSION_INPUT_RING) &&
+           (!session->config.rewrite || colo_session_rewrite_init(session));
 }
 
 ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConfig *config,
@@ -105,6 +106,7 @@ ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConf
         colo_session_free(session);
         return NULL;
     }
+    session->config.base = NULL; /* its owner may give it back */
     return session;
 }
 
@@ -131,6 +133,7 @@ void colo_session_free(ColoSession *session)
     colo_loop_disarm(session->host->loop, &session->beat);
     colo_loop_disarm(session->host->loop, &session->wanted_timer);
     colo_loop_disarm(session->host->loop, &session->gate_timer);
+    colo_loop_disarm(session->host->loop, &session->rewrite_timer);
     for (unsigned i = 0; i < COLO_SESSION_STREAMS; i++)
         colo_stream_free(session->streams[i]);
     for (int kind = 0; kind < COLO_CHANNEL_KINDS; kind++) {
@@ -139,6 +142,7 @@ void colo_session_free(ColoSession *session)
     }
     colo_compare_free(session->compare);
     colo_ring_clear(&session->input);
+    colo_rewrite_free(session->rewrite);
     /* The key must not outlive its session in freed memory. */
     explicit_bzero(session->config.psk, sizeof(session->config.psk));
     free(session);

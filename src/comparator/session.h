@@ -9,8 +9,9 @@
  * the secondary at its REPLY; checkpoint k is committed at RECEIVED and loaded at LOADED.
  *
  * Who does what: packets.c frames and the packet stream; checkpoint.c the migration channel;
- * disk.c the NBD channels; heartbeat.c silence; wanted.c asks for checkpoints; gate.c what may
- * leave; takeover.c; attach.c makes streams and channels; stats.c tells.
+ * disk.c the NBD channels; session-rewrite.c sequence numbers; heartbeat.c silence; wanted.c asks
+ * for checkpoints; gate.c what may leave; takeover.c; attach.c makes streams and channels; stats.c
+ * tells.
  */
 #pragma once
 
@@ -23,6 +24,7 @@
 #include "comparator/protocol.h"
 #include "comparator/record.h"
 #include "comparator/request.h"
+#include "comparator/rewrite.h"
 #include "comparator/stream.h"
 #include "util/json.h"
 #include "util/log.h"
@@ -62,6 +64,7 @@ typedef enum {
     COLO_CHANNEL_OUT,
     COLO_CHANNEL_RELEASE,
     COLO_CHANNEL_IN,
+    COLO_CHANNEL_TAKE,
     COLO_CHANNEL_MIGRATION,
     COLO_CHANNEL_NBD,
     COLO_CHANNEL_KINDS,
@@ -79,6 +82,9 @@ typedef enum {
     COLO_STAT_OUTPUT_DROPPED_CLOSED, /* gate closed */
     COLO_STAT_OUTPUT_DROPPED_FULL,   /* core or ring full */
     COLO_STAT_CONFIRM_DROPPED, /* secondary output that the peer was not or need not be told */
+    COLO_STAT_SYNS_TOLD,       /* primary, with "rewrite": told to the peer before they may leave */
+    COLO_STAT_SYNS_UNTOLD,     /* no packet stream, or it was full */
+    COLO_STAT_TAKEN,           /* alone: frames from the network */
     COLO_STAT_RELEASED,        /* put before QEMU to leave */
     COLO_STAT_CHECKPOINT_BYTES,
     COLO_STAT_CHECKPOINT_WITHHELD, /* bytes of checkpoints that began without all disk writes */
@@ -151,7 +157,13 @@ struct ColoSession {
     ColoNbdReplies replies[COLO_CMP_MAX_DISKS]; /* secondary */
     ColoRecordReader records;
     ColoCompare *compare; /* primary */
-    ColoRing input;       /* secondary: input that waits for its epoch, as records */
+    ColoRing input;       /* secondary: input and SYNs that wait for their epoch, as records */
+
+    /* session-rewrite.c (secondary) */
+    ColoRewrite *rewrite;   /* NULL without "rewrite" */
+    uint64_t rewrite_epoch; /* its maps are of this one */
+    bool rewriting;         /* alone, and connections that need it live */
+    ColoTimer rewrite_timer;
 
     /* heartbeat.c */
     ColoTimer beat;
@@ -225,6 +237,12 @@ void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_
                         size_t len, size_t vnet);
 void colo_packets_stream(ColoSession *session, const uint8_t *data, size_t len);
 void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet);
+/* A record of the peer's with a frame; false when it does not fit or the stream is not up. */
+bool colo_packets_send(ColoSession *session, ColoRecordType type, unsigned nic,
+                       const uint8_t *frame, size_t len, size_t vnet);
+/* Secondary: tells the peer of a frame that its guest sent. */
+void colo_packets_confirm(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
+                          size_t vnet);
 /* Reads what QEMU wrote on every packet channel until they are empty. */
 void colo_packets_drain(ColoSession *session);
 /* Secondary: feeds the input whose epoch is loaded now, forgets what is older. */
@@ -249,6 +267,29 @@ void colo_disk_failed(ColoSession *session, unsigned disk, const char *reason);
 /* Looks whether a disk has ended by now, also when the loop has not come to it yet. False when
  * one has, or has failed before. */
 bool colo_disk_check(ColoSession *session);
+
+/* session-rewrite.c */
+bool colo_session_rewrite_init(ColoSession *session);
+/* Primary: @frame is about to be compared, or to leave; the peer is told if it is a SYN. False: it
+ * must not leave. */
+bool colo_session_rewrite_tell(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
+                               size_t vnet);
+/* Secondary: such a SYN, of the epoch that runs here or of one that has ended. */
+void colo_session_rewrite_heard(ColoSession *session, const ColoRecord *record);
+/* Secondary: the guest's state of session->epoch is complete: no takeover goes on from an older
+ * one, and what the guest says next comes from it. */
+void colo_session_rewrite_loaded(ColoSession *session);
+/* As colo_rewrite_output(), colo_rewrite_input(). */
+const uint8_t *colo_session_rewrite_output(ColoSession *session, unsigned nic, const uint8_t *frame,
+                                           size_t len, size_t vnet);
+const uint8_t *colo_session_rewrite_input(ColoSession *session, unsigned nic, const uint8_t *frame,
+                                          size_t len, size_t vnet);
+/* Gate "alone" of a secondary. */
+gboolean colo_session_rewrite_alone(ColoSession *session, GError **error);
+uint32_t colo_session_rewrite_live(const ColoSession *session);
+JsonObject *colo_session_rewrite_table(ColoSession *session);
+gboolean colo_session_rewrite_keep(ColoSession *session, const ColoSessionConfig *given,
+                                   GError **error);
 
 /* heartbeat.c */
 void colo_heartbeat_start(ColoSession *session);

@@ -23,6 +23,9 @@ static const char *const stat_names[COLO_STAT_LAST] = {
     [COLO_STAT_OUTPUT_DROPPED_CLOSED] = "output-dropped-closed",
     [COLO_STAT_OUTPUT_DROPPED_FULL] = "output-dropped-full",
     [COLO_STAT_CONFIRM_DROPPED] = "confirmations-dropped",
+    [COLO_STAT_SYNS_TOLD] = "syns-told",
+    [COLO_STAT_SYNS_UNTOLD] = "syns-untold",
+    [COLO_STAT_TAKEN] = "taken",
     [COLO_STAT_RELEASED] = "released",
     [COLO_STAT_CHECKPOINT_BYTES] = "checkpoint-bytes",
     [COLO_STAT_CHECKPOINT_WITHHELD] = "checkpoint-bytes-withheld",
@@ -81,6 +84,9 @@ static JsonObject *counters(ColoSession *session)
     for (int i = 0; session->compare && i < COLO_COUNT_LAST; i++)
         colo_json_add(object, colo_compare_counter_name((ColoCompareCounter)i), "u",
                       colo_compare_counter(session->compare, (ColoCompareCounter)i), NULL);
+    for (int i = 0; session->rewrite && i < COLO_REWRITE_COUNTERS; i++)
+        colo_json_add(object, colo_rewrite_counter_name((ColoRewriteCounter)i), "u",
+                      colo_rewrite_counter(session->rewrite, (ColoRewriteCounter)i), NULL);
     colo_json_add(object, "checkpoint-pages", "u", session->forward.pages, "checkpoint-zero-pages",
                   "u", session->forward.zero_pages, "checkpoints", "u",
                   session->forward.checkpoints, NULL);
@@ -135,7 +141,8 @@ static JsonObject *limits(void)
         (uint64_t)COLO_SESSION_FLOWS, "packets", "u", (uint64_t)COLO_SESSION_PACKETS_RING,
         "checkpoint", "u", (uint64_t)COLO_SESSION_STREAM_RING, "input", "u",
         (uint64_t)COLO_SESSION_INPUT_RING, "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING,
-        NULL);
+        "rewritten", "u", (uint64_t)COLO_REWRITE_CONNECTIONS, "rewrite-waiting", "u",
+        (uint64_t)COLO_REWRITE_WAITING, NULL);
 }
 
 /* How far the peer's copy runs behind, and how long a frame may wait for it (skew.h). */
@@ -178,5 +185,6 @@ JsonObject *colo_session_stats(ColoSession *session)
         "commits", "o", commits(session), "held-frames", "u", frames, "held-bytes", "u", bytes,
         "skew-ns", "o", skew(session), "policy", "o",
         session->config.primary ? policy(session) : NULL, "tuning", "o",
-        colo_tuning_to_json(&session->policy.tuning), "limits", "o", limits(), NULL);
+        colo_tuning_to_json(&session->policy.tuning), "rewritten", "u",
+        (uint64_t)colo_session_rewrite_live(session), "limits", "o", limits(), NULL);
 }

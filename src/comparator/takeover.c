@@ -25,7 +25,8 @@ static JsonObject *prepared(ColoSession *session)
     freeze(session);
     colo_session_log(session, LOG_NOTICE, "ready for takeover at epoch %" G_GUINT64_FORMAT,
                      session->loaded);
-    return colo_json_build("epoch", "u", session->loaded, NULL);
+    return colo_json_build("epoch", "u", session->loaded, "rewritten", "u",
+                           (uint64_t)colo_session_rewrite_live(session), NULL);
 }
 
 static GError *not_loaded(const ColoSession *session)

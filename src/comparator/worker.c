@@ -172,6 +172,13 @@ static gboolean execute(ColoWorker *worker, Order *order, JsonObject **result, G
         break;
     case COLO_REQUEST_GATE:
         return colo_gate_set(member->session, request->gate, order->token, result, error);
+    case COLO_REQUEST_REWRITE_TABLE:
+        *result = colo_session_rewrite_table(member->session);
+        return TRUE;
+    case COLO_REQUEST_REWRITE_KEEP:
+        if (!colo_session_rewrite_keep(member->session, &request->config, error))
+            return FALSE;
+        break;
     case COLO_REQUEST_TAKEOVER_PREPARE:
         return colo_takeover_prepare(member->session, order->token, result, error);
     case COLO_REQUEST_KICK_DONE:
@@ -188,6 +195,12 @@ static gboolean execute(ColoWorker *worker, Order *order, JsonObject **result, G
     return TRUE;
 }
 
+static void free_order(Order *order)
+{
+    g_clear_pointer(&order->request.config.base, g_bytes_unref);
+    g_free(order);
+}
+
 static void deliver_order(ColoLetter *letter)
 {
     Order *order = (Order *)letter;
@@ -202,11 +215,11 @@ static void deliver_order(ColoLetter *letter)
         g_set_error(&error, COLO_ERROR, COLO_ERROR_NO_DOMAIN, "there is no session %s",
                     order->member->config.uuid);
     } else if (execute(worker, order, &result, &error) && !result) {
-        g_free(order);
+        free_order(order);
         return;
     }
     send_reply(worker->daemon, order->token, result, error, order->member, order->request.kind);
-    g_free(order);
+    free_order(order);
 }
 
 gboolean colo_worker_request(ColoMember *member, const ColoRequest *request, int fd, uint64_t token,
@@ -216,13 +229,15 @@ gboolean colo_worker_request(ColoMember *member, const ColoRequest *request, int
 
     *order = (Order){.letter.deliver = deliver_order, .member = member, .fd = fd, .token = token};
     order->request = *request;
+    if (request->config.base)
+        g_bytes_ref(request->config.base);
     /* The member has it; a second copy of the key would have to be wiped out. */
     explicit_bzero(order->request.config.psk, sizeof(order->request.config.psk));
     if (colo_inbox_post(member->worker->inbox, &order->letter))
         return TRUE;
     if (fd >= 0)
         close(fd);
-    g_free(order);
+    free_order(order);
     g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE,
                 "%u requests and streams wait already for the thread of session %s", COLO_INBOX_MAX,
                 member->config.uuid);

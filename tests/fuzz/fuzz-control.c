@@ -2,7 +2,7 @@
 /*
  * libFuzzer target: any bytes as what comes over the comparator's control socket.
  *
- * Sources: src/comparator/request.c and src/util/{framing,json,error}.c, with
+ * Sources: src/comparator/{request,rewrite-rows}.c and src/util/{framing,json,error}.c, with
  *   clang -fsanitize=fuzzer,address,undefined
  */
 #include "comparator/request.h"
@@ -21,11 +21,15 @@ static void try_request(const char *text, size_t len)
     if (!colo_request_parse(text, len, &request, &error)) {
         if (!error)
             abort();
+        colo_request_clear(&request);
         return;
     }
     if (strlen(request.uuid) > 36 || request.config.n_nics > COLO_CMP_MAX_NICS ||
-        request.config.n_disks > COLO_CMP_MAX_DISKS || strlen(request.name) > 47)
+        request.config.n_disks > COLO_CMP_MAX_DISKS || strlen(request.name) > 47 ||
+        (request.config.base &&
+         g_bytes_get_size(request.config.base) > COLO_REWRITE_CONNECTIONS * sizeof(ColoRewriteRow)))
         abort();
+    colo_request_clear(&request);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-gboolean lab_vnet;
+gboolean lab_vnet, lab_rewrite;
 const char *lab_uuid = LAB_UUID;
 int lab_threads;
 gboolean lab_unprivileged, lab_lenient;
@@ -381,7 +381,8 @@ void lab_create_generation(LabHelper *helper, const char *role, const char *psk,
         helper, "session-create",
         colo_json_build("uuid", "s", lab_uuid, "generation", "u", generation, "role", "s", role,
                         "psk", "s", psk, "vnet-hdr", "b", lab_vnet, "heartbeat-ms", "i", 20,
-                        "heartbeat-missed", "i", 5, "nics", "o", nics, "disks", "o", disks, NULL),
+                        "heartbeat-missed", "i", 5, "nics", "o", nics, "disks", "o", disks,
+                        "rewrite", "b", lab_rewrite, NULL),
         -1));
 }
 

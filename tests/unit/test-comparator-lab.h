@@ -18,6 +18,8 @@
 /* TRUE: frames carry a vnet header of 12 bytes before them, and its length. */
 extern gboolean lab_vnet;
 #define LAB_VNET 12
+/* TRUE: sessions are made with "rewrite". */
+extern gboolean lab_rewrite;
 /* Workers of a helper that is started; 0: as many as it likes. */
 extern int lab_threads;
 /* Whom requests are about; LAB_UUID. */

@@ -339,6 +339,8 @@ static void test_alone_timestamps_never_go_back(Fixture *f, gconstpointer data G
     accept_connection(f);
     /* The other end has heard this from the primary. */
     IN(f, .flags = ACK, .seq = PEER + 1, .ack = P_ISN + 1, .ts = TRUE, .ts_echo = P_TS + 700);
+    /* And this is nonsense. */
+    IN(f, .flags = ACK, .seq = PEER + 1, .ack = P_ISN + 1, .ts = TRUE, .ts_echo = 0x70000000);
     colo_rewrite_alone(f->rewrite);
     g_assert_true(
         OUT(f, .flags = ACK, .seq = S_ISN + 1, .ack = PEER + 1, .ts = TRUE, .ts_val = S_TS + 200));
@@ -500,6 +502,43 @@ static void test_base_outlives_what_a_checkpoint_undoes(Fixture *f,
     g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 1);
 }
 
+static void late(Fixture *f, gboolean loaded, const Seg *s)
+{
+    f->len = rw_put(f->frame, f->shape, s);
+    colo_rewrite_late_syn(f->rewrite, 0, f->frame, f->len, RW_VNET, loaded);
+}
+
+/* The primary's SYN belongs to an epoch that has ended here: the next checkpoint holds it, or the
+ * newest one does already. */
+static void test_base_ends_with_a_late_syn(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    Seg syn = {.flags = SYN | ACK, .seq = S_ISN, .ack = PEER + 1};
+
+    protect_again(f);
+    late(f, TRUE, &syn);
+    syn.seq = 100;
+    late(f, FALSE, &syn);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 1);
+    colo_rewrite_loaded(f->rewrite);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
+    protect_again(f);
+    late(f, TRUE, &syn);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
+}
+
+static void test_base_keeps_what_is_kept(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    ColoRewriteRow row;
+
+    protect_again(f);
+    g_assert_cmpuint(colo_rewrite_export(f->rewrite, &row, 1), ==, 1);
+    colo_rewrite_keep(f->rewrite, &row, 1);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 1);
+    row.isn++;
+    colo_rewrite_keep(f->rewrite, &row, 1);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
+}
+
 static void test_base_repeated_syn(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     protect_again(f);
@@ -564,6 +603,8 @@ int main(int argc, char **argv)
     add("base/timestamps", test_base_timestamps_never_go_back);
     add("base/new-connection", test_base_ends_with_a_new_connection);
     add("base/undone", test_base_outlives_what_a_checkpoint_undoes);
+    add("base/late-syn", test_base_ends_with_a_late_syn);
+    add("base/keep", test_base_keeps_what_is_kept);
     add("base/repeated-syn", test_base_repeated_syn);
     add("base/gets-old", test_base_gets_old);
     return g_test_run();
