@@ -208,9 +208,9 @@ typedef struct __attribute__((packed)) {
     uint64_t epoch;  /* of the sender when the frame was produced */
 } ColoRecordHeader;
 
-/* A SYN has headers and options only: vnet 64, Ethernet with two tags 22, IP 60 or IPv6 with
- * options 100, TCP 60. One with much data (RFC 7413) leaves after a checkpoint. */
-#define COLO_RECORD_SYN_MAX 512u
+/* A SYN, with data (RFC 7413) up to an Ethernet frame's. A longer one is not sent on: the guest
+ * repeats it without data. */
+#define COLO_RECORD_SYN_MAX 2048u
 
 /* A GSO segment of 64 KiB with its Ethernet and vnet headers. */
 #define COLO_RECORD_MAX (65536u + 256u)

@@ -6,7 +6,6 @@
 #pragma once
 
 #include "comparator/frame.h"
-#include "comparator/protocol.h"
 #include "comparator/segment.h"
 
 /* Connections that one epoch may open before a checkpoint has to (it empties the table): as many
@@ -15,7 +14,9 @@
 /* SYNs of the guest that wait for the primary's: the copies are less than a round trip apart, and
  * 256 new connections in 1 ms are a flood. */
 #define COLO_REWRITE_WAITING 256u
-#define COLO_REWRITE_SYN_BYTES COLO_RECORD_SYN_MAX
+/* As a rule a SYN has headers and options only: vnet 64, Ethernet with two tags 22, IP 60 or IPv6
+ * with options 100, TCP 60. One with much data is not kept. */
+#define COLO_REWRITE_SYN_BYTES 512u
 
 /* A SYN of either copy. */
 typedef struct {

@@ -50,7 +50,7 @@ bool colo_rewrite_is_syn(const uint8_t *frame, size_t len, size_t vnet)
 {
     ColoSegment segment;
 
-    return len <= COLO_REWRITE_SYN_BYTES && colo_segment_may_be_syn(frame, len, vnet) &&
+    return colo_segment_may_be_syn(frame, len, vnet) &&
            colo_segment_read(frame, len, vnet, 0, false, &segment) &&
            (segment.flags & COLO_TCP_SYN);
 }
@@ -152,15 +152,17 @@ void colo_rewrite_primary_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *
     if (rewrite->alone || !colo_segment_read(frame, len, vnet, nic, false, &segment) ||
         !(segment.flags & COLO_TCP_SYN))
         return;
-    entry = segment.is_signed ? NULL : colo_rewrite_table_get(&rewrite->table, &segment.connection);
-    if (!entry) {
+    syn = syn_of(&segment, frame);
+    entry = segment.is_signed ? colo_rewrite_table_find(&rewrite->table, &segment.connection)
+                              : colo_rewrite_table_get(&rewrite->table, &segment.connection);
+    if (entry && is_within(&entry->base, &syn))
+        return; /* both copies have that connection */
+    if (entry)
+        entry->announced = true;
+    if (!entry || segment.is_signed) {
         rewrite->counters[COLO_REWRITE_UNMAPPED]++;
         return;
     }
-    syn = syn_of(&segment, frame);
-    if (is_within(&entry->base, &syn))
-        return; /* both copies have that connection */
-    entry->announced = true;
     if (entry->map.valid && entry->map.syn.seq + entry->map.delta == syn.seq) {
         if (syn.ts_valid)
             note_high(&entry->map, syn.ts);

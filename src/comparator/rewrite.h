@@ -83,8 +83,7 @@ typedef void (*ColoRewriteSend)(void *opaque, uint8_t nic, const uint8_t *frame,
 ColoRewrite *colo_rewrite_new(ColoRewriteSend send, void *opaque);
 void colo_rewrite_free(ColoRewrite *rewrite);
 
-/* True when @frame is a SYN or SYN-ACK of a guest that the secondary is to be told: it fits
- * COLO_REWRITE_SYN_BYTES. */
+/* True when @frame is a SYN or SYN-ACK of a guest, of which the secondary is to be told. */
 bool colo_rewrite_is_syn(const uint8_t *frame, size_t len, size_t vnet);
 
 /* The primary's guest has sent this SYN in the epoch that runs here. */

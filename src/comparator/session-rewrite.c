@@ -66,14 +66,14 @@ bool colo_session_rewrite_tell(ColoSession *session, unsigned nic, const uint8_t
     if (!session->config.rewrite || !colo_session_stream(session, COLO_STREAM_PACKETS) ||
         !colo_rewrite_is_syn(frame, len, vnet))
         return true;
-    if (colo_packets_send(session, COLO_RECORD_SYN, nic, frame, len, vnet)) {
+    if (len <= COLO_RECORD_SYN_MAX &&
+        colo_packets_send(session, COLO_RECORD_SYN, nic, frame, len, vnet)) {
         session->stats[COLO_STAT_SYNS_TOLD]++;
         return true;
     }
     /* Lost like a frame on a full wire; the guest repeats it, and the peer's rows ("base") must not
      * outlive their connections unnoticed. */
     session->stats[COLO_STAT_SYNS_UNTOLD]++;
-    colo_session_overflow(session, "packets", COLO_SESSION_PACKETS_RING);
     return false;
 }
 

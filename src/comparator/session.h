@@ -83,7 +83,7 @@ typedef enum {
     COLO_STAT_OUTPUT_DROPPED_FULL,   /* core or ring full */
     COLO_STAT_CONFIRM_DROPPED, /* secondary output that the peer was not or need not be told */
     COLO_STAT_SYNS_TOLD,       /* primary, with "rewrite": told to the peer before they may leave */
-    COLO_STAT_SYNS_UNTOLD,     /* no packet stream, or it was full */
+    COLO_STAT_SYNS_UNTOLD,     /* too long, or the stream full: dropped */
     COLO_STAT_TAKEN,           /* alone: frames from the network */
     COLO_STAT_RELEASED,        /* put before QEMU to leave */
     COLO_STAT_CHECKPOINT_BYTES,

@@ -51,6 +51,9 @@ SEEDS = {
     "reset": connection() + bytes([ALONE]) + frame(OUT, 705, 8, RST | ACK),
     "pass-on": connection() + bytes([ALONE, PASS_ON]) + frame(OUT, 705, 8, ACK, TIMES)
     + bytes([LOADED, ALONE, AGAIN]),
+    "late": connection() + bytes([ALONE, PASS_ON]) + b"\x08" + frame(ANNOUNCE, 9, 5, SYN | ACK)[1:]
+    + bytes([LOADED]) + connection() + bytes([ALONE, PASS_ON | 8]) + b"\x18"
+    + frame(ANNOUNCE, 9, 5, SYN | ACK)[1:],
     "reuse": connection() + frame(ANNOUNCE, 9000, 5, SYN | ACK) + frame(OUT, 8000, 5, SYN | ACK),
     "signed": frame(ANNOUNCE, 9, 0, SYN, MD5) + frame(OUT, 5, 0, SYN, MD5),
 }

@@ -8,8 +8,10 @@
  *
  * Input: one byte (vnet header of 0, 10 or 12 bytes), then records that begin with one byte,
  * operation % 8:
- *   0 a SYN of the primary  1 output  2 input: be16 length, frame
- *   3 checkpoint loaded  4 alone  5 a minute passes, expiry  6 export to a new one
+ *   0 a SYN of the primary  1 output  2 input: be16 length, frame; with 8 the SYN is late, with 16
+ *     as well it was loaded already
+ *   3 checkpoint loaded  4 alone  5 a minute passes, expiry
+ *   6 export to a new one, with 8 only what the first half of the rows names is kept
  *   7 the frame before again, as output
  *
  * Beside memory errors this finds: a frame that changed elsewhere than in TCP's numbers and
@@ -64,7 +66,7 @@ static void sent(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, si
     CHECK(len <= COLO_REWRITE_SYN_BYTES && colo_rewrite_is_syn(frame, len, vnet));
 }
 
-static ColoRewrite *pass_on(ColoRewrite *old, size_t *vnet, uint64_t now)
+static ColoRewrite *pass_on(ColoRewrite *old, size_t *vnet, uint64_t now, bool half)
 {
     static ColoRewriteRow rows[COLO_REWRITE_CONNECTIONS];
     ColoRewrite *rewrite = colo_rewrite_new(sent, vnet);
@@ -75,6 +77,10 @@ static ColoRewrite *pass_on(ColoRewrite *old, size_t *vnet, uint64_t now)
     for (uint32_t i = 0; i < n; i++)
         CHECK(colo_rewrite_import(rewrite, &rows[i], now));
     CHECK(colo_rewrite_live(rewrite) == n);
+    if (half) {
+        colo_rewrite_keep(rewrite, rows, n / 2);
+        CHECK(colo_rewrite_live(rewrite) == n / 2);
+    }
     colo_rewrite_free(old);
     return rewrite;
 }
@@ -93,7 +99,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rewrite = colo_rewrite_new(sent, &vnet);
     CHECK(rewrite);
     while (at < size) {
-        uint8_t op = data[at] % 8, nic = data[at] >> 7;
+        uint8_t op = data[at] % 8, bits = data[at], nic = data[at] >> 7;
         uint8_t *copy;
 
         at++;
@@ -121,7 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             colo_rewrite_expire(rewrite, now);
             continue;
         case 6:
-            rewrite = pass_on(rewrite, &vnet, now);
+            rewrite = pass_on(rewrite, &vnet, now, bits & 8);
             continue;
         default:
             break;
@@ -130,7 +136,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         CHECK(copy);
         memcpy(copy, frame, len);
         if (op == 0) {
-            if (colo_rewrite_is_syn(copy, len, vnet))
+            if (bits & 8)
+                colo_rewrite_late_syn(rewrite, nic, copy, len, vnet, bits & 16);
+            else if (colo_rewrite_is_syn(copy, len, vnet))
                 colo_rewrite_primary_syn(rewrite, nic, copy, len, vnet);
         } else {
             got = op == 2 ? colo_rewrite_input(rewrite, nic, copy, len, vnet, now)

@@ -283,6 +283,18 @@ static void test_signed_passes(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpuint(count(f, COLO_REWRITE_UNMAPPED), ==, 2);
 }
 
+/* One with data that is too long to be kept passes on; after the primary's it is mapped. */
+static void test_long_syn(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    static const char text[1000] = "data in a SYN";
+
+    g_assert_true(OUT(f, .flags = SYN, .seq = S_ISN, RW_TEXT(text)));
+    g_assert_cmpuint(f->read.seq, ==, S_ISN);
+    ANNOUNCE(f, .flags = SYN, .seq = P_ISN, RW_TEXT(text));
+    g_assert_true(OUT(f, .flags = SYN, .seq = S_ISN, RW_TEXT(text)));
+    g_assert_cmpuint(f->read.seq, ==, P_ISN);
+}
+
 static void test_i8_bounded(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     unsigned waited = 0;
@@ -526,6 +538,16 @@ static void test_base_ends_with_a_late_syn(Fixture *f, gconstpointer data G_GNUC
     g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
 }
 
+/* A SYN that cannot be mapped ends it too. */
+static void test_base_ends_with_a_signed_syn(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    protect_again(f);
+    ANNOUNCE(f, .flags = SYN, .seq = 100, .is_signed = TRUE);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 1);
+    colo_rewrite_loaded(f->rewrite);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
+}
+
 static void test_base_keeps_what_is_kept(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     ColoRewriteRow row;
@@ -589,6 +611,7 @@ int main(int argc, char **argv)
     add("checkpoint/ends-waiting", test_checkpoint_ends_waiting);
     add("others-pass", test_others_pass);
     add("signed-passes", test_signed_passes);
+    add("long-syn", test_long_syn);
     add("I8/bounded", test_i8_bounded);
     add("alone/goes-on", test_alone_goes_on);
     add("alone/without-counterpart", test_alone_without_counterpart);
@@ -604,6 +627,7 @@ int main(int argc, char **argv)
     add("base/new-connection", test_base_ends_with_a_new_connection);
     add("base/undone", test_base_outlives_what_a_checkpoint_undoes);
     add("base/late-syn", test_base_ends_with_a_late_syn);
+    add("base/signed-syn", test_base_ends_with_a_signed_syn);
     add("base/keep", test_base_keeps_what_is_kept);
     add("base/repeated-syn", test_base_repeated_syn);
     add("base/gets-old", test_base_gets_old);
