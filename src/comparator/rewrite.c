@@ -388,6 +388,26 @@ static void change_input(uint8_t *frame, const ColoSegment *segment, const ColoR
     }
 }
 
+/* The guest believes an ICMP error only when it quotes a number that it sent (RFC 5927 4.1): path
+ * MTU discovery needs them. */
+static const uint8_t *change_quote(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame,
+                                   size_t len, size_t vnet)
+{
+    ColoRewriteEntry *entry;
+    ColoQuote quote;
+    uint8_t *copy;
+
+    if (!colo_segment_read_quote(frame, len, vnet, nic, &quote))
+        return frame;
+    entry = colo_rewrite_table_find(&rewrite->table, &quote.connection);
+    if (!entry || !entry->map.valid)
+        return frame;
+    copy = make_copy(rewrite, frame, len);
+    colo_segment_add_quote(copy, &quote, -entry->map.delta);
+    rewrite->counters[COLO_REWRITE_INPUT]++;
+    return copy;
+}
+
 const uint8_t *colo_rewrite_input(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame,
                                   size_t len, size_t vnet, uint64_t now_ns)
 {
@@ -397,9 +417,10 @@ const uint8_t *colo_rewrite_input(ColoRewrite *rewrite, uint8_t nic, const uint8
     uint8_t *copy;
     bool ended;
 
-    if (rewrite->table.count == 0 || len > COLO_REWRITE_FRAME_MAX ||
-        !colo_segment_read(frame, len, vnet, nic, true, &segment))
+    if (rewrite->table.count == 0 || len > COLO_REWRITE_FRAME_MAX)
         return frame;
+    if (!colo_segment_read(frame, len, vnet, nic, true, &segment))
+        return change_quote(rewrite, nic, frame, len, vnet);
     entry = colo_rewrite_table_find(&rewrite->table, &segment.connection);
     if (!entry)
         return frame;

@@ -10,7 +10,7 @@
  *   Until then the guest's SYN waits here: it is never confirmed without its delta, so no SYN has
  *   left that a takeover could not go on with (I1).
  * - From then on seq += delta and TSval += ts_delta in the guest's output, ack, SACK blocks -=
- * delta and TSecr -= ts_delta in its input.
+ * delta and TSecr -= ts_delta in its input; so does the number that an ICMP error quotes.
  * - A map is made once for a SYN of the guest and stays until the guest sends another one: what has
  *   been told to the other end holds.
  * - A checkpoint brings the primary's own numbers: colo_rewrite_loaded() forgets all maps. They are

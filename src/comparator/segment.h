@@ -41,6 +41,22 @@ typedef struct {
 bool colo_segment_read(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic, bool to_guest,
                        ColoSegment *segment);
 
+/* What an ICMP error for the guest quotes of one of its own segments (RFC 792, 4443). */
+typedef struct {
+    ColoConnection connection;
+    bool partial;     /* as in ColoSegment */
+    uint32_t seq_at;  /* of the quoted sequence number */
+    uint32_t icmp_at; /* of the message, whose checksum covers it */
+} ColoQuote;
+
+/* False when the frame is no ICMP error that quotes at least the ports and sequence number of a TCP
+ * segment. The quoted segment's own checksum is nobody's concern. */
+bool colo_segment_read_quote(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic,
+                             ColoQuote *quote);
+
+/* As colo_segment_add(), of the quoted sequence number. */
+void colo_segment_add_quote(uint8_t *frame, const ColoQuote *quote, uint32_t delta);
+
 /* False when the frame is certainly no TCP segment with SYN; reads a few bytes only. */
 bool colo_segment_may_be_syn(const uint8_t *frame, size_t len, size_t vnet);
 

@@ -40,6 +40,15 @@ def connection(**kind):
             + frame(IN, 2, 105, ACK, SACK, b"answer", **kind))
 
 
+def error(seq):
+    """An ICMP error for the guest that quotes one of its segments."""
+    quoted = frame(OUT, seq, 2, ACK)[3 + 14:][:28]
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 28 + len(quoted), 1, 0, 64, 1, 0)
+    ip += bytes([10, 0, 0, 9, 10, 0, 0, 1]) + bytes([3, 4, 0, 0, 0, 0, 5, 0]) + quoted
+    whole = bytes.fromhex("525400000001525400000002") + struct.pack(">H", 0x0800) + ip
+    return bytes([IN]) + struct.pack(">H", len(whole)) + whole
+
+
 CLOSE = (frame(OUT, 705, 8, FIN | ACK) + frame(IN, 8, 106, FIN | ACK) + frame(OUT, 706, 9, ACK))
 SEEDS = {
     "connection": connection(),
@@ -54,6 +63,7 @@ SEEDS = {
     "late": connection() + bytes([ALONE, PASS_ON]) + b"\x08" + frame(ANNOUNCE, 9, 5, SYN | ACK)[1:]
     + bytes([LOADED]) + connection() + bytes([ALONE, PASS_ON | 8]) + b"\x18"
     + frame(ANNOUNCE, 9, 5, SYN | ACK)[1:],
+    "icmp": connection() + error(101) + bytes([ALONE]) + error(102),
     "reuse": connection() + frame(ANNOUNCE, 9000, 5, SYN | ACK) + frame(OUT, 8000, 5, SYN | ACK),
     "signed": frame(ANNOUNCE, 9, 0, SYN, MD5) + frame(OUT, 5, 0, SYN, MD5),
 }

@@ -228,6 +228,52 @@ static void test_syn_cookies(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpuint(count(f, COLO_REWRITE_MAPPED), ==, 1);
 }
 
+/* An ICMP error of a router about the guest's segment (RFC 1191, 8201), as far as @quoted bytes of
+ * TCP. */
+static size_t put_error(uint8_t *frame, const Shape *shape, size_t quoted)
+{
+    g_autofree uint8_t *segment = g_malloc(RW_MAX);
+    const Seg s = {.flags = ACK, .seq = P_ISN + 1, .ack = PEER + 1, RW_TEXT("too long")};
+    size_t ip = rw_ip_at(shape), packet = rw_tcp_at(shape) - ip + quoted, icmp;
+
+    rw_put(segment, shape, &s);
+    rw_put(frame, shape, &(Seg){.to_guest = TRUE, .flags = ACK});
+    icmp = rw_tcp_at(shape);
+    memset(frame + icmp, 0, 8);
+    frame[icmp] = shape->v6 ? 2 : 3;
+    frame[icmp + 1] = shape->v6 ? 0 : 4;
+    memcpy(frame + icmp + 8, segment + ip, packet);
+    frame[0] = 0;
+    if (shape->v6) {
+        colo_put16(frame + ip + 4, (uint16_t)(shape->extensions + 8 + packet));
+        frame[ip + (shape->extensions ? 40 : 6)] = 58;
+    } else {
+        colo_put16(frame + ip + 2, (uint16_t)(20 + shape->extensions + 8 + packet));
+        frame[ip + 9] = 1;
+    }
+    colo_put16(frame + icmp + 2, (uint16_t)~rw_sum(0, frame + icmp, 8 + packet));
+    return icmp + 8 + packet;
+}
+
+static void test_icmp_error_quotes_what_was_sent(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    size_t icmp = rw_tcp_at(f->shape);
+
+    accept_connection(f);
+    for (size_t quoted = 8; quoted <= 28; quoted += 20) {
+        const uint8_t *got;
+        size_t len = put_error(f->frame, f->shape, quoted);
+
+        got = colo_rewrite_input(f->rewrite, 0, f->frame, len, RW_VNET, f->now);
+        g_assert_true(got != f->frame);
+        g_assert_cmpuint(colo_get32(got + len - quoted + 4), ==, S_ISN + 1);
+        g_assert_cmphex(rw_sum(0, got + icmp, len - icmp), ==, 0xffff);
+    }
+    /* With less of TCP there is no number. */
+    g_assert_true(colo_rewrite_input(f->rewrite, 0, f->frame, put_error(f->frame, f->shape, 7),
+                                     RW_VNET, f->now) == f->frame);
+}
+
 static void test_reset(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     accept_connection(f);
@@ -538,6 +584,19 @@ static void test_base_ends_with_a_late_syn(Fixture *f, gconstpointer data G_GNUC
     g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
 }
 
+/* The guest's SYN was too long to be kept: it has left the old connection all the same, until a
+ * checkpoint says otherwise. */
+static void test_base_is_over_without_a_map(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    static const char text[1000] = "data in a SYN";
+
+    protect_again(f);
+    g_assert_true(OUT(f, .flags = SYN, .seq = 200, RW_TEXT(text)));
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 0);
+    colo_rewrite_loaded(f->rewrite);
+    g_assert_cmpuint(colo_rewrite_live(f->rewrite), ==, 1);
+}
+
 /* A SYN that cannot be mapped ends it too. */
 static void test_base_ends_with_a_signed_syn(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
@@ -606,6 +665,7 @@ int main(int argc, char **argv)
     add("simultaneous-open", test_simultaneous_open);
     add("reused-port", test_reused_port);
     add("syn-cookies", test_syn_cookies);
+    add("icmp-error", test_icmp_error_quotes_what_was_sent);
     add("reset", test_reset);
     add("checkpoint/ends-the-map", test_checkpoint_ends_the_map);
     add("checkpoint/ends-waiting", test_checkpoint_ends_waiting);
@@ -627,6 +687,7 @@ int main(int argc, char **argv)
     add("base/new-connection", test_base_ends_with_a_new_connection);
     add("base/undone", test_base_outlives_what_a_checkpoint_undoes);
     add("base/late-syn", test_base_ends_with_a_late_syn);
+    add("base/over-without-a-map", test_base_is_over_without_a_map);
     add("base/signed-syn", test_base_ends_with_a_signed_syn);
     add("base/keep", test_base_keeps_what_is_kept);
     add("base/repeated-syn", test_base_repeated_syn);
