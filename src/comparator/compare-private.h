@@ -11,6 +11,7 @@ struct ColoCompare {
     ColoReleaseFunc release;
     void *opaque;
     bool comparing;
+    bool long_way;            /* of tests: see tcp.h */
     uint64_t committed;       /* newest epoch of colo_compare_commit() */
     uint64_t primary_epoch;   /* newest seen */
     uint64_t secondary_epoch; /* newest seen */

@@ -26,9 +26,9 @@
 #define FRAMES_DEFAULT 16384u
 /* A busy server's live connections; idle flows give way. */
 #define FLOWS_DEFAULT 8192u
-/* Frames of a batch that are read before their turn comes, so that what they need is on its way
- * from memory in the meantime: a trip of some 100 ns, a few frames' time. Even. */
-#define READ_AHEAD 8u
+/* Frames of a batch that are read before the first one's turn comes, so that what they need is on
+ * its way from memory in the meantime: a trip of some 100 ns, a few frames' time. */
+#define READ_AHEAD 16u
 /* Frames of the secondary that one of the primary is compared with in a flow that is no stream. */
 #define TWIN_SCAN 64u
 
@@ -228,58 +228,124 @@ void colo_compare_advance(ColoCompare *c, ColoFlow *flow)
 typedef struct {
     const ColoCompareInput *input;
     bool sound; /* it could be read */
+    bool usual; /* colo_frame_usual() took it */
     uint64_t hash;
     ColoFlowKey key;
-    ColoFrameInfo info;
+    union {
+        ColoFrameUsual as_usual;
+        ColoFrameInfo info; /* else */
+    };
 } Read;
 
 static void read_frame(const ColoCompare *c, const ColoCompareInput *in, Read *read)
 {
     read->input = in;
-    read->sound =
-        colo_frame_parse_usual(in->frame, in->len, in->vnet, in->nic, &read->key, &read->info) ||
-        colo_frame_parse(in->frame, in->len, in->vnet, in->nic, &c->store.secret, &read->key,
-                         &read->info);
-    read->sound = read->sound && in->len <= COLO_COMPARE_FRAME_MAX;
+    read->usual = false;
+    read->sound = false;
+    if (in->len > COLO_COMPARE_FRAME_MAX)
+        return;
+    if (!c->long_way &&
+        colo_frame_usual(in->frame, in->len, in->vnet, in->nic, &read->key, &read->as_usual))
+        read->usual = true;
+    else if (!colo_frame_parse(in->frame, in->len, in->vnet, in->nic, &c->store.secret, &read->key,
+                               &read->info))
+        return;
+    read->sound = true;
     read->hash = colo_flow_hash(&c->store, &read->key);
 }
 
-/* Makes the incoming slot the frame that was read; NULL when it is malformed or no flow is left,
- * with the verdict. */
-static ColoSlot *take_in(ColoCompare *c, const Read *read, uint64_t epoch, ColoFlow **flow,
-                         ColoVerdict *verdict)
+/* The flow of the frame that was read; NULL, with the verdict, when the frame is malformed or no
+ * flow is left. */
+static ColoFlow *find_flow(ColoCompare *c, const Read *read, ColoVerdict *verdict)
 {
-    const ColoCompareInput *in = read->input;
-    ColoSlot *slot = c->store.incoming;
+    ColoFlow *flow;
 
     if (!read->sound) {
         c->counters[COLO_COUNT_DROPPED_MALFORMED]++;
         *verdict = COLO_VERDICT_TAKEN;
         return NULL;
     }
-    c->now_ns = in->now_ns;
-    *flow = colo_flow_get(&c->store, &read->key, read->hash);
-    if (!*flow) {
+    c->now_ns = read->input->now_ns;
+    flow = colo_flow_get(&c->store, &read->key, read->hash);
+    if (!flow) {
         c->counters[COLO_COUNT_FULL_FLOWS]++;
         *verdict = COLO_VERDICT_FULL;
         return NULL;
     }
-    colo_tcp_committed(*flow, c->committed);
-    slot->flow = NULL;
-    slot->data =
-        (uint8_t *)(uintptr_t)in->frame; /* never written: only a stored or copied one is */
-    slot->len = (uint32_t)in->len;
+    colo_tcp_committed(flow, c->committed);
+    return flow;
+}
+
+/* Fills in all of @slot but where its bytes are. */
+static void fill_slot(const ColoCompare *c, const Read *read, uint64_t epoch, ColoSlot *slot)
+{
+    const ColoCompareInput *in = read->input;
+
     slot->vnet = (uint32_t)in->vnet;
     slot->epoch = epoch;
     slot->now_ns = in->now_ns;
     slot->incarnation = 0;
     slot->matched = 0;
-    slot->stored = false;
+    slot->uncompared = !c->comparing;
     slot->synthetic = false;
     slot->new_connection = false;
-    slot->uncompared = !c->comparing;
-    slot->info = read->info;
+    slot->usual = read->usual;
+    if (read->usual)
+        colo_frame_usual_info(in->frame, in->vnet, &read->as_usual, &slot->info);
+    else
+        slot->info = read->info;
+}
+
+/* Makes the incoming slot the frame that was read. */
+static ColoSlot *take_in(const ColoCompare *c, const Read *read, uint64_t epoch)
+{
+    const ColoCompareInput *in = read->input;
+    ColoSlot *slot = c->store.incoming;
+
+    slot->flow = NULL;
+    slot->data =
+        (uint8_t *)(uintptr_t)in->frame; /* never written: only a stored or copied one is */
+    slot->len = (uint32_t)in->len;
+    slot->stored = false;
+    fill_slot(c, read, epoch, slot);
     return slot;
+}
+
+/* Holds a usual frame of the primary that waits; false when the long way is to be gone. */
+static bool hold_usual(ColoCompare *c, ColoFlow *flow, const Read *read, uint64_t epoch)
+{
+    ColoTcpPrimary newest = flow->newest;
+    ColoSlot *slot;
+
+    if (!read->usual || epoch < c->committed ||
+        !colo_tcp_usual_primary(flow, &read->as_usual, epoch))
+        return false;
+    slot = colo_slot_hold(&c->store, flow, read->input->frame, read->input->len);
+    if (!slot) {
+        flow->newest = newest;
+        return false;
+    }
+    fill_slot(c, read, epoch, slot);
+    slot->incarnation = newest.incarnation;
+    return true;
+}
+
+/* Lets the first held frame of @flow go if the usual frame of the secondary is its twin; false when
+ * the long way is to be gone. */
+static bool release_usual(ColoCompare *c, ColoFlow *flow, const Read *read, uint64_t epoch)
+{
+    const ColoCompareInput *in = read->input;
+    ColoSlot *slot = flow->primary.first;
+
+    if (!read->usual || !colo_tcp_usual_twin(flow, in->frame, in->vnet, &read->as_usual, epoch))
+        return false;
+    c->counters[COLO_COUNT_RELEASED_EQUAL]++;
+    colo_compare_learn(c, flow, c->now_ns - slot->now_ns);
+    c->release(c->opaque, flow->key.nic, slot->data, slot->len, slot->vnet);
+    colo_slot_retire(&c->store, slot);
+    if (flow->primary.first && !colo_tcp_waits(flow, flow->primary.first))
+        colo_compare_advance(c, flow);
+    return true;
 }
 
 /* Stores @slot, which waits; false, and it is out of its list, when a limit is reached. */
@@ -308,9 +374,12 @@ static ColoVerdict feed_primary(ColoCompare *c, const Read *read)
     if (epoch < c->primary_epoch)
         epoch = c->primary_epoch;
     c->primary_epoch = epoch;
-    slot = take_in(c, read, epoch, &flow, &verdict);
-    if (!slot)
+    flow = find_flow(c, read, &verdict);
+    if (!flow)
         return verdict;
+    if (hold_usual(c, flow, read, epoch))
+        return COLO_VERDICT_HELD;
+    slot = take_in(c, read, epoch);
     newest = flow->newest;
     before = flow->before;
     if (slot->info.tcp)
@@ -352,12 +421,15 @@ static ColoVerdict feed_secondary(ColoCompare *c, const Read *read)
     c->secondary_epoch = epoch;
     if (!c->comparing)
         return COLO_VERDICT_TAKEN;
-    slot = take_in(c, read, epoch, &flow, &verdict);
-    if (!slot)
+    flow = find_flow(c, read, &verdict);
+    if (!flow)
         return verdict;
+    if (release_usual(c, flow, read, epoch))
+        return flow->diverged ? COLO_VERDICT_DIVERGED : COLO_VERDICT_TAKEN;
     diverged = flow->diverged;
     if (diverged && flow->primary.first->epoch >= epoch)
         return COLO_VERDICT_TAKEN; /* only a commit helps, and after it this is stale */
+    slot = take_in(c, read, epoch);
     if (slot->info.tcp)
         c->counters[COLO_COUNT_DROPPED_FAR] += !colo_tcp_note_secondary(&c->store, flow, slot);
     else
@@ -372,19 +444,22 @@ void colo_compare_batch(ColoCompare *c, const ColoCompareInput *inputs, size_t n
                         ColoVerdict *verdicts)
 {
     Read read[READ_AHEAD];
-    size_t at = 0, looked = 0;
 
-    /* Frame at + READ_AHEAD - 1 is read, the flow of one half as far ahead is on its way. */
-    for (size_t i = 0; i < n; i++) {
-        Read *one = &read[i % READ_AHEAD];
+    for (size_t at = 0; at < n; at += READ_AHEAD) {
+        size_t m = n - at < READ_AHEAD ? n - at : READ_AHEAD;
 
-        for (; at < n && at < i + READ_AHEAD; at++) {
-            read_frame(c, &inputs[at], &read[at % READ_AHEAD]);
-            colo_flow_prefetch_bucket(&c->store, read[at % READ_AHEAD].hash);
+        for (size_t i = 0; i < m; i++) {
+            read_frame(c, &inputs[at + i], &read[i]);
+            if (read[i].sound)
+                colo_flow_prefetch_bucket(&c->store, read[i].hash);
         }
-        for (; looked < at && looked < i + READ_AHEAD / 2; looked++)
-            colo_flow_prefetch(&c->store, read[looked % READ_AHEAD].hash);
-        verdicts[i] = inputs[i].secondary ? feed_secondary(c, one) : feed_primary(c, one);
+        for (size_t i = 0; i < m; i++) {
+            if (read[i].sound)
+                colo_flow_prefetch(&c->store, read[i].hash);
+        }
+        for (size_t i = 0; i < m; i++)
+            verdicts[at + i] =
+                read[i].input->secondary ? feed_secondary(c, &read[i]) : feed_primary(c, &read[i]);
     }
 }
 

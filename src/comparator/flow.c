@@ -64,7 +64,7 @@ void colo_store_clear(ColoStore *store)
     memset(store, 0, sizeof(*store));
 }
 
-static ColoSlotQueue *queue_of(ColoFlow *flow, ColoSlotList list)
+static inline ColoSlotQueue *queue_of(ColoFlow *flow, ColoSlotList list)
 {
     switch (list) {
     case COLO_SLOT_HELD:
@@ -79,7 +79,7 @@ static ColoSlotQueue *queue_of(ColoFlow *flow, ColoSlotList list)
     return &flow->history;
 }
 
-static ColoSlotQueue *store_queue(ColoStore *store, const ColoSlot *slot, ColoSlotList list)
+static inline ColoSlotQueue *store_queue(ColoStore *store, const ColoSlot *slot, ColoSlotList list)
 {
     if (list == COLO_SLOT_HELD)
         return &store->held[slot->rank];
@@ -87,7 +87,7 @@ static ColoSlotQueue *store_queue(ColoStore *store, const ColoSlot *slot, ColoSl
 }
 
 /* A slot that is stored counts, and lies in the store's list. */
-static void store_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
+static inline void store_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
 {
     ColoSlotQueue *all;
 
@@ -113,7 +113,7 @@ static void store_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlo
     }
 }
 
-static void store_unlink(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
+static inline void store_unlink(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list)
 {
     ColoSlotQueue *all = store_queue(store, slot, list);
 
@@ -134,8 +134,8 @@ static void store_unlink(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoS
     }
 }
 
-void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list,
-                      ColoSlot *after)
+static inline void slot_link(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list,
+                             ColoSlot *after)
 {
     ColoSlotQueue *queue = queue_of(flow, list);
 
@@ -153,9 +153,8 @@ void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlot
         flow->scan = NULL; /* it may cover what the scan has passed */
 }
 
-void colo_slot_remove(ColoStore *store, ColoSlot *slot)
+static inline void slot_unlink(ColoStore *store, ColoSlot *slot, ColoSlotList list)
 {
-    ColoSlotList list = slot->list;
     ColoFlow *flow = slot->flow;
     ColoSlotQueue *queue = queue_of(flow, list);
 
@@ -165,9 +164,20 @@ void colo_slot_remove(ColoStore *store, ColoSlot *slot)
         store_unlink(store, flow, slot, list);
     if (list == COLO_SLOT_TWIN)
         flow->n_twins--;
-    if (flow->scan == slot)
+    if (list == COLO_SLOT_STREAM && flow->scan == slot)
         flow->scan = NULL;
     slot->flow = NULL;
+}
+
+void colo_slot_insert(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoSlotList list,
+                      ColoSlot *after)
+{
+    slot_link(store, flow, slot, list, after);
+}
+
+void colo_slot_remove(ColoStore *store, ColoSlot *slot)
+{
+    slot_unlink(store, slot, slot->list);
 }
 
 void colo_slot_free(ColoStore *store, ColoSlot *slot)
@@ -179,11 +189,19 @@ void colo_slot_free(ColoStore *store, ColoSlot *slot)
     store->free_slots = slot;
 }
 
+/* The store's oldest history is its flow's oldest too. */
 static void history_drop_oldest(ColoStore *store)
 {
     ColoSlot *slot = store->history.first;
+    ColoFlow *flow = slot->flow;
 
-    colo_slot_remove(store, slot);
+    flow->history.first = slot->next;
+    *(slot->next ? &slot->next->prev : &flow->history.last) = NULL;
+    store->history.first = slot->newer;
+    *(slot->newer ? &slot->newer->older : &store->history.last) = NULL;
+    store->history_bytes -= slot->len;
+    store->history_frames--;
+    slot->flow = NULL;
     colo_slot_free(store, slot);
 }
 
@@ -201,12 +219,15 @@ void colo_slot_retire(ColoStore *store, ColoSlot *slot)
 {
     ColoFlow *flow = slot->flow;
 
-    colo_slot_remove(store, slot);
+    if (slot->list == COLO_SLOT_HELD)
+        slot_unlink(store, slot, COLO_SLOT_HELD);
+    else
+        slot_unlink(store, slot, slot->list);
     if (!slot->stored || !slot->info.tcp || slot->info.payload_len == 0) {
         colo_slot_free(store, slot);
         return;
     }
-    colo_slot_insert(store, flow, slot, COLO_SLOT_HISTORY, flow->history.last);
+    slot_link(store, flow, slot, COLO_SLOT_HISTORY, flow->history.last);
     while (store->history_bytes > store->history_bytes_max ||
            store->history_frames > store->history_frames_max)
         history_drop_oldest(store);
@@ -252,14 +273,32 @@ ColoSlot *colo_slot_new(ColoStore *store, size_t len)
     return slot;
 }
 
+/* @flow may store @len bytes more. */
+static bool in_share(const ColoStore *store, const ColoFlow *flow, size_t len)
+{
+    return flow->held_bytes + colo_arena_block(len) <= store->flow_bytes_max &&
+           flow->held_frames < store->flow_frames_max;
+}
+
+ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len)
+{
+    ColoSlot *slot = in_share(store, flow, len) ? colo_slot_new(store, len) : NULL;
+
+    if (!slot)
+        return NULL;
+    memcpy(slot->data, frame, len);
+    slot->len = (uint32_t)len;
+    slot_link(store, flow, slot, COLO_SLOT_HELD, flow->primary.last);
+    return slot;
+}
+
 ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot)
 {
     ColoFlow *flow = slot->flow;
     ColoSlot *other;
     uint8_t *data;
 
-    if (flow->held_bytes + colo_arena_block(slot->len) > store->flow_bytes_max ||
-        flow->held_frames >= store->flow_frames_max)
+    if (!in_share(store, flow, slot->len))
         return COLO_KEEP_FLOW_FULL;
     other = colo_slot_new(store, slot->len);
     if (!other)
@@ -275,34 +314,27 @@ ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot)
 }
 
 /* Strongly universal over the secret keys in its upper half (Lemire, Kaser: Strongly universal
- * string hashing is fast, 2014, Multilinear-HM), so a guest that chooses addresses and ports cannot
- * crowd a bucket; much cheaper than SipHash for a key of this size. */
+ * string hashing is fast, 2014, Multilinear), so a guest that chooses addresses and ports cannot
+ * crowd a bucket; much cheaper than SipHash for a key of this size, of which much is zero. */
 uint64_t colo_flow_hash(const ColoStore *store, const ColoFlowKey *key)
 {
     const uint64_t *k = store->hash_keys;
     uint64_t sum = k[0];
 
+#pragma GCC unroll 8
     for (unsigned i = 0; i < sizeof(*key) / 8; i++) {
         uint64_t word;
 
         memcpy(&word, (const uint8_t *)key + (size_t)8 * i, 8);
-        sum += (k[1 + 2 * i] + (uint32_t)word) * (k[2 + 2 * i] + (word >> 32));
+        if (word)
+            sum += k[1 + 2 * i] * (uint32_t)word + k[2 + 2 * i] * (word >> 32);
     }
     return sum;
 }
 
-static bool key_equal(const ColoFlowKey *a, const ColoFlowKey *b)
+static inline bool key_equal(const ColoFlowKey *a, const ColoFlowKey *b)
 {
-    uint64_t differ = 0;
-
-    for (unsigned i = 0; i < sizeof(*a) / 8; i++) {
-        uint64_t x, y;
-
-        memcpy(&x, (const uint8_t *)a + (size_t)8 * i, 8);
-        memcpy(&y, (const uint8_t *)b + (size_t)8 * i, 8);
-        differ |= x ^ y;
-    }
-    return differ == 0;
+    return memcmp(a, b, sizeof(*a)) == 0;
 }
 
 void colo_flow_prefetch_bucket(const ColoStore *store, uint64_t hash)
@@ -317,6 +349,7 @@ void colo_flow_prefetch(const ColoStore *store, uint64_t hash)
 
     if (at == 0)
         return;
+#pragma GCC unroll 8
     for (size_t line = 0; line < offsetof(ColoFlow, twins); line += COLO_CACHE_LINE)
         __builtin_prefetch(flow + line);
 }

@@ -56,6 +56,7 @@ struct ColoSlot {
     bool uncompared;      /* only a commit frees it */
     bool synthetic;       /* an ACK that is owed after a clamped one, see tcp.h */
     bool new_connection;  /* a SYN that begins one */
+    bool usual;           /* colo_frame_usual() took it */
     ColoFrameInfo info;
 } __attribute__((aligned(COLO_CACHE_LINE)));
 
@@ -130,6 +131,7 @@ struct ColoFlow {
     ColoSlotQueue history;
     uint32_t held_bytes;  /* in blocks of the arena, without history */
     uint32_t held_frames; /* without history */
+    ColoTcpPrimary base;  /* as of the newest commit: the secondary holds this */
     ColoSkew skew;
 
     /* Seldom. */
@@ -138,7 +140,6 @@ struct ColoFlow {
     bool secondary_syn_valid;
     uint32_t secondary_syn;
     ColoTcpPrimary before; /* as of the newest frame of an older epoch than newest's */
-    ColoTcpPrimary base;   /* as of the newest commit: the secondary holds this */
     uint32_t sack[COLO_SACK_RANGES][2];
     ColoFlow *todo; /* of a pass over all flows with held frames */
 };
@@ -195,6 +196,10 @@ void colo_flow_prefetch(const ColoStore *store, uint64_t hash);
  * @slot stays as it was then. */
 typedef enum { COLO_KEPT, COLO_KEEP_NO_ROOM, COLO_KEEP_FLOW_FULL } ColoKeep;
 ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot);
+
+/* A stored copy of the @len bytes at @frame as the last held frame of @flow, to be filled in; NULL
+ * when colo_slot_keep() would fail. */
+ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len);
 
 /* A stored slot with room for @len bytes, in no list; NULL when no room is left. */
 ColoSlot *colo_slot_new(ColoStore *store, size_t len);

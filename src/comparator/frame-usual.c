@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The usual frame, read with a few wide loads. What it yields is what colo_frame_parse() would:
- * test-frame-usual.c and the fuzzer compare them. */
+ * test-frame-usual.c compares them. */
 #include "comparator/frame.h"
 
 #include <arpa/inet.h>
@@ -33,12 +33,11 @@ static uint32_t load32(const uint8_t *p)
     return v;
 }
 
-bool colo_frame_parse_usual(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic,
-                            ColoFlowKey *key, ColoFrameInfo *info)
+bool colo_frame_usual(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic, ColoFlowKey *key,
+                      ColoFrameUsual *usual)
 {
     size_t ip_at = vnet + ETH_HEADER, tcp_at = ip_at + IPV4_HEADER, header = TCP_HEADER;
     const uint8_t *ip = frame + ip_at, *tcp = frame + tcp_at;
-    uint32_t ts_at = 0;
 
     if (vnet > len || len - vnet < ETH_HEADER + IPV4_HEADER + TCP_HEADER)
         return false;
@@ -49,7 +48,6 @@ bool colo_frame_parse_usual(const uint8_t *frame, size_t len, size_t vnet, uint8
         header += TS_OPTION;
         if (len - tcp_at < header || load32(tcp + TCP_HEADER) != htonl(TS_OPTION_FIRST))
             return false;
-        ts_at = (uint32_t)tcp_at + TCP_HEADER + 4;
     } else if (tcp[12] != (TCP_HEADER / 4) << 4) {
         return false;
     }
@@ -64,25 +62,45 @@ bool colo_frame_parse_usual(const uint8_t *frame, size_t len, size_t vnet, uint8
     memcpy(key->port, tcp, 4);
     memcpy(key->address, ip + 12, 8);
 
+    usual->seq = ntohl(load32(tcp + 4));
+    usual->ack = ntohl(load32(tcp + 8));
+    usual->payload_at = (uint32_t)(tcp_at + header);
+    usual->payload_len = (uint32_t)(len - tcp_at - header);
+    return true;
+}
+
+void colo_frame_usual_envelope(const uint8_t *frame, size_t vnet, ColoEnvelope *envelope)
+{
+    const uint8_t *ip = frame + vnet + ETH_HEADER;
+
+    memcpy(envelope->macs, frame + vnet, 12);
+    envelope->dscp = ip[1] & 0xfc;
+    envelope->ttl = ip[8];
+    envelope->flags = ip[6] & 0xe0;
+    envelope->ihl = IPV4_HEADER;
+    envelope->options = 0;
+}
+
+void colo_frame_usual_info(const uint8_t *frame, size_t vnet, const ColoFrameUsual *usual,
+                           ColoFrameInfo *info)
+{
+    uint32_t ip_at = (uint32_t)vnet + ETH_HEADER, tcp_at = ip_at + IPV4_HEADER;
+
     memset(info, 0, sizeof(*info));
     info->tcp = true;
     info->masks = 2;
-    info->mask[0] = (uint32_t)ip_at + 4;
-    info->mask[1] = (uint32_t)ip_at + 10;
-    info->flags = tcp[13];
+    info->mask[0] = ip_at + 4;
+    info->mask[1] = ip_at + 10;
+    info->flags = frame[tcp_at + 13];
     info->wscale = COLO_TCP_NO_WSCALE;
-    info->window = ntohs(load16(tcp + 14));
-    info->tcp_at = (uint32_t)tcp_at;
-    info->header_len = (uint32_t)header;
-    info->payload_at = (uint32_t)(tcp_at + header);
-    info->payload_len = (uint32_t)(len - tcp_at - header);
-    info->seq = ntohl(load32(tcp + 4));
-    info->ack = ntohl(load32(tcp + 8));
-    info->ts_at = ts_at;
-    memcpy(info->envelope.macs, frame + vnet, 12);
-    info->envelope.dscp = ip[1] & 0xfc;
-    info->envelope.ttl = ip[8];
-    info->envelope.flags = ip[6] & 0xe0;
-    info->envelope.ihl = IPV4_HEADER;
-    return true;
+    info->window = ntohs(load16(frame + tcp_at + 14));
+    info->tcp_at = tcp_at;
+    info->header_len = usual->payload_at - tcp_at;
+    info->payload_at = usual->payload_at;
+    info->payload_len = usual->payload_len;
+    info->seq = usual->seq;
+    info->ack = usual->ack;
+    if (info->header_len > TCP_HEADER)
+        info->ts_at = tcp_at + TCP_HEADER + 4;
+    colo_frame_usual_envelope(frame, vnet, &info->envelope);
 }

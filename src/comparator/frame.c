@@ -257,11 +257,6 @@ bool colo_frame_equal(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_inf
     return same(a, b, at, a_len);
 }
 
-bool colo_envelope_equal(const ColoEnvelope *a, const ColoEnvelope *b)
-{
-    return memcmp(a, b, sizeof(*a)) == 0;
-}
-
 bool colo_frame_tcp_twin(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_info,
                          const uint8_t *b, size_t b_len, const ColoFrameInfo *b_info)
 {

@@ -219,6 +219,7 @@ void colo_tcp_make_owed_ack(ColoSlot *ack, const ColoSlot *slot, const uint8_t *
     ack->matched = 0;
     ack->uncompared = false;
     ack->synthetic = true;
+    ack->usual = false;
     ack->new_connection = false;
     ack->info = *info;
     ack->info.payload_len = 0;

@@ -13,11 +13,8 @@
  * steps; a retransmission, from the other end, no more than what it repeats. */
 #define STREAM_SCAN 1024u
 
-void colo_tcp_committed(ColoFlow *flow, uint64_t committed)
+void colo_tcp_catch_up(ColoFlow *flow, uint64_t committed)
 {
-
-    if (flow->base_committed == committed)
-        return;
     flow->base_committed = committed;
     if (flow->newest.valid && flow->newest.epoch < committed)
         flow->base = flow->newest;
@@ -404,15 +401,5 @@ void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, u
     released->envelope_valid = true;
     if (!(info->flags & COLO_TCP_ACK))
         return;
-    if (!released->ack_valid || colo_tcp_ack_grows(released->ack, ack))
-        released->ack = ack;
-    released->ack_valid = true;
-    released->window = window;
-    if (released->scale_known) {
-        uint32_t edge = ack + ((uint32_t)window << (syn ? 0 : released->scale));
-
-        if (!released->edge_valid || colo_seq_before(released->edge, edge))
-            released->edge = edge;
-        released->edge_valid = true;
-    }
+    colo_tcp_note_edge(released, ack, window, syn ? 0 : released->scale);
 }

@@ -31,6 +31,8 @@
  *   - After a clamped ACK the full one is owed: a pure ACK is made and held like one of the
  *     primary's, unless later segments carry it. Else the peer would wait for its timer.
  *
+ * tcp-usual.c: the short way of the segments that nearly all traffic consists of.
+ *
  * A connection's incarnation is the number of SYNs with a new sequence number in an epoch so far,
  * counted on both sides: frames of unlike incarnations are no twins.
  */
@@ -59,7 +61,12 @@ typedef struct {
 #define COLO_TWINS_MAX 64u
 
 /* Brings @flow up to date with the newest commit; call it before anything else here. */
-void colo_tcp_committed(ColoFlow *flow, uint64_t committed);
+void colo_tcp_catch_up(ColoFlow *flow, uint64_t committed);
+static inline void colo_tcp_committed(ColoFlow *flow, uint64_t committed)
+{
+    if (flow->base_committed != committed)
+        colo_tcp_catch_up(flow, committed);
+}
 
 /* Takes note of a frame as it comes in, and sets its incarnation. */
 void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot);
@@ -99,6 +106,43 @@ void colo_tcp_note_sack(ColoFlow *flow, const ColoSlot *slot);
 static inline bool colo_tcp_ack_grows(uint32_t a, uint32_t b)
 {
     return b - a - 1 < COLO_TCP_WINDOW_MAX;
+}
+
+/* The short way that nearly all frames go: a usual segment of the primary with payload, next in
+ * order, and then the very same of the secondary. Each says what the long way would say; false
+ * means only that the long way is to be gone. test-compare-usual.c compares the two. */
+
+/* @slot, the first held frame of @flow, waits. */
+static inline bool colo_tcp_waits(const ColoFlow *flow, const ColoSlot *slot)
+{
+    return slot->usual && slot->info.payload_len > 0 && !flow->stream.first &&
+           flow->released.valid && flow->released.high == slot->info.seq && !flow->secondary.fin &&
+           !flow->secondary.reset;
+}
+
+/* A usual segment of the primary, about to be held, waits; it is noted then. */
+bool colo_tcp_usual_primary(ColoFlow *flow, const ColoFrameUsual *usual, uint64_t epoch);
+
+/* The usual segment at @frame of the secondary lets the first held frame of @flow leave, unchanged;
+ * both are noted then, and the secondary's is wanted no more. */
+bool colo_tcp_usual_twin(ColoFlow *flow, const uint8_t *frame, size_t vnet,
+                         const ColoFrameUsual *usual, uint64_t epoch);
+
+/* Takes note of the acknowledgement and window of what left. */
+static inline void colo_tcp_note_edge(ColoTcpReleased *released, uint32_t ack, uint16_t window,
+                                      uint8_t scale)
+{
+    if (!released->ack_valid || colo_tcp_ack_grows(released->ack, ack))
+        released->ack = ack;
+    released->ack_valid = true;
+    released->window = window;
+    if (released->scale_known) {
+        uint32_t edge = ack + ((uint32_t)window << scale);
+
+        if (!released->edge_valid || colo_seq_before(released->edge, edge))
+            released->edge = edge;
+        released->edge_valid = true;
+    }
 }
 
 /* The secondary's word counts for @slot. */

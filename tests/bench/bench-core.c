@@ -13,8 +13,8 @@
  * outside of the time that is measured.
  *
  * Prints a table on standard error and rows of README.md on standard output. With --case NAME
- * --rounds N it feeds N rounds of one case and prints the pairs: for valgrind and perf
- * (core-instructions.sh).
+ * --rounds N it feeds N rounds of one case and prints the pairs: for valgrind
+ * (core-instructions.sh). Other arguments are the names of the cases to measure.
  */
 #include "comparator/compare.h"
 
@@ -69,6 +69,8 @@ static const Case cases[] = {
     {"1460B-commit-only", 1460, 1, COMMIT_ONLY, false},
     {"64B-udp-64-flows", 64, 64, PRIMARY_FIRST, true},
 };
+
+static const Case memory_case = {"100000-flows", 1460, FLOWS_MAX, PRIMARY_FIRST, false};
 
 typedef struct {
     uint8_t *ring;
@@ -353,8 +355,7 @@ static size_t resident(void)
  * has had full segments. */
 static void measure_memory(void)
 {
-    static const Case c = {"100000-flows", 1460, FLOWS_MAX, PRIMARY_FIRST, false};
-    Bench *b = bench_new(&c);
+    Bench *b = bench_new(&memory_case);
     ColoCompare *compare;
     size_t before, after;
 
@@ -366,8 +367,8 @@ static void measure_memory(void)
         round_ours(compare, b);
     }
     after = resident();
-    g_printerr("%-22s %12.1f MiB\n", c.name, (double)(after - before) / (1 << 20));
-    g_print("BENCH\tcore\t%s-memory\t%zu\t-\t-\tbytes\tn=1\tmin=%zu\tmax=%zu\n", c.name,
+    g_printerr("%-22s %12.1f MiB\n", memory_case.name, (double)(after - before) / (1 << 20));
+    g_print("BENCH\tcore\t%s-memory\t%zu\t-\t-\tbytes\tn=1\tmin=%zu\tmax=%zu\n", memory_case.name,
             after - before, after - before, after - before);
     colo_compare_free(compare);
     bench_free(b);
@@ -393,6 +394,15 @@ static void feed_rounds(const char *name, unsigned rounds)
     }
 }
 
+static bool wanted(const char *name, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], name) == 0)
+            return true;
+    }
+    return argc == 1;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 5 && strcmp(argv[1], "--case") == 0 && strcmp(argv[3], "--rounds") == 0) {
@@ -400,8 +410,11 @@ int main(int argc, char **argv)
         return 0;
     }
     g_printerr("%-22s %12s %12s %12s %7s\n", "case", "pairs/s", "frames/s", "memcmp/s", "ratio");
-    for (unsigned k = 0; k < G_N_ELEMENTS(cases); k++)
-        measure(&cases[k]);
-    measure_memory();
+    for (unsigned k = 0; k < G_N_ELEMENTS(cases); k++) {
+        if (wanted(cases[k].name, argc, argv))
+            measure(&cases[k]);
+    }
+    if (wanted(memory_case.name, argc, argv))
+        measure_memory();
     return 0;
 }

@@ -14,9 +14,11 @@ static bool check_frame(const uint8_t *frame, size_t len, size_t vnet)
     g_autofree uint8_t *copy = g_memdup2(frame, len); /* of its own size, for a sanitizer */
     ColoFlowKey key, usual_key;
     ColoFrameInfo info, usual_info;
+    ColoFrameUsual usual;
 
-    if (!colo_frame_parse_usual(copy, len, vnet, 3, &usual_key, &usual_info))
+    if (!colo_frame_usual(copy, len, vnet, 3, &usual_key, &usual))
         return false;
+    colo_frame_usual_info(copy, vnet, &usual, &usual_info);
     g_assert_true(colo_frame_parse(copy, len, vnet, 3, &secret, &key, &info));
     g_assert_cmpmem(&key, sizeof(key), &usual_key, sizeof(usual_key));
     g_assert_cmpmem(&info, sizeof(info), &usual_info, sizeof(usual_info));
