@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the files of the compare core share: compare.c (feeding) and compare-commit.c (what frees
- * frames without a twin). */
+/* What the files of the compare core share: compare.c (feeding), compare-commit.c (what frees
+ * frames without a twin), compare-report.c (what it tells). */
 #pragma once
 
 #include "comparator/compare.h"
