@@ -21,6 +21,7 @@ static const char *const counter_names[COLO_COUNT_LAST] = {
     [COLO_COUNT_EVICTED_FLOWS] = "evicted-flows",
     [COLO_COUNT_DROPPED_QUIESCED] = "dropped-quiesced",
     [COLO_COUNT_CLAMPED_ACK] = "clamped-ack",
+    [COLO_COUNT_NARROWED_WINDOW] = "narrowed-window",
     [COLO_COUNT_STRIPPED_SACK] = "stripped-sack",
     [COLO_COUNT_OWED_ACK] = "owed-ack",
 };

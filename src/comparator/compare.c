@@ -85,13 +85,14 @@ void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
     const ColoFrameInfo *info = &slot->info;
     uint8_t *frame = slot->data;
 
-    if (plan && (plan->clamp || plan->strip_sack)) {
+    if (plan && (plan->clamp || plan->narrow || plan->strip_sack)) {
         if (!slot->stored) {
             memcpy(c->scratch, slot->data, slot->len);
             frame = c->scratch;
         }
         colo_tcp_apply_plan(frame, slot->vnet, info, plan);
         c->counters[COLO_COUNT_CLAMPED_ACK] += plan->clamp;
+        c->counters[COLO_COUNT_NARROWED_WINDOW] += plan->narrow;
         c->counters[COLO_COUNT_STRIPPED_SACK] += plan->strip_sack;
     }
     c->counters[why]++;
@@ -100,9 +101,8 @@ void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
     c->release(c->opaque, flow->key.nic, frame, slot->len, slot->vnet);
     colo_compare_undiverge(c, flow);
     if (info->tcp) {
-        colo_tcp_released(&c->store, flow, slot, plan ? plan->ack : info->ack,
-                          plan ? plan->window : info->window);
-        if (plan && plan->clamp && !slot->next)
+        colo_tcp_released(&c->store, flow, slot, plan);
+        if (plan && plan->owe && !slot->next && !slot->synthetic)
             owe_ack(c, flow, slot, frame);
     }
     colo_slot_retire(&c->store, slot);

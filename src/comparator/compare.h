@@ -56,6 +56,7 @@ typedef enum {
     COLO_COUNT_EVICTED_FLOWS,    /* forgotten for others: what left in them is not known any more */
     COLO_COUNT_DROPPED_QUIESCED, /* held frames that colo_compare_drop_all() dropped */
     COLO_COUNT_CLAMPED_ACK,      /* left with the secondary's lower ACK */
+    COLO_COUNT_NARROWED_WINDOW,  /* left with the secondary's lower right edge */
     COLO_COUNT_STRIPPED_SACK,    /* left without SACK blocks that the secondary has not got */
     COLO_COUNT_OWED_ACK,         /* pure ACKs made to follow a clamped one */
     COLO_COUNT_LAST

@@ -79,18 +79,22 @@ typedef struct {
     bool fin;
     bool reset;
     uint8_t sacks;
+    bool window_valid;
+    uint16_t window;       /* largest with that acknowledgement, as in the segment */
     ColoEnvelope envelope; /* of its newest segment */
 } ColoTcpSecondary;
 
 /* What the primary has said up to and with one epoch. */
 typedef struct {
     uint64_t epoch;
-    uint32_t incarnation; /* in that epoch */
-    uint32_t ack;         /* highest */
-    uint32_t syn;         /* its newest SYN's sequence number */
-    bool valid;
-    bool ack_valid;
-    bool syn_valid;
+    uint32_t ack;              /* highest */
+    uint32_t syn;              /* its newest SYN's sequence number */
+    uint32_t edge;             /* right edge of its window, highest */
+    uint32_t incarnation : 28; /* in that epoch */
+    bool valid : 1;
+    bool ack_valid : 1;
+    bool syn_valid : 1;
+    bool edge_valid : 1;
 } ColoTcpPrimary;
 
 /* What has left. */
@@ -107,6 +111,7 @@ typedef struct {
     uint32_t high;
     uint32_t ack;  /* highest */
     uint32_t edge; /* right edge of the window, highest */
+    uint32_t syn;  /* of the connection whose scale is known */
     ColoEnvelope envelope;
 } ColoTcpReleased;
 

@@ -64,6 +64,7 @@ bool colo_frame_usual(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic
 
     usual->seq = ntohl(load32(tcp + 4));
     usual->ack = ntohl(load32(tcp + 8));
+    usual->window = ntohs(load16(tcp + 14));
     usual->payload_at = (uint32_t)(tcp_at + header);
     usual->payload_len = (uint32_t)(len - tcp_at - header);
     return true;
@@ -93,7 +94,7 @@ void colo_frame_usual_info(const uint8_t *frame, size_t vnet, const ColoFrameUsu
     info->mask[1] = ip_at + 10;
     info->flags = frame[tcp_at + 13];
     info->wscale = COLO_TCP_NO_WSCALE;
-    info->window = ntohs(load16(frame + tcp_at + 14));
+    info->window = usual->window;
     info->tcp_at = tcp_at;
     info->header_len = usual->payload_at - tcp_at;
     info->payload_at = usual->payload_at;

@@ -112,6 +112,7 @@ typedef struct {
     uint32_t ack;
     uint32_t payload_at;
     uint32_t payload_len;
+    uint16_t window;
 } ColoFrameUsual;
 
 /* True for the frame that nearly all traffic consists of: untagged IPv4 without options, TCP with

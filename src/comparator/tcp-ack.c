@@ -65,6 +65,7 @@ static bool clamp(const ColoTcpReleased *released, const ColoFrameInfo *info, ui
     uint32_t unit = 1u << released->scale, units;
 
     plan->clamp = true;
+    plan->owe = true;
     if (!released->scale_known) {
         /* Whatever the scale, no fewer units from no earlier a start end no earlier. */
         plan->ack = limit;
@@ -85,6 +86,51 @@ static bool clamp(const ColoTcpReleased *released, const ColoFrameInfo *info, ui
     return released->edge_valid &&
            !colo_seq_before(plan->ack + ((uint32_t)plan->window << released->scale),
                             released->edge);
+}
+
+/*
+ * Narrows the window of @plan to the furthest right edge that the secondary has, or that left
+ * before, never below the latter. Where the field is too coarse for that the acknowledgement goes
+ * down by less than a unit; where not even that can be had the edge is rounded up, once, for the
+ * next segments find it aligned. False when a pure ACK (not @carries) would leave the peer too
+ * little, or say nothing new.
+ */
+static bool narrow(const ColoFlow *flow, const ColoSlot *slot, bool carries, ColoAckPlan *plan)
+{
+    const ColoTcpReleased *released = &flow->released;
+    const ColoTcpSecondary *secondary = &flow->secondary;
+    uint32_t edge = released->edge, left = 0, unit = 1u << released->scale, down;
+
+    if (!released->scale_known || !released->edge_valid)
+        return true;
+    if (colo_tcp_same_time(secondary, slot) && secondary->window_valid &&
+        colo_seq_before(edge, secondary->ack + ((uint32_t)secondary->window << released->scale)))
+        edge = secondary->ack + ((uint32_t)secondary->window << released->scale);
+    if (flow->base.edge_valid && colo_seq_before(edge, flow->base.edge))
+        edge = flow->base.edge;
+    if (!colo_seq_before(edge, plan->ack + ((uint32_t)plan->window << released->scale)))
+        return true;
+    if (colo_seq_before(plan->ack, edge))
+        left = edge - plan->ack;
+    plan->narrow = true;
+    plan->window = (uint16_t)(left >> released->scale);
+    plan->owe = plan->owe || left < COLO_TCP_WINDOW_LOW;
+    if (!carries && left < COLO_TCP_WINDOW_LOW)
+        return false;
+    if (!colo_seq_before(plan->ack + ((uint32_t)plan->window << released->scale), released->edge))
+        return true;
+    down = unit - (left & (unit - 1));
+    if (colo_seq_before(plan->ack - down, released->ack))
+        down = plan->ack - released->ack;
+    if ((left + down) & (unit - 1)) {
+        plan->window++;
+        return true;
+    }
+    plan->clamp = true;
+    plan->owe = true;
+    plan->ack -= down;
+    plan->window = (uint16_t)((left + down) >> released->scale);
+    return carries || plan->ack != released->ack;
 }
 
 bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *plan)
@@ -109,7 +155,11 @@ bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *
         if (!clamp(&flow->released, info, limit, plan))
             return false;
     }
-    if (!info->twin && !sacks_covered(flow, slot, limit)) {
+    if (info->twin)
+        return true;
+    if (!narrow(flow, slot, carries, plan))
+        return false;
+    if (!sacks_covered(flow, slot, limit)) {
         if (!carries)
             return false;
         plan->strip_sack = true;
@@ -193,6 +243,8 @@ void colo_tcp_apply_plan(uint8_t *frame, size_t vnet, const ColoFrameInfo *info,
     if (plan->clamp) {
         colo_put32(field, plan->ack);
         rewrite(tcp, TCP_ACK_AT, field, 4, adjust);
+    }
+    if (plan->clamp || plan->narrow) {
         colo_put16(field, plan->window);
         rewrite(tcp, TCP_WINDOW_AT, field, 2, adjust);
     }

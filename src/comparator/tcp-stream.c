@@ -37,6 +37,7 @@ void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot)
         newest->syn_valid = true;
         newest->syn = info->seq;
         newest->ack_valid = false;
+        newest->edge_valid = false;
         newest->incarnation++;
         slot->new_connection = true;
     }
@@ -46,6 +47,8 @@ void colo_tcp_note_primary(ColoFlow *flow, ColoSlot *slot)
         newest->ack_valid = true;
         newest->ack = info->ack;
     }
+    if ((info->flags & (COLO_TCP_ACK | COLO_TCP_RST | COLO_TCP_SYN)) == COLO_TCP_ACK)
+        colo_tcp_note_primary_offer(flow, info->ack, info->window);
 }
 
 /* Payload of the secondary goes in by sequence; almost always it is the newest, else it is looked
@@ -112,10 +115,7 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot)
     slot->incarnation = secondary->incarnation;
     secondary->envelope = info->envelope;
     if ((info->flags & (COLO_TCP_ACK | COLO_TCP_RST)) == COLO_TCP_ACK) {
-        if (!secondary->ack_valid || colo_tcp_ack_grows(secondary->ack, info->ack)) {
-            secondary->ack_valid = true;
-            secondary->ack = info->ack;
-        }
+        colo_tcp_note_offer(secondary, info->ack, info->window, info->flags & COLO_TCP_SYN);
         colo_tcp_note_sack(flow, slot);
     }
     if (info->flags & COLO_TCP_RST)
@@ -371,12 +371,14 @@ static void retire_stream(ColoStore *store, ColoFlow *flow, const ColoSlot *rele
     }
 }
 
-void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, uint32_t ack,
-                       uint16_t window)
+void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot,
+                       const ColoAckPlan *plan)
 {
     ColoTcpReleased *released = &flow->released;
     const ColoFrameInfo *info = &slot->info;
     bool syn = info->flags & COLO_TCP_SYN;
+    uint32_t ack = plan ? plan->ack : info->ack;
+    uint16_t window = plan ? plan->window : info->window;
 
     flow->scan = NULL;
     if (info->flags & COLO_TCP_RST)
@@ -384,6 +386,8 @@ void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, u
     if (slot->new_connection) {
         memset(released, 0, sizeof(*released));
         flow->base.ack_valid = false;
+        flow->base.edge_valid = false;
+        released->syn = info->seq;
         colo_flow_forget(store, flow);
         released->valid = true;
         released->low = info->seq + 1;
@@ -401,5 +405,6 @@ void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, u
     released->envelope_valid = true;
     if (!(info->flags & COLO_TCP_ACK))
         return;
-    colo_tcp_note_edge(released, ack, window, syn ? 0 : released->scale);
+    colo_tcp_note_edge(released, ack, window,
+                       ack + ((uint32_t)window << (syn ? 0 : released->scale)));
 }

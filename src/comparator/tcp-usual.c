@@ -16,6 +16,7 @@ bool colo_tcp_usual_primary(ColoFlow *flow, const ColoFrameUsual *usual, uint64_
         return false;
     if (colo_tcp_ack_grows(newest->ack, usual->ack))
         newest->ack = usual->ack;
+    colo_tcp_note_primary_offer(flow, usual->ack, usual->window);
     return true;
 }
 
@@ -27,7 +28,7 @@ bool colo_tcp_usual_twin(ColoFlow *flow, const uint8_t *frame, size_t vnet,
     const ColoSlot *held = flow->primary.first;
     const ColoFrameInfo *info;
     ColoEnvelope envelope;
-    uint32_t end = usual->seq + usual->payload_len, ack;
+    uint32_t end = usual->seq + usual->payload_len, ack, edge, offer;
 
     if (!held || !held->usual || held->uncompared || held->matched || flow->diverged ||
         flow->stream.first || usual->payload_len == 0)
@@ -46,13 +47,20 @@ bool colo_tcp_usual_twin(ColoFlow *flow, const uint8_t *frame, size_t vnet,
     if (!colo_tcp_ack_grows(info->ack - 1, ack) || !colo_tcp_ack_grows(released->ack - 1, ack) ||
         (flow->base.ack_valid && !colo_tcp_ack_grows(flow->base.ack - 1, ack)))
         return false;
+    /* And its window needs no narrowing. */
+    edge = info->ack + ((uint32_t)info->window << released->scale);
+    offer = usual->ack + ((uint32_t)usual->window << released->scale);
+    if (released->scale_known &&
+        (!released->edge_valid || (colo_seq_before(released->edge, edge) &&
+                                   (usual->ack != ack || colo_seq_before(offer, edge)))))
+        return false;
     colo_frame_usual_envelope(frame, vnet, &envelope);
     if (!colo_envelope_equal(&info->envelope, &envelope) ||
         memcmp(held->data + info->payload_at, frame + usual->payload_at, usual->payload_len) != 0)
         return false;
 
     secondary->envelope = envelope;
-    secondary->ack = ack;
+    colo_tcp_note_offer(secondary, usual->ack, usual->window, false);
     if (colo_seq_before(secondary->high, end))
         secondary->high = end;
 
@@ -61,7 +69,7 @@ bool colo_tcp_usual_twin(ColoFlow *flow, const uint8_t *frame, size_t vnet,
         released->low = end - COLO_TCP_WINDOW_MAX;
     released->envelope = envelope;
     released->envelope_valid = true;
-    colo_tcp_note_edge(released, info->ack, info->window, released->scale);
+    colo_tcp_note_edge(released, info->ack, info->window, edge);
     flow->scan = NULL;
     return true;
 }

@@ -28,8 +28,13 @@
  * out.
  *   - A pure ACK waits. Clamped, it would be a duplicate ACK, and three of them make the peer
  *     retransmit (RFC 5681 3.2); and the secondary's own ACK, which frees it, is on its way.
- *   - After a clamped ACK the full one is owed: a pure ACK is made and held like one of the
- *     primary's, unless later segments carry it. Else the peer would wait for its timer.
+ *   - The window is narrowed to the furthest right edge that the secondary has offered in this
+ *     epoch, that the primary had at the newest commit, or that left before: so the survivor's edge
+ * is not behind the one that the peer knows (RFC 9293 3.8.6), and what left never shrinks either. A
+ * pure ACK whose narrowed window is so low that the peer could stall waits for the secondary's. Not
+ * known, and so not narrowed, is the edge where the handshake was not seen, for want of the scale.
+ *   - After a clamped ACK, or a low window, the full one is owed: a pure ACK is made and held like
+ * one of the primary's, unless later segments carry it. Else the peer would wait for its timer.
  *
  * tcp-usual.c: the short way of the segments that nearly all traffic consists of.
  *
@@ -50,11 +55,17 @@ typedef enum {
 
 /* How a segment is to be changed before it leaves. */
 typedef struct {
-    bool clamp; /* @ack and @window replace the segment's */
+    bool clamp;  /* @ack and @window replace the segment's */
+    bool narrow; /* @window does */
+    bool owe;    /* the full acknowledgement is owed */
     bool strip_sack;
     uint32_t ack;
     uint16_t window;
 } ColoAckPlan;
+
+/* Bytes of window that a sender gets along with until it hears more: two full segments. With less
+ * it may wait for an update (RFC 9293 3.8.6.2.1), and probes only after its timer. */
+#define COLO_TCP_WINDOW_LOW 2920u
 
 /* Frames of the secondary that wait for an equal one of the primary: handshakes and resets come one
  * by one, and what piles up here (retransmitted SYNs) is never asked for. The oldest gives way. */
@@ -79,9 +90,9 @@ bool colo_tcp_note_secondary(ColoStore *store, ColoFlow *flow, ColoSlot *slot);
  * the twin of a SYN, RST or unusual segment is used up. */
 ColoTcpAnswer colo_tcp_check(ColoStore *store, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *plan);
 
-/* Takes note that @slot left, with the acknowledgement and window given. */
-void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot, uint32_t ack,
-                       uint16_t window);
+/* Takes note that @slot left, changed as @plan (NULL: not at all) says. */
+void colo_tcp_released(ColoStore *store, ColoFlow *flow, const ColoSlot *slot,
+                       const ColoAckPlan *plan);
 
 /* True when the acknowledgements of @slot may leave, as @plan says. */
 bool colo_tcp_plan_ack(const ColoFlow *flow, const ColoSlot *slot, ColoAckPlan *plan);
@@ -128,17 +139,47 @@ bool colo_tcp_usual_primary(ColoFlow *flow, const ColoFrameUsual *usual, uint64_
 bool colo_tcp_usual_twin(ColoFlow *flow, const uint8_t *frame, size_t vnet,
                          const ColoFrameUsual *usual, uint64_t epoch);
 
-/* Takes note of the acknowledgement and window of what left. */
+/* Takes note of what a segment of the secondary acknowledges and offers. Its right edge is the one
+ * that goes with its highest acknowledgement, for it may not shrink; the scale may be known later
+ * only. */
+static inline void colo_tcp_note_offer(ColoTcpSecondary *secondary, uint32_t ack, uint16_t window,
+                                       bool syn)
+{
+    if (!secondary->ack_valid || colo_tcp_ack_grows(secondary->ack, ack)) {
+        secondary->ack_valid = true;
+        secondary->ack = ack;
+        secondary->window_valid = !syn; /* that of a SYN is not scaled */
+        secondary->window = window;
+    } else if (secondary->ack == ack && !syn &&
+               (!secondary->window_valid || secondary->window < window)) {
+        secondary->window_valid = true;
+        secondary->window = window;
+    }
+}
+
+/* Takes note of a right edge that the primary offers, whether or not it leaves. It has the scale of
+ * the newest connection once that one's SYN has left. */
+static inline void colo_tcp_note_primary_offer(ColoFlow *flow, uint32_t ack, uint16_t window)
+{
+    ColoTcpPrimary *newest = &flow->newest;
+    uint32_t edge = ack + ((uint32_t)window << flow->released.scale);
+
+    if (!flow->released.scale_known || flow->released.syn != newest->syn)
+        return;
+    if (!newest->edge_valid || colo_tcp_ack_grows(newest->edge, edge))
+        newest->edge = edge;
+    newest->edge_valid = true;
+}
+
+/* Takes note of the acknowledgement, window and its right edge of what left. */
 static inline void colo_tcp_note_edge(ColoTcpReleased *released, uint32_t ack, uint16_t window,
-                                      uint8_t scale)
+                                      uint32_t edge)
 {
     if (!released->ack_valid || colo_tcp_ack_grows(released->ack, ack))
         released->ack = ack;
     released->ack_valid = true;
     released->window = window;
     if (released->scale_known) {
-        uint32_t edge = ack + ((uint32_t)window << scale);
-
         if (!released->edge_valid || colo_seq_before(released->edge, edge))
             released->edge = edge;
         released->edge_valid = true;

@@ -2,8 +2,8 @@
 /*
  * libFuzzer target of the compare core: both sides' frames, commits and gates from the input.
  *   clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -Isrc tests/fuzz/fuzz-compare.c \
- *       src/comparator/{compare,compare-commit,tcp-stream,tcp-ack,flow,frame,frame-usual,arena}.c \
- *       -o fuzz-compare
+ *       src/comparator/{compare{,-commit,-report},tcp-{stream,ack,usual}}.c \
+ *       src/comparator/{flow,skew,frame{,-usual},arena}.c -o fuzz-compare
  *   tests/fuzz/fuzz-compare-seeds.py SEEDS && ./fuzz-compare -max_total_time=120 SEEDS
  *
  * Input: one byte (vnet header of 0, 10 or 12 bytes), then records that begin with one byte:

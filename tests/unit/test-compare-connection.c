@@ -44,7 +44,7 @@ static void test_i1_ack_with_data_is_clamped(Sink *sink, gconstpointer data G_GN
     size_t len;
 
     handshake(sink);
-    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 505, TEXT("abc"));
     g_assert_cmpint(P(sink, .seq = 101, .ack = 2141, .flags = ACK, .window = 500, TEXT("abc")), ==,
                     COLO_VERDICT_RELEASED);
     g_assert_cmpuint(count(sink, COLO_COUNT_CLAMPED_ACK), ==, 1);
@@ -133,7 +133,7 @@ static void test_clamp_keeps_the_edge_to_the_byte(Sink *sink, gconstpointer data
     size_t len;
 
     handshake(sink);
-    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abc"));
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 510, TEXT("abc"));
     P(sink, .seq = 101, .ack = 1600, .flags = ACK, .window = 500, TEXT("abc"));
     tcp = sink_frame(sink, 1, &len) + TCP_AT;
     g_assert_cmpuint(get32(tcp + 8), ==, 1600 - 128); /* less than a unit below 1501 */
@@ -147,7 +147,7 @@ static void test_clamped_ack_does_not_go_back(Sink *sink, gconstpointer data G_G
 
     handshake(sink);
     P(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500);
-    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 500, TEXT("abcdef"));
+    S(sink, .seq = 101, .ack = 1501, .flags = ACK, .window = 510, TEXT("abcdef"));
     g_assert_cmpuint(sink->left->len, ==, 2);
     /* Less than a unit below 1501 would be 1472, which is before what left. */
     g_assert_cmpint(P(sink, .seq = 101, .ack = 1600, .flags = ACK, .window = 500, TEXT("abc")), ==,
@@ -159,6 +159,95 @@ static void test_clamped_ack_does_not_go_back(Sink *sink, gconstpointer data G_G
     P(sink, .seq = 104, .ack = 1501, .flags = ACK, .window = 501);
     g_assert_cmpint(P(sink, .seq = 104, .ack = 1600, .flags = ACK, .window = 500, TEXT("def")), ==,
                     COLO_VERDICT_HELD);
+}
+
+static uint32_t edge_of(Sink *sink, unsigned i)
+{
+    size_t len;
+    const uint8_t *tcp = sink_frame(sink, i, &len) + TCP_AT;
+
+    g_assert_cmphex(tcp_sum(tcp - TCP_AT), ==, 0xffff);
+    return get32(tcp + 8) + ((uint32_t)get16(tcp + 14) << 7);
+}
+
+/* The peer must not learn of a right edge that the survivor would take back. */
+static void test_window_is_narrowed_to_the_secondarys(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink); /* edge 1001 + 64000 */
+    S(sink, .seq = 101, .ack = 2025, .flags = ACK, .window = 510, TEXT("abc"));
+    P(sink, .seq = 101, .ack = 2025, .flags = ACK, .window = 2000, TEXT("abc"));
+    g_assert_cmpuint(edge_of(sink, 1), ==, 2025 + (510 << 7));
+    g_assert_cmpuint(count(sink, COLO_COUNT_NARROWED_WINDOW), ==, 1);
+    /* It is large enough: nothing is owed, and a pure ACK leaves with it too. */
+    g_assert_cmpuint(held(sink), ==, 0);
+    S(sink, .seq = 104, .ack = 2153, .flags = ACK, .window = 520);
+    P(sink, .seq = 104, .ack = 2153, .flags = ACK, .window = 2000);
+    g_assert_cmpuint(edge_of(sink, 2), ==, 2153 + (520 << 7));
+    g_assert_cmpuint(held(sink), ==, 0);
+    /* The secondary's grows: so may the primary's. */
+    S(sink, .seq = 104, .ack = 2153, .flags = ACK, .window = 2500);
+    P(sink, .seq = 104, .ack = 2153, .flags = ACK, .window = 2000);
+    g_assert_cmpuint(edge_of(sink, 3), ==, 2153 + (2000 << 7));
+}
+
+/* What left does not shrink, wherever the acknowledgement lies in a unit of the scale. */
+static void test_narrowed_edge_does_not_shrink(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    uint32_t edge = 1001 + 64000;
+
+    handshake(sink);
+    for (uint32_t i = 0; i < 600; i++) {
+        uint32_t ack = 1001 + 7 * i;
+
+        S(sink, .seq = 101 + i, .ack = ack, .flags = ACK, .window = 0, TEXT("x"));
+        P(sink, .seq = 101 + i, .ack = ack, .flags = ACK, .window = 2000, TEXT("x"));
+    }
+    g_assert_cmpuint(sink->left->len, >=, 601);
+    for (unsigned i = 1; i < sink->left->len; i++) {
+        g_assert_cmpuint(edge_of(sink, i), >=, edge);
+        edge = edge_of(sink, i);
+    }
+    /* Nor does it creep on. */
+    g_assert_cmpuint(edge, <, 1001 + 64000 + 128);
+}
+
+/* The peer could stall with so little: the pure ACK waits until it can offer more. */
+static void test_low_window_waits(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 0);
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_HELD);
+    S(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 100);
+    g_assert_cmpuint(held(sink), ==, 0);
+    g_assert_cmpuint(edge_of(sink, 1), ==, 65001 + (100 << 7));
+}
+
+/* With payload it leaves, and the full one is owed. */
+static void test_low_window_is_owed(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 0, TEXT("abc"));
+    g_assert_cmpint(P(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 500, TEXT("abc")), ==,
+                    COLO_VERDICT_RELEASED);
+    g_assert_cmpuint(edge_of(sink, 1), ==, 65001);
+    g_assert_cmpuint(held(sink), ==, 1);
+    S(sink, .seq = 104, .ack = 65001, .flags = ACK, .window = 500);
+    g_assert_cmpuint(held(sink), ==, 0);
+    g_assert_cmpuint(edge_of(sink, 2), ==, 65001 + 64000);
+}
+
+/* After a commit the secondary has the primary's state, and with it the primary's offer. */
+static void test_commit_frees_the_window(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 0);
+    P(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 500);
+    colo_compare_commit(sink->compare, ++sink->epoch);
+    g_assert_cmpuint(edge_of(sink, 1), ==, 65001 + 64000);
+    S(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 400, TEXT("abc"));
+    P(sink, .seq = 101, .ack = 65001, .flags = ACK, .window = 500, TEXT("abc"));
+    g_assert_cmpuint(edge_of(sink, 2), ==, 65001 + 64000);
 }
 
 static void test_no_ack_beyond_the_fin(Sink *sink, gconstpointer data G_GNUC_UNUSED)
@@ -396,6 +485,11 @@ int main(int argc, char **argv)
     ADD("ack/clamp-keeps-the-edge", test_clamp_keeps_the_edge_to_the_byte);
     ADD("ack/none-beyond-the-fin", test_no_ack_beyond_the_fin);
     ADD("ack/clamp-does-not-go-back", test_clamped_ack_does_not_go_back);
+    ADD("window/narrowed-to-the-secondarys", test_window_is_narrowed_to_the_secondarys);
+    ADD("window/does-not-shrink", test_narrowed_edge_does_not_shrink);
+    ADD("window/low-waits", test_low_window_waits);
+    ADD("window/low-is-owed", test_low_window_is_owed);
+    ADD("window/commit-frees", test_commit_frees_the_window);
     ADD("ack/unknown-scale-holds", test_unknown_scale_holds);
     ADD("fin/same-place", test_fin_at_the_same_place);
     ADD("I1/fin-at-another-place", test_i1_fin_at_another_place_diverges);

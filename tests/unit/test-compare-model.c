@@ -7,7 +7,7 @@
  */
 #include "test-compare-frames.h"
 
-enum { FLOWS = 3, EPOCHS = 8, STREAM = 3000, UNIT = 128, WINDOW = 1000 };
+enum { FLOWS = 3, EPOCHS = 8, STREAM = 3000, UNIT = 128, WINDOW = 500 };
 
 #define BASE 0xfffffd00u /* of the guest's sequence numbers */
 #define PEER 1000u       /* of the peer's */
@@ -161,7 +161,8 @@ static void feed_model(Model *m, bool primary, unsigned flow, const ModelFrame *
              &(Segment){.seq = BASE + frame->from,
                         .ack = PEER + frame->ack,
                         .flags = ACK,
-                        .window = WINDOW,
+                        /* The secondary's edge is never behind: no window is narrowed. */
+                        .window = primary ? WINDOW : WINDOW + 1000,
                         .data = bytes,
                         .len = frame->len,
                         .ip_id = frame->id,
@@ -270,7 +271,7 @@ static void model_init(Model *m)
             Segment syn = {.seq = BASE - 1,
                            .ack = PEER,
                            .flags = SYN | ACK,
-                           .window = 60000,
+                           .window = WINDOW * UNIT,
                            .options = options,
                            .options_len = 8,
                            .port = 80 + i};
