@@ -29,10 +29,13 @@ CONDITIONS = {
 }
 ADDRESSES = {"4": ("10.99.0.2", "10.99.0.1"), "6": ("fd99::2", "fd99::1")}  # copies', client's
 COPY_MAC, CLIENT_MAC = "52:54:00:99:00:02", "52:54:00:99:00:01"
+# Room for all that a client sends: what one copy has got and the other had no room for, only a
+# checkpoint would bring.
+ROOM = "net.ipv4.tcp_rmem=4096 2097152 6291456"
 # The copies' stacks are set apart: when an answer to lost frames comes, and how much goes out at once.
-COPY_SYSCTLS = ([], [], ["net.ipv4.tcp_congestion_control=reno", "net.ipv4.tcp_autocorking=0",
-                         "net.ipv4.tcp_early_retrans=0", "net.ipv4.tcp_comp_sack_nr=0",
-                         "net.ipv4.tcp_min_tso_segs=8"])
+COPY_SYSCTLS = ([], [ROOM], [ROOM, "net.ipv4.tcp_congestion_control=reno",
+                             "net.ipv4.tcp_autocorking=0", "net.ipv4.tcp_early_retrans=0",
+                             "net.ipv4.tcp_comp_sack_nr=0", "net.ipv4.tcp_min_tso_segs=8"])
 SETTLE_S = 0.4  # after the client: its last ACKs, and what the copies repeat
 START_S = 20    # for the servers to listen
 QUIET_S = 3     # the copies' reports of their IPv6 groups come at random within two seconds
