@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "comparator/rewrite.h"
+#include "comparator/rewrite-private.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 /* Within the timestamp option's data. */
 #define TS_ECHO 4u
-
-struct ColoRewrite {
-    ColoRewriteTable table;
-    ColoRewriteSend send;
-    void *opaque;
-    bool alone;
-    uint64_t counters[COLO_REWRITE_COUNTERS];
-    uint8_t scratch[COLO_REWRITE_FRAME_MAX];
-};
 
 static const char *const counter_names[COLO_REWRITE_COUNTERS] = {
     [COLO_REWRITE_MAPPED] = "rewrite-mapped",     [COLO_REWRITE_WAITED] = "rewrite-waited",
@@ -55,32 +46,11 @@ bool colo_rewrite_is_syn(const uint8_t *frame, size_t len, size_t vnet)
            (segment.flags & COLO_TCP_SYN);
 }
 
-static ColoRewriteSyn syn_of(const ColoSegment *segment, const uint8_t *frame)
-{
-    return (ColoRewriteSyn){
-        .valid = true,
-        .is_answer = segment->flags & COLO_TCP_ACK,
-        .ts_valid = segment->ts_at,
-        .seq = segment->seq,
-        .ack = segment->ack,
-        .ts = segment->ts_at ? colo_get32(frame + segment->ts_at) : 0,
-    };
-}
-
 /* The two copies' SYNs of one connection. */
 static bool are_counterparts(const ColoRewriteSyn *a, const ColoRewriteSyn *b)
 {
     return a->valid && b->valid && a->is_answer == b->is_answer && a->ack == b->ack &&
            a->ts_valid == b->ts_valid;
-}
-
-/* A SYN that @map, made for another one, holds for too: it is repeated; or it is another answer to
- * the same SYN of the other end (a SYN cookie changes with time, RFC 4987 3.6), and the guest takes
- * an ACK of either. */
-static bool is_within(const ColoRewriteMap *map, const ColoRewriteSyn *syn)
-{
-    return map->valid && (map->syn.seq == syn->seq ||
-                          (map->syn.is_answer && syn->is_answer && map->syn.ack == syn->ack));
 }
 
 /* What is known of the connection's end belongs to the one before. */
@@ -152,10 +122,10 @@ void colo_rewrite_primary_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *
     if (rewrite->alone || !colo_segment_read(frame, len, vnet, nic, false, &segment) ||
         !(segment.flags & COLO_TCP_SYN))
         return;
-    syn = syn_of(&segment, frame);
+    syn = colo_rewrite_syn_of(&segment, frame);
     entry = segment.is_signed ? colo_rewrite_table_find(&rewrite->table, &segment.connection)
                               : colo_rewrite_table_get(&rewrite->table, &segment.connection);
-    if (entry && is_within(&entry->base, &syn))
+    if (entry && colo_rewrite_is_within(&entry->base, &syn))
         return; /* both copies have that connection */
     if (entry)
         entry->announced = true;
@@ -180,34 +150,6 @@ void colo_rewrite_primary_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *
         rewrite->send(rewrite->opaque, nic, waiting->frame, waiting->len, waiting->vnet);
         colo_rewrite_table_unwait(&rewrite->table, entry);
     }
-}
-
-/* The connection of an earlier session is over, also in every state that can still come. */
-static void drop_base(ColoRewrite *rewrite, ColoRewriteEntry *entry)
-{
-    entry->base.valid = false;
-    if (!entry->map.valid && !entry->primary.valid && !entry->waiting)
-        colo_rewrite_table_remove(&rewrite->table, entry);
-}
-
-void colo_rewrite_late_syn(ColoRewrite *rewrite, uint8_t nic, const uint8_t *frame, size_t len,
-                           size_t vnet, bool loaded)
-{
-    ColoRewriteEntry *entry;
-    ColoSegment segment;
-    ColoRewriteSyn syn;
-
-    if (rewrite->alone || !colo_segment_read(frame, len, vnet, nic, false, &segment) ||
-        !(segment.flags & COLO_TCP_SYN))
-        return;
-    syn = syn_of(&segment, frame);
-    entry = colo_rewrite_table_find(&rewrite->table, &segment.connection);
-    if (!entry || !entry->base.valid || is_within(&entry->base, &syn))
-        return;
-    if (loaded)
-        drop_base(rewrite, entry);
-    else
-        entry->announced = true;
 }
 
 /* Keeps the guest's SYN until the primary's comes. False when it cannot. */
@@ -240,9 +182,10 @@ static bool guest_syn(ColoRewrite *rewrite, const ColoSegment *segment, const ui
                       size_t len, size_t vnet)
 {
     ColoRewriteEntry *entry = colo_rewrite_table_find(&rewrite->table, &segment->connection);
-    ColoRewriteSyn syn = syn_of(segment, frame);
+    ColoRewriteSyn syn = colo_rewrite_syn_of(segment, frame);
 
-    if (entry && (is_within(&entry->map, &syn) || is_within(&entry->base, &syn)))
+    if (entry &&
+        (colo_rewrite_is_within(&entry->map, &syn) || colo_rewrite_is_within(&entry->base, &syn)))
         return true;
     if (rewrite->alone) { /* its own number is what the other end learns */
         if (entry)
@@ -459,23 +402,13 @@ void colo_rewrite_loaded(ColoRewrite *rewrite)
     }
 }
 
-/* The map that would be in force if the guest here went on now, or NULL. */
-static const ColoRewriteMap *map_if_alone(const ColoRewriteEntry *entry)
-{
-    if (entry->waiting) /* the guest has left the connection before it */
-        return NULL;
-    if (entry->map.valid)
-        return &entry->map;
-    return entry->base.valid && !entry->base_over ? &entry->base : NULL;
-}
-
 void colo_rewrite_alone(ColoRewrite *rewrite)
 {
     ColoRewriteEntry *entry = NULL;
 
     rewrite->alone = true;
     while (rewrite->table.count > 0 && (entry = colo_rewrite_table_next(&rewrite->table, entry))) {
-        const ColoRewriteMap *map = map_if_alone(entry);
+        const ColoRewriteMap *map = colo_rewrite_map_if_alone(entry);
 
         /* What answers after a RST takes its number from what it answers. */
         if (!map || entry->reset) {
@@ -511,72 +444,8 @@ uint32_t colo_rewrite_live(const ColoRewrite *rewrite)
     if (rewrite->alone)
         return rewrite->table.count;
     while ((entry = colo_rewrite_table_next(&rewrite->table, entry)))
-        live += map_if_alone(entry) && !entry->reset;
+        live += colo_rewrite_map_if_alone(entry) && !entry->reset;
     return live;
-}
-
-uint32_t colo_rewrite_export(const ColoRewrite *rewrite, ColoRewriteRow *rows, uint32_t max)
-{
-    const ColoRewriteEntry *entry = NULL;
-    uint32_t n = 0;
-
-    while (n < max && (entry = colo_rewrite_table_next(&rewrite->table, entry))) {
-        const ColoRewriteMap *map = map_if_alone(entry);
-        uint32_t margin;
-
-        if (!map || entry->reset)
-            continue;
-        margin = map->ts_raised ? 0 : COLO_REWRITE_TS_MARGIN; /* it will be */
-        rows[n++] = (ColoRewriteRow){
-            .connection = entry->connection,
-            .isn = map->syn.seq,
-            .delta = map->delta,
-            .ts_valid = map->ts_valid,
-            .ts_delta = map->ts_valid ? map->ts_delta + margin : 0,
-            .ts_high = map->ts_valid ? map->ts_high + margin : 0,
-        };
-    }
-    return n;
-}
-
-bool colo_rewrite_import(ColoRewrite *rewrite, const ColoRewriteRow *row, uint64_t now_ns)
-{
-    ColoRewriteEntry *entry;
-
-    if (rewrite->alone || colo_rewrite_table_find(&rewrite->table, &row->connection))
-        return false;
-    entry = colo_rewrite_table_get(&rewrite->table, &row->connection);
-    if (!entry)
-        return false;
-    entry->established = true;
-    entry->seen_ns = now_ns;
-    entry->base = (ColoRewriteMap){
-        .valid = true,
-        .syn = {.valid = true, .seq = row->isn},
-        .delta = row->delta,
-        .ts_valid = row->ts_valid,
-        .ts_delta = row->ts_delta,
-        .ts_high = row->ts_high,
-    };
-    return true;
-}
-
-void colo_rewrite_keep(ColoRewrite *rewrite, const ColoRewriteRow *rows, uint32_t n)
-{
-    ColoRewriteEntry *entry = NULL;
-
-    for (uint32_t i = 0; i < n; i++) {
-        entry = colo_rewrite_table_find(&rewrite->table, &rows[i].connection);
-        if (entry && entry->base.valid && entry->base.syn.seq == rows[i].isn)
-            entry->base_kept = true;
-    }
-    entry = NULL;
-    while (rewrite->table.count > 0 && (entry = colo_rewrite_table_next(&rewrite->table, entry))) {
-        if (entry->base.valid && !entry->base_kept)
-            drop_base(rewrite, entry);
-        else
-            entry->base_kept = false;
-    }
 }
 
 uint64_t colo_rewrite_counter(const ColoRewrite *rewrite, ColoRewriteCounter which)

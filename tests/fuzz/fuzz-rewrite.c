@@ -3,7 +3,7 @@
  * libFuzzer target of the sequence rewriter: SYNs of the primary, frames both ways, checkpoints, a
  * takeover, rows to another one and back.
  *   clang -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -Isrc tests/fuzz/fuzz-rewrite.c \
- *       src/comparator/{rewrite,rewrite-table,segment,frame}.c -o fuzz-rewrite
+ *       src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame}.c -o fuzz-rewrite
  *   tests/fuzz/fuzz-rewrite-seeds.py SEEDS && ./fuzz-rewrite -max_total_time=120 SEEDS
  *
  * Input: one byte (vnet header of 0, 10 or 12 bytes), then records that begin with one byte,

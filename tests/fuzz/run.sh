@@ -23,7 +23,7 @@ declare -A sources=(
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
     [record]="src/comparator/record.c"
-    [rewrite]="$(ls src/comparator/{rewrite,rewrite-table,segment,frame}.c 2>/dev/null)"
+    [rewrite]="$(ls src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame}.c 2>/dev/null)"
     [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
 )
 flags="-std=gnu11 -D_GNU_SOURCE=1 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
