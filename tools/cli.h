@@ -97,5 +97,6 @@ int cmd_switchover_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_list_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_status(Cli *cli, const CliCall *call);
 int cmd_stats_show(Cli *cli, const CliCall *call, JsonObject *result);
+int cmd_tune_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_events(Cli *cli, const CliCall *call);
 int cmd_doctor(Cli *cli, const CliCall *call);

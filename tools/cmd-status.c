@@ -116,6 +116,8 @@ static void show_status(JsonObject *status)
         cli_pairs_add(pairs, _("Pauses"), _("median %.1f ms, p95 %.1f ms, longest %.1f ms"),
                       peek_ms(pause, "median"), peek_ms(pause, "p95"), peek_ms(pause, "max"));
     add_uint(pairs, _("Divergences"), status, "divergences");
+    add_string(pairs, _("Checkpoint mode"), status, "checkpoint-mode");
+    add_string(pairs, _("Mode reason"), status, "checkpoint-mode-reason");
     add_uint(pairs, _("Held frames"), status, "held-frames");
     add_uint(pairs, _("Held bytes"), status, "held-bytes");
     add_disks(pairs, status);

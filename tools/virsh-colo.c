@@ -34,6 +34,7 @@ static const struct {
     {"colo-checkpoint", cmd_checkpoint_show, NULL},
     {"colo-failover", cmd_failover_show, NULL},
     {"colo-switchover", cmd_switchover_show, NULL},
+    {"colo-tune", cmd_tune_show, NULL},
     {"colo-list", cmd_list_show, NULL},
     {"colo-status", NULL, cmd_status},
     {"colo-stats", cmd_stats_show, NULL},

@@ -64,8 +64,9 @@ void colo_compare_late(ColoCompare *c, uint64_t now_ns)
         unsigned rank = (unsigned)__builtin_ctz(ranks);
         ColoSlot *slot = c->store.held[rank].first;
 
+        /* What it waited beyond its limit, for a period's end, says nothing of its twin. */
         if (!slot->flow->diverged && now_ns >= slot->now_ns + c->store.skew.limits_ns[rank])
-            colo_compare_learn(c, slot->flow, now_ns - slot->now_ns);
+            colo_compare_learn(c, slot->flow, c->store.skew.limits_ns[rank]);
     }
 }
 

@@ -138,8 +138,8 @@ uint64_t colo_compare_oldest_ns(const ColoCompare *compare);
  * while its own is not measured, have to wait for their twins (skew.h), or 0. */
 uint64_t colo_compare_due_ns(const ColoCompare *compare);
 
-/* A checkpoint is asked for because of that. It may free the frame before its twin comes, so the
- * wait until now is a measure as well, or a secondary that has become slow would stay unnoticed
+/* A checkpoint is asked for because of that. It may free the frame before its twin comes, so its
+ * limit is a measure as well, or a secondary that has become slow would stay unnoticed
  * (RFC 6298, 5.5 doubles the timer). */
 void colo_compare_late(ColoCompare *compare, uint64_t now_ns);
 

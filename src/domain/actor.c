@@ -245,6 +245,8 @@ static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
 {
     const char *name = mail->name;
 
+    if (strcmp(name, "colo-tune") == 0)
+        return colo_domain_tune(d, mail->body, error);
     if (d->busy) {
         if (strcmp(name, "colo-unprotect") == 0 &&
             (d->record->state == COLO_STATE_PREPARING || d->record->state == COLO_STATE_SYNCING)) {
@@ -279,6 +281,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
             colo_primary_peer_failed(d, reason);
         return json_object_new_object();
     }
+    if (strcmp(name, "domain-tune") == 0)
+        return colo_secondary_tune(d, mail->body, error);
     if (d->busy) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "domain '%s' is %s on this host",
                     d->record->name, colo_state_name(d->record->state));

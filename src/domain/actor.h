@@ -13,6 +13,7 @@
  *   takeover.c    the secondary becomes the owner; merge; clean definition
  *   epoch.c       what ends an epoch beside divergence and time
  *   ownership.c   who may release output
+ *   tune.c        when checkpoints are forced
  *   recover.c     what a starting virtcolod finds
  */
 #pragma once
@@ -30,6 +31,7 @@
 #include "pair/arbiter.h"
 #include "pair/config.h"
 #include "util/log.h"
+#include "util/tuning.h"
 
 /* How long an answer may take, in ms. Local steps are milliseconds; a nested or loaded host is
  * given room, since a deadline here decides nothing about ownership. */
@@ -260,6 +262,18 @@ void colo_evidence_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
 /* epoch.c: bounds of an epoch beside its time (design section 4) */
 void colo_epoch_committed(ColoDomain *domain, JsonObject *event); /* primary */
 void colo_epoch_tick(ColoDomain *domain, uint64_t now);           /* both */
+
+/* tune.c */
+/* colo-tune: changes what @args names; the result is the command's. */
+JsonObject *colo_domain_tune(ColoDomain *domain, JsonObject *args, GError **error);
+/* Everything that is in force, for "session-create". */
+JsonObject *colo_domain_tuning(const ColoDomain *domain);
+/* What the peer's primary has changed (NULL: nothing) takes the place of what is in
+ * record->details; not stored yet. */
+gboolean colo_domain_take_tuning(ColoDomain *domain, JsonObject *changed, GError **error);
+/* The helper's event "policy", to the log and to clients. */
+void colo_domain_tell_policy(ColoDomain *domain, JsonObject *event);
+JsonObject *colo_secondary_tune(ColoDomain *domain, JsonObject *params, GError **error);
 
 /* recover.c */
 void colo_recover(ColoDomain *domain);

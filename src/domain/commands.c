@@ -179,10 +179,15 @@ static JsonObject *status(ColoDomain *domain, ColoManager *m)
     JsonObject *view = colo_domain_view(domain);
     g_autoptr(JsonObject) stats = session_stats(m, view);
     JsonObject *counters = colo_json_peek(stats, "counters");
+    JsonObject *policy = colo_json_peek(stats, "policy");
     uint64_t diverged = 0;
 
     if (!stats)
         return view;
+    if (policy)
+        colo_json_add(view, "checkpoint-mode", "s", colo_json_peek_string(policy, "mode", NULL),
+                      "checkpoint-mode-reason", "s", colo_json_peek_string(policy, "reason", NULL),
+                      NULL);
     if (counters && json_object_is_type(counters, json_type_object)) {
         json_object_object_foreach(counters, name, value)
         {
@@ -318,6 +323,12 @@ JsonObject *colo_manager_command(ColoManager *m, const char *command, JsonObject
         return protect(m, args, error);
     if (strcmp(command, "colo-prepare") == 0)
         return colo_prepare(m, name, pair, colo_json_peek_bool(args, "fix", FALSE), error);
+    if (strcmp(command, "colo-tune") == 0) { /* also before the first protection */
+        domain = colo_manager_ensure(m, name ? name : "", error);
+        return domain ? colo_mailbox_ask(domain->mailbox, COLO_MAIL_COMMAND, command, args,
+                                         COMMAND_TIMEOUT_MS, error)
+                      : NULL;
+    }
 
     domain = colo_manager_find(m, name ? name : "", error);
     if (!domain)

@@ -192,6 +192,8 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
         g_autoptr(JsonObject) done =
             colo_domain_comparator(d, "kick-done", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
         (void)done;
+    } else if (strcmp(name, "policy") == 0) {
+        colo_domain_tell_policy(d, mail->body);
     } else if (strcmp(name, "mirror-lost") == 0) {
         /* What the guest writes goes to its own disk only, since when is not known (I2). */
         if (!colo_domain_abort_job(d, MIRROR_LOST) && d->record->role == COLO_ROLE_PRIMARY)

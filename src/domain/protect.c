@@ -86,11 +86,11 @@ static JsonObject *session_arguments(ColoDomain *d, const char *role, const char
     gboolean vnet_hdr =
         d->nics->len > 0 && ((ColoProtectedNic *)g_ptr_array_index(d->nics, 0))->vnet_hdr;
 
-    return colo_json_build("generation", "u", d->record->generation, "role", "s", role, "psk", "s",
-                           psk, "vnet-hdr", "b", vnet_hdr, "heartbeat-ms", "u",
-                           (uint64_t)beat->interval_ms, "heartbeat-missed", "u",
-                           (uint64_t)beat->missed, "nics", "o", alias_array(d->nics, FALSE),
-                           "disks", "o", alias_array(d->disks, TRUE), NULL);
+    return colo_json_build(
+        "generation", "u", d->record->generation, "role", "s", role, "psk", "s", psk, "vnet-hdr",
+        "b", vnet_hdr, "heartbeat-ms", "u", (uint64_t)beat->interval_ms, "heartbeat-missed", "u",
+        (uint64_t)beat->missed, "nics", "o", alias_array(d->nics, FALSE), "disks", "o",
+        alias_array(d->disks, TRUE), "tuning", "o", colo_domain_tuning(d), NULL);
 }
 
 static gboolean check_vnet_uniform(ColoDomain *d, GError **error)

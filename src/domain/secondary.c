@@ -284,14 +284,16 @@ static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
 {
     static const char *const keys[] = {"generation", "role",         "psk",
                                        "vnet-hdr",   "heartbeat-ms", "heartbeat-missed",
-                                       "nics",       "disks"};
+                                       "nics",       "disks",        "tuning"};
     JsonObject *arguments = json_object_new_object();
     g_autoptr(JsonObject) done = NULL;
 
     colo_domain_end_session(d);
-    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
-        json_object_object_add(arguments, keys[i],
-                               json_object_get(colo_json_peek(params, keys[i])));
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        if (colo_json_peek(params, keys[i]))
+            json_object_object_add(arguments, keys[i],
+                                   json_object_get(colo_json_peek(params, keys[i])));
+    }
     g_hash_table_remove_all(d->streams_up);
     g_hash_table_remove_all(d->channels_down);
     done = colo_domain_comparator(d, "session-create", arguments, -1, COLO_COMPARATOR_TIMEOUT_MS,
@@ -354,6 +356,7 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
     colo_domain_set_state(d, COLO_STATE_PREPARING, NULL);
     if (!start_copy(d, params, disks, nics, error) || !same_aliases(d, disks, TRUE, error) ||
         !same_aliases(d, nics, FALSE, error) || !check_sizes(d, disks, error) ||
+        !colo_domain_take_tuning(d, colo_json_peek(devices, "tuning"), error) ||
         !start_session(d, params, error) || !put_disks_in(d, error) || !put_filters_in(d, error) ||
         !remember(d, params, nics, error))
         return FALSE;

@@ -2,6 +2,7 @@
 #include "rpc/command-table.h"
 
 #include "util/error.h"
+#include "util/tuning.h"
 
 #include <string.h>
 
@@ -130,6 +131,34 @@ static const ColoCommand commands[] = {
             {"name", "string", "name of the domain"},
             {"generation", "uint", "generation of the new owner"},),
     }, {
+        .name = "colo-tune", .group = "protection", .changes = TRUE,
+        .summary = N_("show or change when checkpoints of a domain are forced"),
+        .args = ARGS(
+            DOMAIN_ARG,
+            {.name = "mode", .type = COLO_ARG_STRING,
+             .help = N_("auto, compare (at once when output differs) or periodic")},
+            {.name = "unanswered-min-ms", .type = COLO_ARG_UINT,
+             .min = COLO_TUNING_UNANSWERED_LEAST_MS, .max = COLO_TUNING_UNANSWERED_MOST_MS,
+             .help = N_("a packet waits at least so long for the other copy's")},
+            {.name = "unanswered-max-ms", .type = COLO_ARG_UINT,
+             .min = COLO_TUNING_UNANSWERED_LEAST_MS, .max = COLO_TUNING_UNANSWERED_MOST_MS,
+             .help = N_("and at most so long, before it forces a checkpoint")},
+            {.name = "period-min-ms", .type = COLO_ARG_UINT,
+             .min = COLO_TUNING_PERIOD_LEAST_MS, .max = COLO_TUNING_PERIOD_MOST_MS,
+             .help = N_("shortest period of periodic checkpoints")},
+            {.name = "period-max-ms", .type = COLO_ARG_UINT,
+             .min = COLO_TUNING_PERIOD_LEAST_MS, .max = COLO_TUNING_PERIOD_MOST_MS,
+             .help = N_("longest period of periodic checkpoints")},
+            {.name = "pause-share", .type = COLO_ARG_UINT,
+             .min = COLO_TUNING_SHARE_LEAST, .max = COLO_TUNING_SHARE_MOST,
+             .help = N_("percent of the time that the pauses of forced checkpoints may take")},
+            JSON_ARG,),
+        .results = RESULTS(
+            {"name", "string", "name of the domain"},
+            {"tuning", "object", "the values in force: a member for each option"},
+            {"defaults", "object", "the values that are in force without a change"},
+            {"live", "bool", "whether they were told to a session that runs"},),
+    }, {
         .name = "colo-list", .group = "monitor",
         .summary = N_("list the domains under protection that this host knows"),
         .args = ARGS(JSON_ARG,),
@@ -167,6 +196,8 @@ static const ColoCommand commands[] = {
             {"held-frames", "uint", "frames that wait for their confirmation"},
             {"held-bytes", "uint", "their bytes"},
             {"divergences", "uint", "checkpoints that differing output forced"},
+            {"checkpoint-mode", "string", "compare or periodic: see colo-tune"},
+            {"checkpoint-mode-reason", "string", "why it is in this mode"},
             {"disks", "array", "alias, target, size and copied (bytes), state of each disk"},
             {"memory", "object", "total and remaining bytes of the copy of memory"},
             {"progress-percent", "uint", "of the job under way, 0 to 100"},
@@ -189,10 +220,11 @@ static const ColoCommand commands[] = {
              .help = N_("stop after so many seconds")},
             JSON_ARG,),
         .results = RESULTS(
-            {"event", "string", "kind of event: state, checkpoint, pair, ..."},
+            {"event", "string", "kind of event: state, policy, pair, ..."},
             {"domain", "string", "name of the domain, when it is about one"},
             {"pair", "string", "name of the pair"},
             {"state", "string", "the new state"},
+            {"mode", "string", "the new mode of checkpoints"},
             {"reason", "string", "why"},),
     }, {
         .name = "colo-doctor", .group = "monitor",

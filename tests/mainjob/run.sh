@@ -9,7 +9,7 @@ cd "$(dirname "$(readlink -f "$0")")" || exit 1
 
 # Cheap ones first; those that end in another lab than they found last.
 TESTS="i5-virtcolod-killed i5-virtcolod-stopped i5-libvirtd-restarted i6-no-plaintext
-bad-input-ports bad-input-commands failover-refused unprotect-live bad-input-protect bad-input-vhost bad-input-peer
+bad-input-ports bad-input-commands checkpoint-mode failover-refused unprotect-live bad-input-protect bad-input-vhost bad-input-peer
 bad-input-peer-version bad-input-peer-qemu bad-input-peer-room
 i2-disk-copy-lost i5-comparator-killed i5-comparator-killed-no-witness
 guest-ends i3-pair-cut-both-reach i3-pair-cut-one-reaches i3-pair-cut-none-reaches

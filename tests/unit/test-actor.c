@@ -311,6 +311,93 @@ static void test_rule13_a_secondary_without_a_copy_is_defined(void)
     virConnectClose(conn);
 }
 
+static JsonObject *tune(Fixture *f, const char *name, const char *value, GError **error)
+{
+    g_autoptr(JsonObject) args = colo_json_build("domain", "s", "test", NULL);
+
+    if (name)
+        json_object_object_add(args, name, json_tokener_parse(value));
+    return colo_mailbox_ask(f->domain->mailbox, COLO_MAIL_COMMAND, "colo-tune", args, ASK_MS,
+                            error);
+}
+
+static uint64_t tuned(JsonObject *answer, const char *name)
+{
+    return colo_json_peek_uint(colo_json_peek(answer, "tuning"), name, 0);
+}
+
+/* And what was not changed follows the defaults of a later version. */
+static void test_tuning_outlives_virtcolod(void)
+{
+    g_autoptr(JsonObject) before = NULL;
+    g_autoptr(JsonObject) changed = NULL;
+    g_autoptr(JsonObject) after = NULL;
+    g_autoptr(GPtrArray) records = NULL;
+    const ColoDomainRecord *record;
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    fixture_start(&f);
+    before = tune(&f, NULL, NULL, NULL);
+    g_assert_cmpuint(tuned(before, "pause-share"), ==, 40);
+    changed = tune(&f, "pause-share", "20", NULL);
+    g_assert_cmpuint(tuned(changed, "pause-share"), ==, 20);
+    g_assert_false(colo_json_peek_bool(changed, "live", TRUE)); /* nothing runs */
+    colo_domain_free(f.domain);
+    records = colo_store_domains(f.store.store, NULL);
+    g_assert_cmpuint(records->len, ==, 1);
+    record = g_ptr_array_index(records, 0);
+    g_assert_cmpint(json_object_object_length(colo_json_peek(record->details, "tuning")), ==, 1);
+    f.domain = colo_domain_new(&f.host, colo_domain_record_copy(record));
+    after = tune(&f, NULL, NULL, NULL);
+    g_assert_cmpuint(tuned(after, "pause-share"), ==, 20);
+    g_assert_cmpuint(tuned(after, "unanswered-max-ms"), ==, 50);
+    fixture_close(&f);
+}
+
+static void test_tuning_out_of_order_is_refused(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) answer = NULL;
+    g_autoptr(JsonObject) after = NULL;
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    fixture_start(&f);
+    answer = tune(&f, "unanswered-min-ms", "51", &error);
+    g_assert_null(answer);
+    g_assert_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG);
+    g_assert_nonnull(strstr(error->message, "domain '"));
+    g_assert_nonnull(
+        strstr(error->message, "unanswered-min-ms 51 is greater than unanswered-max-ms 50"));
+    after = tune(&f, NULL, NULL, NULL);
+    g_assert_cmpuint(tuned(after, "unanswered-min-ms"), ==, 2);
+    fixture_close(&f);
+}
+
+/* The primary's host says it; this one keeps it for the time after a takeover. */
+static void test_a_secondary_is_tuned_by_its_peer(void)
+{
+    g_autoptr(JsonObject) told = NULL;
+    g_autoptr(JsonObject) shown = NULL;
+    g_autoptr(JsonObject) params =
+        colo_json_build("tuning", "o", colo_json_build("mode", "s", "periodic", NULL), NULL);
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_SECONDARY;
+    f.store.record->state = COLO_STATE_UNPROTECTED;
+    f.store.record->generation = 3;
+    f.store.record->relinquished = 3;
+    fixture_start(&f);
+    told = colo_mailbox_ask(f.domain->mailbox, COLO_MAIL_PEER, "domain-tune", params, ASK_MS, NULL);
+    g_assert_nonnull(told);
+    shown = tune(&f, NULL, NULL, NULL);
+    g_assert_cmpstr(colo_json_peek_string(colo_json_peek(shown, "tuning"), "mode", ""), ==,
+                    "periodic");
+    fixture_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     int rc;
@@ -328,6 +415,9 @@ int main(int argc, char **argv)
                     test_unprotecting_an_alone_domain_gives_autostart_back);
     g_test_add_func("/domain/actor/rule12-autostart",
                     test_rule12_the_guest_of_a_lone_owner_starts_with_its_host);
+    g_test_add_func("/domain/actor/tune/outlives-virtcolod", test_tuning_outlives_virtcolod);
+    g_test_add_func("/domain/actor/tune/out-of-order", test_tuning_out_of_order_is_refused);
+    g_test_add_func("/domain/actor/tune/secondary", test_a_secondary_is_tuned_by_its_peer);
     g_test_add_func("/domain/actor/rule13-defined",
                     test_rule13_a_secondary_without_a_copy_is_defined);
     rc = g_test_run();

@@ -111,7 +111,8 @@ static JsonObject *do_status(const char *domain)
         "", "generation", "u", UINT64_C(3), "owner", "s", "alpha", "control", "s", "up",
         "checkpoints", "u", UINT64_C(17), "last-checkpoint-ms", "u", UINT64_C(120), "pause-ms", "o",
         json_tokener_parse("{\"median\":3.5,\"p95\":6,\"max\":11}"), "held-frames", "i", 2,
-        "held-bytes", "i", 128, "divergences", "i", 4, "disks", "o", disks, "memory", "o",
+        "held-bytes", "i", 128, "divergences", "i", 4, "checkpoint-mode", "s", "periodic",
+        "checkpoint-mode-reason", "s", "set by colo-tune", "disks", "o", disks, "memory", "o",
         colo_json_build("total", "i", 1000, "remaining", "i", steps[n].remaining, NULL),
         "progress-percent", "i", 100, "error", "s", NULL, NULL);
 }
@@ -169,6 +170,13 @@ static JsonObject *do_domain(const char *command, JsonObject *args, GError **err
     if (strcmp(command, "colo-stats") == 0)
         return json_tokener_parse(
             "{\"name\":\"web1\",\"stats\":{\"checkpoints\":17,\"pause\":{\"max\":11}}}");
+    if (strcmp(command, "colo-tune") == 0)
+        return colo_json_build(
+            "name", "s", domain, "tuning", "o",
+            colo_json_build("mode", "s", colo_json_peek_string(args, "mode", "auto"), "pause-share",
+                            "u", colo_json_peek_uint(args, "pause-share", 40), NULL),
+            "defaults", "o", json_tokener_parse("{\"mode\":\"auto\",\"pause-share\":40}"), "live",
+            "b", protect_polls >= 0, NULL);
     if (strcmp(command, "colo-unprotect") == 0) {
         if (protect_polls < 0) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,

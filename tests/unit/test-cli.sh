@@ -132,6 +132,17 @@ expect 'failover --discard says what is lost, also with -q' 0 'Lost: 41 s of dis
 expect 'switchover' 0 "Domain 'web1' runs on the other host now (generation 4)" '' \
     colo-switchover web1
 expect 'switchover --json' 0 '{"name":"web1","generation":4}' '' colo-switchover web1 --json
+expect 'tune shows' 0 ' Parameter     Value   Default
+--------------------------------
+ mode          auto    auto
+ pause-share   40      40' '' colo-tune web1
+expect 'tune changes' 0 "Domain 'web1' is tuned" '' colo-tune web1 --pause-share 20
+expect 'tune --json' 0 \
+    '{"name":"web1","tuning":{"mode":"compare","pause-share":40},"defaults":{"mode":"auto","pause-share":40},"live":true}' \
+    '' colo-tune web1 --mode compare --json
+expect 'tune out of bounds' 2 '' \
+    "error: Numeric value '91' for <pause-share> option is malformed or out of range" \
+    colo-tune web1 --pause-share 91
 
 # watching
 expect 'list' 0 ' Name   Pair   Role      State       Generation
@@ -155,6 +166,8 @@ Checkpoints:     17
 Last checkpoint: 120 ms ago
 Pauses:          median 3.5 ms, p95 6.0 ms, longest 11.0 ms
 Divergences:     4
+Checkpoint mode: periodic
+Mode reason:     set by colo-tune
 Held frames:     2
 Held bytes:      128
 Disk vda:        1.00 MiB of 1.00 MiB, copying
