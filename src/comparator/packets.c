@@ -24,7 +24,7 @@ void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_
     /* Lost like a frame on a full wire: legal, and TCP repeats it. */
     session->stats[COLO_STAT_OUTPUT_DROPPED_FULL]++;
     if (channel)
-        colo_session_overflow(session, "release", COLO_SESSION_RELEASE_RING);
+        colo_session_overflow(session, COLO_QUEUE_RELEASE);
 }
 
 bool colo_packets_send(ColoSession *session, ColoRecordType type, unsigned nic,
@@ -54,7 +54,7 @@ static void mirror_input(ColoSession *session, unsigned nic, const uint8_t *fram
     /* The secondary misses a frame and will differ: the next checkpoint heals that. */
     session->stats[COLO_STAT_INPUT_DROPPED_FULL]++;
     session->queue_pressed = true;
-    colo_session_overflow(session, "packets", COLO_SESSION_PACKETS_RING);
+    colo_session_overflow(session, COLO_QUEUE_PACKETS);
     colo_wanted_update(session);
 }
 
@@ -67,7 +67,7 @@ static void compare_output(ColoSession *session, unsigned nic, const uint8_t *fr
     if (verdict == COLO_VERDICT_FULL) {
         session->stats[COLO_STAT_OUTPUT_DROPPED_FULL]++;
         session->queue_pressed = true;
-        colo_session_overflow(session, "held", COLO_SESSION_HELD_BYTES);
+        colo_session_overflow(session, COLO_QUEUE_HELD);
     }
     /* A frame that left may have left one behind: the ACK that is owed after a clamped one. */
     if (verdict != COLO_VERDICT_RELEASED || colo_compare_oldest_ns(session->compare))
@@ -130,7 +130,7 @@ static void feed_input(ColoSession *session, unsigned nic, const uint8_t *frame,
     }
     session->stats[COLO_STAT_INPUT_DROPPED_FULL]++;
     if (channel)
-        colo_session_overflow(session, "in", COLO_SESSION_FRAMES_RING);
+        colo_session_overflow(session, COLO_QUEUE_IN);
 }
 
 /* From the network, after a takeover. */
@@ -211,7 +211,7 @@ static void gate_input(ColoSession *session, const ColoRecord *record)
                        record->epoch);
     if (colo_ring_space(&session->input) < sizeof(header) + record->length) {
         session->stats[COLO_STAT_INPUT_DROPPED_FULL]++;
-        colo_session_overflow(session, "input", COLO_SESSION_INPUT_RING);
+        colo_session_overflow(session, COLO_QUEUE_INPUT);
         return;
     }
     (void)colo_ring_put(&session->input, &header, sizeof(header));
@@ -255,7 +255,7 @@ static void take_output(ColoSession *session, const ColoRecord *record)
                                      record->vnet, record->epoch, colo_clock_ns());
     if (verdict == COLO_VERDICT_FULL) {
         session->queue_pressed = true;
-        colo_session_overflow(session, "held", COLO_SESSION_HELD_BYTES);
+        colo_session_overflow(session, COLO_QUEUE_HELD);
     }
     if (verdict == COLO_VERDICT_FULL || verdict == COLO_VERDICT_DIVERGED)
         colo_wanted_update(session);

@@ -41,17 +41,28 @@ void colo_session_event(ColoSession *session, const char *name, const char *key,
     session->host->event(session->host->opaque, event);
 }
 
-void colo_session_overflow(ColoSession *session, const char *queue, uint64_t limit)
+void colo_session_overflow(ColoSession *session, ColoQueue queue)
 {
-    uint64_t now = colo_clock_ns();
+    static const struct {
+        const char *name;
+        uint64_t limit; /* bytes */
+    } queues[] = {
+        [COLO_QUEUE_HELD] = {"held", COLO_SESSION_HELD_BYTES},
+        [COLO_QUEUE_PACKETS] = {"packets", COLO_SESSION_PACKETS_RING},
+        [COLO_QUEUE_RELEASE] = {"release", COLO_SESSION_RELEASE_RING},
+        [COLO_QUEUE_IN] = {"in", COLO_SESSION_FRAMES_RING},
+        [COLO_QUEUE_INPUT] = {"input", COLO_SESSION_INPUT_RING},
+    };
+    uint64_t now = colo_clock_ns(), told = session->overflow_told_ns[queue];
 
-    session->stats[COLO_STAT_OVERFLOWS]++;
-    if (session->overflow_told_ns && now - session->overflow_told_ns < OVERFLOW_TELL_NS)
+    session->stats[COLO_STAT_OVERFLOWS_HELD + queue]++;
+    if (told && now - told < OVERFLOW_TELL_NS)
         return;
-    session->overflow_told_ns = now;
+    session->overflow_told_ns[queue] = now;
     colo_session_log(session, LOG_WARNING, "queue '%s' has reached its limit of %" G_GUINT64_FORMAT,
-                     queue, limit);
-    colo_session_event(session, "overflow", "queue", "s", queue, "limit", "u", limit, NULL);
+                     queues[queue].name, queues[queue].limit);
+    colo_session_event(session, "overflow", "queue", "s", queues[queue].name, "limit", "u",
+                       queues[queue].limit, NULL);
 }
 
 ColoStream *colo_session_stream(ColoSession *session, unsigned number)

@@ -96,11 +96,25 @@ typedef enum {
     COLO_STAT_WANTED_QUEUE,
     COLO_STAT_WANTED_PAIRED,
     COLO_STAT_WANTED_PERIOD,
-    COLO_STAT_OVERFLOWS,
+    COLO_STAT_OVERFLOWS_HELD, /* limits that were reached, in the order of ColoQueue */
+    COLO_STAT_OVERFLOWS_PACKETS,
+    COLO_STAT_OVERFLOWS_RELEASE,
+    COLO_STAT_OVERFLOWS_IN,
+    COLO_STAT_OVERFLOWS_INPUT,
     COLO_STAT_HEARTBEATS_SENT,
     COLO_STAT_HEARTBEATS_HEARD,
     COLO_STAT_LAST
 } ColoStat;
+
+/* What may be full (I8). */
+typedef enum {
+    COLO_QUEUE_HELD,    /* the compare core: frames, their bytes, one flow's, flows */
+    COLO_QUEUE_PACKETS, /* mirrored input on its way to the peer */
+    COLO_QUEUE_RELEASE, /* released output that QEMU has not read */
+    COLO_QUEUE_IN,      /* secondary: input that QEMU has not read */
+    COLO_QUEUE_INPUT,   /* secondary: input that waits for its epoch */
+    COLO_QUEUES,
+} ColoQueue;
 
 typedef enum {
     COLO_WANTED_NONE,
@@ -194,8 +208,8 @@ struct ColoSession {
     uint64_t reply_ns;                    /* when the running checkpoint's REPLY passed */
     uint64_t taken_ns;                    /* primary: its VMSTATE_SEND; the vCPUs stood */
     ColoCommit commits[COLO_SESSION_COMMITS];
-    uint64_t n_commits;        /* since the session was made */
-    uint64_t overflow_told_ns; /* events of overflow are limited in rate */
+    uint64_t n_commits;                     /* since the session was made */
+    uint64_t overflow_told_ns[COLO_QUEUES]; /* events of overflow are limited in rate */
 };
 
 /* session.c */
@@ -205,9 +219,8 @@ void colo_session_free(ColoSession *session);
 /* Sends the event NAME with uuid, generation and (key, "s" or "u", value) triples up to a NULL key.
  */
 void colo_session_event(ColoSession *session, const char *name, const char *key, ...);
-/* Counts and tells that the bound @limit of @queue was reached (I8); told at most 10 times a
- * second. */
-void colo_session_overflow(ColoSession *session, const char *queue, uint64_t limit);
+/* Counts and tells that the limit of @queue was reached (I8); told at most 10 times a second. */
+void colo_session_overflow(ColoSession *session, ColoQueue queue);
 void colo_session_log(ColoSession *session, int priority, const char *format, ...)
     G_GNUC_PRINTF(3, 4);
 static inline bool colo_session_is_primary(const ColoSession *session)

@@ -37,7 +37,11 @@ static const char *const stat_names[COLO_STAT_LAST] = {
     [COLO_STAT_WANTED_QUEUE] = "wanted-queue",
     [COLO_STAT_WANTED_PAIRED] = "wanted-paired",
     [COLO_STAT_WANTED_PERIOD] = "wanted-period",
-    [COLO_STAT_OVERFLOWS] = "overflows",
+    [COLO_STAT_OVERFLOWS_HELD] = "overflows-held",
+    [COLO_STAT_OVERFLOWS_PACKETS] = "overflows-packets",
+    [COLO_STAT_OVERFLOWS_RELEASE] = "overflows-release",
+    [COLO_STAT_OVERFLOWS_IN] = "overflows-in",
+    [COLO_STAT_OVERFLOWS_INPUT] = "overflows-input",
     [COLO_STAT_HEARTBEATS_SENT] = "heartbeats-sent",
     [COLO_STAT_HEARTBEATS_HEARD] = "heartbeats-heard",
 };
@@ -139,10 +143,11 @@ static JsonObject *limits(void)
         (uint64_t)(COLO_SESSION_HELD_BYTES / COLO_COMPARE_FLOW_SHARE), "flow-frames", "u",
         (uint64_t)(COLO_SESSION_HELD_FRAMES / COLO_COMPARE_FLOW_SHARE), "flows", "u",
         (uint64_t)COLO_SESSION_FLOWS, "packets", "u", (uint64_t)COLO_SESSION_PACKETS_RING,
-        "checkpoint", "u", (uint64_t)COLO_SESSION_STREAM_RING, "input", "u",
-        (uint64_t)COLO_SESSION_INPUT_RING, "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING,
-        "rewritten", "u", (uint64_t)COLO_REWRITE_CONNECTIONS, "rewrite-waiting", "u",
-        (uint64_t)COLO_REWRITE_WAITING, NULL);
+        "checkpoint", "u", (uint64_t)COLO_SESSION_STREAM_RING, "in", "u",
+        (uint64_t)COLO_SESSION_FRAMES_RING, "input", "u", (uint64_t)COLO_SESSION_INPUT_RING,
+        "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING, "rewritten", "u",
+        (uint64_t)COLO_REWRITE_CONNECTIONS, "rewrite-waiting", "u", (uint64_t)COLO_REWRITE_WAITING,
+        NULL);
 }
 
 /* How far the peer's copy runs behind, and how long a frame may wait for it (skew.h). */

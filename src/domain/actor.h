@@ -262,6 +262,8 @@ void colo_evidence_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
 /* epoch.c: bounds of an epoch beside its time (design section 4) */
 void colo_epoch_committed(ColoDomain *domain, JsonObject *event); /* primary */
 void colo_epoch_tick(ColoDomain *domain, uint64_t now);           /* both */
+/* Secondary: a full queue lost input, so the copies will differ; asks for a checkpoint now. */
+void colo_epoch_missed_input(ColoDomain *domain);
 
 /* tune.c */
 /* colo-tune: changes what @args names; the result is the command's. */

@@ -45,6 +45,15 @@ static gboolean overlays_too_large(ColoDomain *d)
     return limit > 0 && n > 0 && colo_steps_overlay_bytes(disks, n) > limit;
 }
 
+void colo_epoch_missed_input(ColoDomain *d)
+{
+    g_autoptr(JsonObject) asked = NULL;
+
+    if (d->record->state == COLO_STATE_PROTECTED && d->record->role == COLO_ROLE_SECONDARY &&
+        !d->control_silent)
+        asked = colo_domain_ask_peer(d, "domain-checkpoint", NULL, ASK_TIMEOUT_MS, NULL);
+}
+
 void colo_epoch_tick(ColoDomain *d, uint64_t now)
 {
     g_autoptr(JsonObject) asked = NULL;

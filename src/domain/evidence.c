@@ -216,6 +216,8 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
         colo_log_full(&log, LOG_WARNING, __func__, "queue '%s' reached its limit", queue);
         if (strcmp(queue, "held") == 0)
             colo_primary_hold_output(d);
+        else
+            colo_epoch_missed_input(d);
     }
 }
 

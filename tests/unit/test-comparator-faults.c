@@ -124,12 +124,94 @@ static void test_i4_held_frames_are_bounded(void)
     for (int i = 0; i < 70000; i++)
         lab_write_frame(lab.p_out, frame, len);
     json_object_put(lab_event(&lab.p, "overflow"));
+    g_assert_cmpuint(lab_counter(&lab.p, "overflows-held"), >, 0);
     g_assert_cmpuint(lab_counter(&lab.p, "output-dropped-full"), >, 0);
     limit = 64u << 20;
     g_assert_cmpuint(lab_stat(&lab.p, "held-bytes"), <=, limit);
     g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), >, 10000);
     json_object_put(lab_gate(&lab.p, "closed"));
     g_assert_cmpuint(lab_stat(&lab.p, "held-frames"), ==, 0);
+    lab_down(&lab);
+}
+
+/* I8: the first answer to a limit is a checkpoint, asked for before it is reached. */
+static void test_i8_a_filling_queue_asks_for_a_checkpoint(void)
+{
+    Lab lab;
+    uint8_t frame[1500];
+    g_autofree char *payload = g_strnfill(1400, 'x');
+    g_autoptr(JsonObject) wanted = NULL;
+    JsonObject *arguments = lab_about();
+    size_t len;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    /* Or the first frame would ask. */
+    colo_json_add(
+        arguments, "tuning", "o",
+        colo_json_build("unanswered-min-ms", "i", 10000, "unanswered-max-ms", "i", 10000, NULL),
+        NULL);
+    json_object_put(lab_request(&lab.p, "tune", arguments, -1));
+    for (unsigned i = 0; i < 28000; i++) { /* 38 MiB, in blocks of 2 KiB 55 MiB of 64 */
+        len = lab_udp(frame, 4000 + i % 8, payload);
+        lab_write_frame(lab.p_out, frame, len);
+    }
+    wanted = lab_event(&lab.p, "checkpoint-wanted");
+    g_assert_cmpstr(colo_json_peek_string(wanted, "reason", ""), ==, "queue");
+    g_assert_cmpuint(lab_counter(&lab.p, "overflows-held"), ==, 0);
+    lab_down(&lab);
+}
+
+/* Mirrors input until the secondary's @queue is full: told, counted, and the helper goes on. */
+static void fill(Lab *lab, const uint8_t *frame, size_t len, const char *queue)
+{
+    g_autofree char *counter = g_strconcat("overflows-", queue, NULL);
+    g_autoptr(JsonObject) overflow = NULL;
+
+    /* Bit by bit, so that it is not the primary's own ring that overflows. */
+    for (unsigned n = 0; lab_counter(&lab->s, counter) == 0; n += 100) {
+        g_assert_cmpuint(n * len, <, 64u << 20);
+        for (unsigned i = 0; i < 100; i++)
+            lab_write_frame(lab->p_mirror, frame, len);
+    }
+    overflow = lab_event(&lab->s, "overflow");
+    g_assert_cmpstr(colo_json_peek_string(overflow, "queue", ""), ==, queue);
+    g_assert_cmpuint(lab_counter(&lab->s, "input-dropped-full"), >, 0);
+}
+
+/* Input of the next epoch while the secondary loads: bounded, and what fitted in comes out. */
+static void test_i8_input_of_a_later_epoch_is_bounded(void)
+{
+    Lab lab;
+    uint8_t frame[1500];
+    g_autofree char *payload = g_strnfill(1400, 'x');
+    size_t len = lab_udp(frame, 4000, payload);
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    fill(&lab, frame, len, "input");
+    lab_silent(lab.s_in);
+    lab_pages(&lab);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
+    g_assert_cmpint(lab_read_frame(lab.s_in, frame, sizeof(frame), LAB_WAIT_MS), ==, len);
+    lab_down(&lab);
+}
+
+static void test_i4_secondarys_qemu_does_not_read(void)
+{
+    Lab lab;
+    uint8_t frame[1500];
+    g_autofree char *payload = g_strnfill(1400, 'x');
+    size_t len = lab_udp(frame, 4000, payload);
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    fill(&lab, frame, len, "in");
+    g_assert_cmpint(lab_read_frame(lab.s_in, frame, sizeof(frame), LAB_WAIT_MS), ==, len);
     lab_down(&lab);
 }
 
@@ -214,6 +296,9 @@ int main(int argc, char **argv)
     g_test_add_func("/comparator/I4/stalled-peer", test_i4_stalled_peer);
     g_test_add_func("/comparator/I4/qemu-does-not-read", test_i4_qemu_does_not_read);
     g_test_add_func("/comparator/I4/held-bounded", test_i4_held_frames_are_bounded);
+    g_test_add_func("/comparator/I4/secondarys-qemu", test_i4_secondarys_qemu_does_not_read);
+    g_test_add_func("/comparator/I8/queue-asks", test_i8_a_filling_queue_asks_for_a_checkpoint);
+    g_test_add_func("/comparator/I8/input-bounded", test_i8_input_of_a_later_epoch_is_bounded);
     g_test_add_func("/comparator/I5/controller-dies", test_i5_controller_dies);
     g_test_add_func("/comparator/I5/newest-controller", test_newest_controller_counts);
     g_test_add_func("/comparator/two-generations", test_two_generations);
