@@ -41,6 +41,8 @@ typedef struct {
     uint64_t disk_total, disk_copied;     /* bytes, over all disks */
     uint64_t memory_total, memory_copied; /* bytes of the copy of memory */
     unsigned progress_percent;            /* of the job under way, 0 to 100 */
+    char *checkpoint_mode; /* "compare" or "periodic", "" without a session: colo-tune */
+    char *checkpoint_mode_reason;
 } ColoDomainStatus;
 
 /* Status of @domain (name, id or uuid) for colo_domain_status_free(); NULL with @error. */

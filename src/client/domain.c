@@ -53,6 +53,8 @@ void colo_domain_status_free(ColoDomainStatus *status)
     g_free(status->role);
     g_free(status->reason);
     g_free(status->error);
+    g_free(status->checkpoint_mode);
+    g_free(status->checkpoint_mode_reason);
     g_free(status);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoDomainStatus, colo_domain_status_free)
@@ -77,6 +79,8 @@ static ColoDomainStatus *status_from_json(JsonObject *json)
     status->role = dup_member(json, "role");
     status->reason = dup_member(json, "reason");
     status->error = dup_member(json, "error");
+    status->checkpoint_mode = dup_member(json, "checkpoint-mode");
+    status->checkpoint_mode_reason = dup_member(json, "checkpoint-mode-reason");
     status->state = state_from_string(colo_json_peek_string(json, "state", NULL));
     status->generation = colo_json_peek_uint(json, "generation", 0);
     status->checkpoints = colo_json_peek_uint(json, "checkpoints", 0);

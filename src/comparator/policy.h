@@ -12,8 +12,8 @@
  * Cully et al., Remus, NSDI 2008). Output is compared all the same, and what agrees leaves at once;
  * a period that has nothing to free is not begun, so a single packet after a quiet time waits for
  * one pause only. The period is the smoothed pause divided by the share that pauses may take,
- * within bounds. A packet that always differs waits for the rest of a period and for a pause
- * inside it: with a share of one third or more that is three pauses at most.
+ * within bounds. A packet that always differs waits for the rest of a period and for the pause at
+ * the beginning of the next: with a share of one half that is two pauses, with a third three.
  *
  * When nothing has differed for some periods and a second, it goes back. A domain that comes again
  * soon after it went back stays longer each time, so that it does not go to and fro.

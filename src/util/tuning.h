@@ -31,14 +31,14 @@ typedef struct {
 } ColoTuning;
 
 /*
- * 2 to 50 ms: skew.h. 40 percent: a period is two and a half pauses then, so that an answer which
- * always differs leaves within three pauses, with half of one left for asking QEMU. 5 ms: two and a
- * half of the shortest pauses. 1000 ms: clients send again after that.
+ * 2 to 50 ms: skew.h. 50 percent: the guest runs half of the time at least, and an answer that
+ * always differs leaves within two pauses and what QEMU needs to begin one (0.4 to 2 ms), so within
+ * three. 5 ms: two and a half of the shortest pauses. 1000 ms: clients send again after that.
  */
 #define COLO_TUNING_DEFAULT                                                        \
     {                                                                              \
         .mode = COLO_TUNING_AUTO, .unanswered_min_ms = 2, .unanswered_max_ms = 50, \
-        .period_min_ms = 5, .period_max_ms = 1000, .pause_share = 40,              \
+        .period_min_ms = 5, .period_max_ms = 1000, .pause_share = 50,              \
     }
 
 /* "auto", "compare", "periodic". */

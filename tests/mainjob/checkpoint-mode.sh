@@ -44,5 +44,5 @@ check "virtcolod starts again" wait_for 60 mode_is periodic
 check "it has kept what was changed" is "$(tuned "$P" mode) $(tuned "$P" pause-share)" "periodic 1"
 check "and so has the other host" is "$(tuned "$S" mode) $(tuned "$S" pause-share)" "periodic 1"
 check "protection never ended" never_ended
-colo "$P" colo-tune ft --mode auto --pause-share 40 --period-max-ms 1000 > /dev/null
+colo "$P" colo-tune ft --mode auto --pause-share 50 --period-max-ms 1000 > /dev/null
 finish

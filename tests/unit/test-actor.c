@@ -339,7 +339,7 @@ static void test_tuning_outlives_virtcolod(void)
     fixture_open(&f, URI, manual());
     fixture_start(&f);
     before = tune(&f, NULL, NULL, NULL);
-    g_assert_cmpuint(tuned(before, "pause-share"), ==, 40);
+    g_assert_cmpuint(tuned(before, "pause-share"), ==, 50);
     changed = tune(&f, "pause-share", "20", NULL);
     g_assert_cmpuint(tuned(changed, "pause-share"), ==, 20);
     g_assert_false(colo_json_peek_bool(changed, "live", TRUE)); /* nothing runs */

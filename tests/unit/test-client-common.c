@@ -28,7 +28,8 @@ static JsonObject *fake_status(RpcFixture *f, const char *domain, GError **error
     }
     return colo_json_build(
         "name", "s", domain, "state", "s", states[n], "role", "s", "primary", "generation", "u",
-        UINT64_C(5), "disks", "o",
+        UINT64_C(5), "checkpoint-mode", "s", "periodic", "checkpoint-mode-reason", "s",
+        "set by colo-tune", "disks", "o",
         json_tokener_parse("[{\"size\":100,\"copied\":50},{\"size\":60,\"copied\":60}]"), "memory",
         "o", json_tokener_parse("{\"total\":1000,\"remaining\":250}"), NULL);
 }

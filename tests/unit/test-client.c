@@ -58,6 +58,8 @@ static void test_typed_status(RpcFixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_nonnull(status);
     g_assert_cmpstr(status->name, ==, "web1");
     g_assert_cmpstr(status->error, ==, "");
+    g_assert_cmpstr(status->checkpoint_mode, ==, "periodic");
+    g_assert_cmpstr(status->checkpoint_mode_reason, ==, "set by colo-tune");
     g_assert_cmpint(status->state, ==, COLO_STATE_PREPARING);
     g_assert_cmpuint(status->generation, ==, 5);
     g_assert_cmpuint(status->disk_total, ==, 160);

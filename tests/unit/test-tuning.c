@@ -46,7 +46,7 @@ static void test_what_is_named_changes(void)
     all = colo_tuning_to_json(&tuning);
     g_assert_cmpstr(json_object_to_json_string_ext(all, JSON_C_TO_STRING_PLAIN), ==,
                     "{\"mode\":\"periodic\",\"unanswered-min-ms\":2,\"unanswered-max-ms\":50,"
-                    "\"period-min-ms\":5,\"period-max-ms\":70,\"pause-share\":40}");
+                    "\"period-min-ms\":5,\"period-max-ms\":70,\"pause-share\":50}");
 }
 
 static void test_nothing_named(void)
