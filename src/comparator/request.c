@@ -145,9 +145,8 @@ static gboolean get_tuning(JsonObject *arguments, ColoTuning *tuning, GError **e
     JsonObject *object;
 
     *tuning = (ColoTuning)COLO_TUNING_DEFAULT;
-    return !colo_json_peek(arguments, "tuning") ||
-           (colo_json_get_object(arguments, "tuning", &object, error) &&
-            colo_tuning_update(tuning, object, error));
+    return colo_json_get_object(arguments, "tuning", &object, error) &&
+           colo_tuning_update(tuning, object, error);
 }
 
 /* ROWs of the NICs in @config. */
@@ -184,6 +183,7 @@ static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GEr
     gboolean vnet;
     const char *role;
 
+    config->tuning = (ColoTuning)COLO_TUNING_DEFAULT;
     if (!get_uuid(arguments, config->uuid, error) ||
         !colo_json_get_uint(arguments, "generation", &config->generation, error) ||
         !colo_json_get_string(arguments, "role", &role, error) ||
@@ -194,7 +194,7 @@ static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GEr
         !get_aliases(arguments, "nics", COLO_CMP_MAX_NICS, config->nics, &config->n_nics, error) ||
         !get_aliases(arguments, "disks", COLO_CMP_MAX_DISKS, config->disks, &config->n_disks,
                      error) ||
-        !get_tuning(arguments, &config->tuning, error))
+        (colo_json_peek(arguments, "tuning") && !get_tuning(arguments, &config->tuning, error)))
         return FALSE;
     config->vnet = vnet;
     config->primary = strcmp(role, "primary") == 0;

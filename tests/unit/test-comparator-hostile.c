@@ -284,6 +284,9 @@ static void test_refusals_name_their_code(void)
     g_autofree char *no_channel = NULL;
     g_autofree char *version = NULL;
     g_autofree char *wrong_gate = NULL;
+    g_autofree char *no_tuning = NULL;
+    g_autofree char *wrong_tuning = NULL;
+    JsonObject *tune = lab_about();
 
     lab_up(&lab);
     no_session =
@@ -308,6 +311,11 @@ static void test_refusals_name_their_code(void)
     wrong_gate = lab_refused(
         &lab.s, "gate", colo_json_build("uuid", "s", LAB_UUID, "mode", "s", "alone", NULL), -1);
     g_assert_cmpstr(wrong_gate, ==, "invalid-arg");
+    no_tuning = lab_refused(&lab.p, "tune", lab_about(), -1);
+    g_assert_cmpstr(no_tuning, ==, "invalid-arg");
+    colo_json_add(tune, "tuning", "o", colo_json_build("pause-share", "i", 91, NULL), NULL);
+    wrong_tuning = lab_refused(&lab.p, "tune", tune, -1);
+    g_assert_cmpstr(wrong_tuning, ==, "invalid-arg");
     lab_down(&lab);
 }
 
