@@ -58,15 +58,16 @@ uint64_t colo_compare_due_ns(const ColoCompare *c)
     return due;
 }
 
-void colo_compare_late(ColoCompare *c, uint64_t now_ns)
+void colo_compare_late(ColoCompare *c, uint64_t now_ns, uint64_t most_ns)
 {
     for (uint32_t ranks = c->store.held_ranks; ranks; ranks &= ranks - 1) {
         unsigned rank = (unsigned)__builtin_ctz(ranks);
         ColoSlot *slot = c->store.held[rank].first;
+        uint64_t limit = c->store.skew.limits_ns[rank];
 
         /* What it waited beyond its limit, for a period's end, says nothing of its twin. */
-        if (!slot->flow->diverged && now_ns >= slot->now_ns + c->store.skew.limits_ns[rank])
-            colo_compare_learn(c, slot->flow, c->store.skew.limits_ns[rank]);
+        if (!slot->flow->diverged && now_ns >= slot->now_ns + limit)
+            colo_compare_learn(c, slot->flow, limit < most_ns ? limit : most_ns);
     }
 }
 

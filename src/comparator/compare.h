@@ -140,8 +140,9 @@ uint64_t colo_compare_due_ns(const ColoCompare *compare);
 
 /* A checkpoint is asked for because of that. It may free the frame before its twin comes, so its
  * limit is a measure as well, or a secondary that has become slow would stay unnoticed
- * (RFC 6298, 5.5 doubles the timer). */
-void colo_compare_late(ColoCompare *compare, uint64_t now_ns);
+ * (RFC 6298, 5.5 doubles the timer). But no more than @most_ns, what a checkpoint costs: to wait
+ * longer for a twin that may never come costs more than the checkpoint (the ski rental problem). */
+void colo_compare_late(ColoCompare *compare, uint64_t now_ns, uint64_t most_ns);
 
 /* Bounds of the limit, 0 < @min_ns <= @max_ns; COLO_SKEW_MIN_NS and _MAX_NS at first. Flows that
  * are measured already follow with their next measure. */

@@ -109,7 +109,7 @@ void colo_wanted_update(ColoSession *session)
         session->kicked = false;
         session->stats[COLO_STAT_WANTED_DIVERGED + (reason - COLO_WANTED_DIVERGED)]++;
         if (reason == COLO_WANTED_UNANSWERED || reason == COLO_WANTED_PERIOD)
-            colo_compare_late(session->compare, now);
+            colo_compare_late(session->compare, now, session->policy.pause_ns);
         tell(session, now);
         return;
     }

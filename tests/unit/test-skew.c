@@ -157,14 +157,27 @@ static void test_late_frames_raise_the_limit(Sink *sink, gconstpointer data G_GN
         g_assert_cmpuint(n, <, 100);
         P(sink, .seq = 5000 + n, .ack = 9, .flags = ACK, TEXT("x"));
         due = colo_compare_due_ns(sink->compare);
-        colo_compare_late(sink->compare, due - 1); /* nothing is */
+        colo_compare_late(sink->compare, due - 1, UINT64_MAX); /* nothing is */
         g_assert_cmpuint(colo_compare_due_ns(sink->compare), ==, due);
-        colo_compare_late(sink->compare, due);
+        colo_compare_late(sink->compare, due, UINT64_MAX);
         sink->now = due + 5 * MS;
         colo_compare_commit(sink->compare, ++sink->epoch);
     }
     g_test_message("%u checkpoints until the limit is 32 ms", n);
     g_assert_cmpuint(n, >, 1);
+}
+
+/* Answers that the secondary never gives wait about as long as the checkpoint takes, no longer. */
+static void test_missing_twins_cost_no_more_than_a_pause(Sink *sink,
+                                                         gconstpointer data G_GNUC_UNUSED)
+{
+    for (unsigned n = 0; n < 100; n++) {
+        P(sink, .seq = 5000 + n, .ack = 9, .flags = ACK, TEXT("x"));
+        sink->now = colo_compare_due_ns(sink->compare);
+        colo_compare_late(sink->compare, sink->now, 5 * MS);
+        colo_compare_commit(sink->compare, ++sink->epoch);
+    }
+    g_assert_cmpuint(limit(sink), ==, 8 * MS); /* rounded up */
 }
 
 static void test_new_bounds_hold_at_once(Sink *sink, gconstpointer data G_GNUC_UNUSED)
@@ -206,6 +219,7 @@ int main(int argc, char **argv)
     ADD("each-flow-its-limit", test_each_flow_has_its_limit);
     ADD("new-flow-has-the-domains", test_a_new_flow_has_the_domains);
     ADD("late-frames-raise-it", test_late_frames_raise_the_limit);
+    ADD("missing-twins", test_missing_twins_cost_no_more_than_a_pause);
     ADD("new-bounds-at-once", test_new_bounds_hold_at_once);
     ADD("commit-keeps-the-order", test_commit_keeps_the_order);
     return g_test_run();
