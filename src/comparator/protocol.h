@@ -146,20 +146,20 @@
  *
  * A takeover with "rewrite": the answer to "takeover-prepare" tells how many connections are
  * "rewritten". With 0 the redirectors are taken away as without "rewrite". Else the session stays
- * in the path: "in" and "out" stay as they are, and before the guest runs and the tap is connected
- * each NIC gets two more filter-redirectors, both with "position=head". (QEMU, net/filter.c: frames
- * for the guest meet the filters in the list's order, frames of the guest in the reverse one, and
- * what an indev reads goes on to the filter after it.)
- *     queue=tx outdev=TAKE      before "in" in the list, so that what "in" gives the guest is not
- *                               taken again
+ * in the path, with four filter-redirectors a NIC. (QEMU, net/filter.c: frames for the guest meet
+ * the filters in the list's order, frames of the guest in the reverse one, and what an indev reads
+ * goes on to the filter after it.) In the list's order:
  *     queue=rx indev=RELEASE    before "out", so that what leaves is not sent to "out" again
- * Then "local-attach" of the chardevs' other ends, then gate "alone"; a frame that comes earlier is
- * lost like one on a full wire. vnet_hdr_support as for the others. When the survivor is protected
- * again while "rewritten" is not 0, the new session's filters come behind all of these in the list
- * (the default, position=tail): nearer to the guest, in whose own numbers it compares; its peer's
- * session is made with "base", and hears "rewrite-keep". After "rewrite-ended": object-del of the
- * four filters, "out" and "take" first, so that frames go straight on; then session-destroy, with
- * "generation".
+ *     queue=tx outdev=TAKE      before "in", so that what the guest is given is not taken again
+ *     queue=tx indev=IN
+ *     queue=rx outdev=OUT
+ * Gate "alone" opens the way; QEMU turns all filters off when it leaves COLO, so they are turned on
+ * again before the tap is connected. vnet_hdr_support as for the others. When the survivor is
+ * protected again while "rewritten" is not 0, the new session's filters come behind all of these in
+ * the list (the default, position=tail): nearer to the guest, in whose own numbers it compares; its
+ * peer's session is made with "base", and hears "rewrite-keep". After "rewrite-ended": object-del
+ * of the four filters, "out" and "take" first, so that frames go straight on; then session-destroy,
+ * with "generation".
  *
  * Data port (listener inherited as FDNAME "data"): TLS 1.3, ECDHE-PSK, identity
  * "UUID/GENERATION/STREAM". The first TLS record after the handshake, from the connecting side, is

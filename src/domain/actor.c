@@ -122,15 +122,33 @@ JsonObject *colo_domain_comparator(ColoDomain *d, const char *execute, JsonObjec
     if (!arguments)
         arguments = json_object_new_object();
     colo_json_add(arguments, "uuid", "s", d->record->uuid, NULL);
+    if (colo_domain_session(d) && !colo_json_peek(arguments, "generation"))
+        colo_json_add(arguments, "generation", "u", colo_domain_session(d), NULL);
     return colo_comparator_call(d->host->comparator, execute, arguments, fd, timeout_ms, error);
+}
+
+uint64_t colo_domain_session(const ColoDomain *d)
+{
+    return colo_json_peek_uint(d->record->details, "session", 0);
+}
+
+void colo_domain_set_session(ColoDomain *d, uint64_t generation, gboolean rewrite)
+{
+    colo_json_add(d->record->details, "session", "u", generation, "rewrite", "b", rewrite, NULL);
+}
+
+gboolean colo_domain_session_rewrites(const ColoDomain *d)
+{
+    return colo_json_peek_bool(d->record->details, "rewrite", FALSE);
 }
 
 void colo_domain_end_session(ColoDomain *d)
 {
-    g_autoptr(JsonObject) gone =
-        colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    g_autoptr(JsonObject) gone = NULL;
 
-    (void)gone;
+    if (colo_domain_session(d) == 0 || colo_domain_session(d) != colo_remap_generation(d))
+        gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS,
+                                      NULL);
 }
 
 gboolean colo_domain_gate(ColoDomain *d, const char *mode, GError **error)
@@ -290,6 +308,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "domain-prepare") == 0)
         return colo_secondary_prepare(d, mail->body, error);
+    if (strcmp(name, "domain-remap") == 0)
+        return colo_remap_told(d, mail->body, error);
     if (strcmp(name, "domain-incoming") == 0)
         return colo_secondary_incoming(d, error);
     if (strcmp(name, "domain-paired") == 0)
@@ -418,6 +438,7 @@ static void tick(ColoDomain *d)
     uint64_t now = colo_clock_ns();
 
     d->last_tick_ns = now;
+    colo_remap_tick(d, now);
     switch (d->record->state) {
     case COLO_STATE_DEGRADED:
         if (now >= d->next_attempt_ns)

@@ -11,6 +11,7 @@
  *   primary.c     its peer or guest is lost, it is fenced, unprotect, switchover
  *   secondary.c   what the peer's primary asks of us: prepare, incoming, paired, relinquish
  *   takeover.c    the secondary becomes the owner; merge; clean definition
+ *   remap.c       what stays between guest and network after a takeover
  *   epoch.c       what ends an epoch beside divergence and time
  *   ownership.c   who may release output
  *   tune.c        when checkpoints are forced
@@ -127,6 +128,7 @@ typedef struct {
     uint64_t last_tick_ns;
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
+    uint64_t next_remap_ns;    /* when the session that stays is looked at; 0: all is well */
 } ColoDomain;
 
 /* Starts the actor; @record is taken over. */
@@ -151,10 +153,17 @@ void colo_domain_announce(ColoDomain *domain, const char *reason);
 /* Handles mail for @ms; FALSE with @error when the job was told to end. */
 gboolean colo_domain_pump(ColoDomain *domain, unsigned ms, GError **error);
 
-/* One request to the helper about this domain: "uuid" is added to @arguments (taken over). */
+/* One request to the helper about this domain: "uuid" and, unless @arguments (taken over) has it,
+ * the "generation" of the newest session are added. */
 JsonObject *colo_domain_comparator(ColoDomain *domain, const char *execute, JsonObject *arguments,
                                    int fd, unsigned timeout_ms, GError **error);
-/* Ends the domain's session at the helper; one that is not there is fine. */
+/* The generation of the domain's newest session, 0 before the first; a new one's, kept in the store
+ * with the next state; and whether it rewrites sequence numbers. */
+uint64_t colo_domain_session(const ColoDomain *domain);
+void colo_domain_set_session(ColoDomain *domain, uint64_t generation, gboolean rewrite);
+gboolean colo_domain_session_rewrites(const ColoDomain *domain);
+/* Ends the newest session at the helper, unless it has stayed for its mappings (remap.c); one that
+ * is not there is fine. */
 void colo_domain_end_session(ColoDomain *domain);
 gboolean colo_domain_gate(ColoDomain *domain, const char *mode, GError **error);
 
@@ -200,7 +209,7 @@ gboolean colo_domain_renew(ColoDomain *domain, GError **error);
 
 /* Borrowing views for the steps; the arrays are g_free()d. */
 ColoStepDisk *colo_domain_step_disks(ColoDomain *domain, size_t *n);
-ColoStepNic colo_domain_step_nic(const ColoProtectedNic *nic);
+ColoStepNic colo_domain_step_nic(const ColoDomain *domain, const ColoProtectedNic *nic);
 
 /* Keeps disks and nics in record->details, and brings them back. */
 void colo_domain_store_devices(ColoDomain *domain);
@@ -249,6 +258,27 @@ void colo_takeover_resolve(ColoDomain *domain);    /* DEGRADED: asks again */
 void colo_takeover_run(ColoDomain *domain);        /* the secondary owns: makes it so */
 void colo_takeover_finish(ColoDomain *domain);     /* COMMITTING to ALONE */
 JsonObject *colo_takeover_force(ColoDomain *domain, gboolean discard, GError **error);
+
+/* remap.c */
+/* The generation of the session that stays, or 0. */
+uint64_t colo_remap_generation(const ColoDomain *domain);
+/* The newest session stays; from the next store of the domain on also for a new virtcolod. */
+void colo_remap_keep(ColoDomain *domain);
+/* Takes it out of the path, once it is of no more use or cannot do its work. FALSE with @error:
+ * something is left, call again. */
+gboolean colo_remap_remove(ColoDomain *domain, GError **error);
+/* The guest is gone, and the filters with it. */
+void colo_remap_forget(ColoDomain *domain);
+/* Looks whether the session is there and still needed; takes it out if not. */
+void colo_remap_check(ColoDomain *domain);
+void colo_remap_tick(ColoDomain *domain, uint64_t now);
+/* Its mappings, for the peer's session of the next protection; a new reference or NULL. */
+JsonObject *colo_remap_table(ColoDomain *domain, GError **error);
+/* Tells the peer's session those that are left, once the packet stream to it is up: from then on it
+ * hears itself what ends one. */
+gboolean colo_remap_tell(ColoDomain *domain, GError **error);
+/* The secondary's part. */
+JsonObject *colo_remap_told(ColoDomain *domain, JsonObject *params, GError **error);
 
 /* evidence.c */
 gboolean colo_domain_abort_job(ColoDomain *domain, const char *format, ...) G_GNUC_PRINTF(2, 3);

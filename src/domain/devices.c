@@ -194,9 +194,13 @@ ColoStepDisk *colo_domain_step_disks(ColoDomain *d, size_t *n)
     return steps;
 }
 
-ColoStepNic colo_domain_step_nic(const ColoProtectedNic *nic)
+ColoStepNic colo_domain_step_nic(const ColoDomain *d, const ColoProtectedNic *nic)
 {
-    return (ColoStepNic){.alias = nic->alias, .netdev = NULL, .vnet_hdr = nic->vnet_hdr};
+    return (ColoStepNic){.alias = nic->alias,
+                         .netdev = NULL,
+                         .vnet_hdr = nic->vnet_hdr,
+                         .generation = colo_domain_session(d),
+                         .rewrite = colo_domain_session_rewrites(d)};
 }
 
 void colo_domain_store_devices(ColoDomain *d)

@@ -168,7 +168,13 @@ static void note_first_loaded(ColoDomain *d)
 void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
 {
     const char *name = mail->name;
+    uint64_t generation = colo_json_peek_uint(mail->body, "generation", 0);
 
+    if (generation && generation == colo_remap_generation(d)) {
+        if (strcmp(name, "rewrite-ended") == 0)
+            colo_remap_check(d);
+        return; /* the rest concerns nobody: its peer is gone, a closed channel ends with QEMU */
+    }
     if (strcmp(name, "stream-up") == 0 || strcmp(name, "stream-down") == 0) {
         on_stream(d, mail);
     } else if (strcmp(name, "channel-down") == 0) {
@@ -226,6 +232,7 @@ void colo_evidence_comparator_down(ColoDomain *d)
     gboolean copy =
         d->record->role == COLO_ROLE_SECONDARY && d->record->state == COLO_STATE_SYNCING;
 
+    colo_remap_check(d); /* at once: without a helper the guest is cut off */
     if (colo_domain_abort_job(d, "colo-comparator of this host died") ||
         (d->record->state != COLO_STATE_PROTECTED && !copy))
         return;

@@ -145,6 +145,8 @@ void colo_primary_quiesce(ColoDomain *d, const char *reason)
         d->must_end = !colo_domain_is_gone(d);
     }
     colo_domain_end_session(d);
+    if (!d->must_end)
+        colo_remap_forget(d);
     colo_domain_detach(d);
     colo_json_add(d->record->details, "output-hold", "b", FALSE, NULL);
     colo_domain_set_state(d, COLO_STATE_FENCED, reason);
@@ -177,6 +179,7 @@ void colo_primary_guest_gone(ColoDomain *d, gboolean on_purpose)
     ColoLogContext log = colo_domain_log(d);
 
     d->qemu_closed_ns = 0;
+    colo_remap_forget(d);
     if (d->record->state == COLO_STATE_ALONE || d->record->state == COLO_STATE_COMMITTING) {
         d->ended = TRUE; /* an ordinary end of a guest that nobody else runs */
         colo_domain_publish(d);

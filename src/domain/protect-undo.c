@@ -63,7 +63,7 @@ gboolean colo_primary_remove_protection(ColoDomain *d)
         return colo_domain_is_gone(d);
     }
     colo_primary_resume_output(d);
-    if (!colo_steps_net_remove(d->dom, &error)) {
+    if (!colo_steps_net_remove(d->dom, colo_remap_generation(d), &error)) {
         colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
         g_clear_error(&error);
     }
@@ -124,8 +124,10 @@ void colo_primary_undo(ColoDomain *d, GError *why)
     colo_log_full(&log, LOG_WARNING, __func__, "not protected: %s", why->message);
     g_free(d->error);
     d->error = g_strdup(why->message);
-    if (d->qemu_died)
+    if (d->qemu_died) {
         colo_domain_end_session(d);
+        colo_remap_forget(d);
+    }
     if (!begun) {
         /* Nothing of this attempt reached the peer, the register or the guest. A new generation now
          * could outrun a register that has not followed a consent yet. */

@@ -90,7 +90,8 @@ static JsonObject *session_arguments(ColoDomain *d, const char *role, const char
         "generation", "u", d->record->generation, "role", "s", role, "psk", "s", psk, "vnet-hdr",
         "b", vnet_hdr, "heartbeat-ms", "u", (uint64_t)beat->interval_ms, "heartbeat-missed", "u",
         (uint64_t)beat->missed, "nics", "o", alias_array(d->nics, FALSE), "disks", "o",
-        alias_array(d->disks, TRUE), "tuning", "o", colo_domain_tuning(d), NULL);
+        alias_array(d->disks, TRUE), "tuning", "o", colo_domain_tuning(d), "rewrite", "b",
+        colo_domain_session_rewrites(d), NULL);
 }
 
 static gboolean check_vnet_uniform(ColoDomain *d, GError **error)
@@ -117,6 +118,11 @@ static gboolean start_session(ColoDomain *d, const char *psk, GError **error)
     g_autoptr(JsonObject) done = NULL;
 
     colo_domain_end_session(d); /* a session of an earlier attempt; none is fine */
+    /* What is mapped already must stay so at the next survivor. */
+    colo_domain_set_session(d, d->record->generation,
+                            d->host->config->tcp_rewrite || colo_remap_generation(d) != 0);
+    if (!colo_store_save_domain(d->host->store, d->record, error))
+        return FALSE;
     g_hash_table_remove_all(d->streams_up);
     g_hash_table_remove_all(d->channels_down);
     done = colo_domain_comparator(d, "session-create", session_arguments(d, "primary", psk), -1,
@@ -154,10 +160,14 @@ static JsonObject *allocated_bytes(ColoDomain *d)
 /* What the peer needs to make its copy (secondary.c). Returns its answer. */
 static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
 {
-    JsonObject *params = session_arguments(d, "secondary", psk);
-    char *live = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE);
-    char *inactive = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE);
+    JsonObject *params, *base = colo_remap_table(d, error);
+    char *live, *inactive;
 
+    if (!base)
+        return NULL;
+    params = session_arguments(d, "secondary", psk);
+    live = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE);
+    inactive = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE | VIR_DOMAIN_XML_INACTIVE);
     colo_domain_store_devices(d);
     add_places(d);
     colo_json_add(params, "name", "s", d->record->name, "pair", "s", d->record->pair, "live-xml",
@@ -165,6 +175,9 @@ static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
                   json_object_get(d->record->details), "host", "s", d->host->config->host_name,
                   "autostart", "b", colo_json_peek_bool(d->record->details, "autostart", FALSE),
                   "allocated", "o", allocated_bytes(d), NULL);
+    if (json_object_array_length(base) > 0)
+        colo_json_add(params, "base", "o", json_object_get(base), NULL);
+    json_object_put(base);
     colo_host_facts_add(d->host, params);
     free(live);
     free(inactive);
@@ -212,7 +225,7 @@ static gboolean attach_streams(ColoDomain *d, uint16_t port, GError **error)
         if (!attach_stream(d, stream, port, error))
             return FALSE;
     }
-    return wait_streams(d, 2 + d->disks->len, error);
+    return wait_streams(d, 2 + d->disks->len, error) && colo_remap_tell(d, error);
 }
 
 /* Our end of a socket to QEMU, as its creator returned it (-1: @error is set), goes to the helper.
@@ -292,7 +305,7 @@ static gboolean add_filters(ColoDomain *d, GError **error)
 {
     for (guint i = 0; i < d->nics->len; i++) {
         const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
-        ColoStepNic step = colo_domain_step_nic(nic);
+        ColoStepNic step = colo_domain_step_nic(d, nic);
         ColoNicFds fds;
         gboolean ok;
 

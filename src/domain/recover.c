@@ -33,7 +33,8 @@ static gboolean rebooted(ColoDomain *d)
 static gboolean channels_whole(const ColoDomain *d, JsonObject *channels)
 {
     gboolean primary = d->record->role == COLO_ROLE_PRIMARY;
-    guint all = primary ? 1 + 3 * d->nics->len + d->disks->len : 1 + 2 * d->nics->len;
+    guint each = colo_domain_session_rewrites(d) ? 4 : 2;
+    guint all = primary ? 1 + 3 * d->nics->len + d->disks->len : 1 + each * d->nics->len;
     guint found = 0;
 
     if (!json_object_is_type(channels, json_type_array))
@@ -385,6 +386,7 @@ void colo_recover(ColoDomain *d)
 
     if (must_not_run(d))
         stop_stale_copy(d);
+    colo_remap_check(d);
     switch (d->record->state) {
     case COLO_STATE_PREPARING:
     case COLO_STATE_SYNCING:

@@ -263,13 +263,16 @@ static gboolean put_filters_in(ColoDomain *d, GError **error)
 {
     for (guint i = 0; i < d->nics->len; i++) {
         const ColoProtectedNic *nic = g_ptr_array_index(d->nics, i);
-        ColoStepNic step = colo_domain_step_nic(nic);
+        ColoStepNic step = colo_domain_step_nic(d, nic);
         ColoNicFds fds;
         gboolean ok;
 
         if (!colo_steps_net_channels(d->dom, &step, COLO_STEPS_SECONDARY, &fds, error))
             return FALSE;
-        ok = colo_domain_attach_local(d, "in", nic->alias, fds.in, error) &&
+        ok = (!step.rewrite ||
+              (colo_domain_attach_local(d, "release", nic->alias, fds.release, error) &&
+               colo_domain_attach_local(d, "take", nic->alias, fds.take, error))) &&
+             colo_domain_attach_local(d, "in", nic->alias, fds.in, error) &&
              colo_domain_attach_local(d, "out", nic->alias, fds.out, error) &&
              colo_steps_net_filters(d->dom, &step, COLO_STEPS_SECONDARY, error);
         colo_nic_fds_clear(&fds);
@@ -282,17 +285,24 @@ static gboolean put_filters_in(ColoDomain *d, GError **error)
 /* The session as the primary described it. */
 static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
 {
-    static const char *const keys[] = {"generation", "role",         "psk",
-                                       "vnet-hdr",   "heartbeat-ms", "heartbeat-missed",
-                                       "nics",       "disks",        "tuning"};
+    static const char *const keys[] = {
+        "generation", "role",  "psk",    "vnet-hdr", "heartbeat-ms", "heartbeat-missed",
+        "nics",       "disks", "tuning", "rewrite",  "base"};
     JsonObject *arguments = json_object_new_object();
     g_autoptr(JsonObject) done = NULL;
 
     colo_domain_end_session(d);
+    colo_domain_set_session(d, d->record->generation,
+                            colo_json_peek_bool(params, "rewrite", FALSE));
+    if (!colo_store_save_domain(d->host->store, d->record, error)) {
+        json_object_put(arguments);
+        return FALSE;
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-        if (colo_json_peek(params, keys[i]))
-            json_object_object_add(arguments, keys[i],
-                                   json_object_get(colo_json_peek(params, keys[i])));
+        JsonObject *value = colo_json_peek(params, keys[i]);
+
+        if (value)
+            json_object_object_add(arguments, keys[i], json_object_get(value));
     }
     g_hash_table_remove_all(d->streams_up);
     g_hash_table_remove_all(d->channels_down);
@@ -469,6 +479,8 @@ void colo_secondary_teardown(ColoDomain *d)
     }
     for (guint i = 0; i < d->nics->len; i++)
         colo_bridge_delete(((ColoProtectedNic *)g_ptr_array_index(d->nics, i))->quarantine, NULL);
+    if (!d->must_end)
+        colo_remap_forget(d);
     colo_domain_detach(d);
 }
 

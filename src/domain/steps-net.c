@@ -2,6 +2,8 @@
 #include "domain/steps-net.h"
 
 #include "domain/qmp.h"
+#include "domain/steps-migrate.h"
+#include "util/clock.h"
 #include "util/error.h"
 
 #include <string.h>
@@ -10,7 +12,10 @@
 /* Every object and chardev of ours in QEMU begins so. */
 #define OURS "colo-"
 
-/* One filter of a NIC; its name is "colo-" KIND "-" ALIAS, its chardev's too. */
+/* QEMU leaves COLO within a millisecond. */
+#define POLL_OFF_US 1000u
+
+/* One filter of a NIC; its name is "colo-" KIND "-" ALIAS "." GENERATION, its chardev's too. */
 typedef struct {
     const char *kind;
     const char *type;    /* QOM type */
@@ -25,27 +30,43 @@ static const FilterSpec primary_filters[] = {
     {"release", "filter-redirector", "rx", "indev", offsetof(ColoNicFds, release)},
     {"out", "filter-redirector", "rx", "outdev", offsetof(ColoNicFds, out)},
 };
+#define REWRITING 2 /* the first ones of these are for a session that rewrites */
 static const FilterSpec secondary_filters[] = {
+    {"release", "filter-redirector", "rx", "indev", offsetof(ColoNicFds, release)},
+    {"take", "filter-redirector", "tx", "outdev", offsetof(ColoNicFds, take)},
     {"in", "filter-redirector", "tx", "indev", offsetof(ColoNicFds, in)},
     {"out", "filter-redirector", "rx", "outdev", offsetof(ColoNicFds, out)},
 };
 
-static const FilterSpec *filters_of(ColoStepsRole role, size_t *n)
+static const FilterSpec *filters_of(const ColoStepNic *nic, ColoStepsRole role, size_t *n)
 {
-    gboolean primary = role == COLO_STEPS_PRIMARY;
+    size_t skipped = nic->rewrite ? 0 : REWRITING;
 
-    *n = primary ? G_N_ELEMENTS(primary_filters) : G_N_ELEMENTS(secondary_filters);
-    return primary ? primary_filters : secondary_filters;
+    if (role == COLO_STEPS_PRIMARY) {
+        *n = G_N_ELEMENTS(primary_filters);
+        return primary_filters;
+    }
+    *n = G_N_ELEMENTS(secondary_filters) - skipped;
+    return secondary_filters + skipped;
 }
 
 static char *name_of(const FilterSpec *spec, const ColoStepNic *nic)
 {
-    return g_strdup_printf(OURS "%s-%s", spec->kind, nic->alias);
+    return g_strdup_printf(OURS "%s-%s.%" G_GUINT64_FORMAT, spec->kind, nic->alias,
+                           nic->generation);
+}
+
+/* Whether @id is a name of a set of @generation. libvirt's aliases have no dot. */
+static gboolean is_of(const char *id, uint64_t generation)
+{
+    const char *dot = strrchr(id, '.');
+
+    return dot && g_ascii_strtoull(dot + 1, NULL, 10) == generation;
 }
 
 static void fds_init(ColoNicFds *fds)
 {
-    *fds = (ColoNicFds){.mirror = -1, .release = -1, .in = -1, .out = -1};
+    *fds = (ColoNicFds){.mirror = -1, .release = -1, .take = -1, .in = -1, .out = -1};
 }
 
 static int *fd_at(ColoNicFds *fds, const FilterSpec *spec)
@@ -55,7 +76,7 @@ static int *fd_at(ColoNicFds *fds, const FilterSpec *spec)
 
 void colo_nic_fds_clear(ColoNicFds *fds)
 {
-    int *all[] = {&fds->mirror, &fds->release, &fds->in, &fds->out};
+    int *all[] = {&fds->mirror, &fds->release, &fds->take, &fds->in, &fds->out};
 
     for (size_t i = 0; i < G_N_ELEMENTS(all); i++) {
         if (*all[i] >= 0)
@@ -102,7 +123,7 @@ gboolean colo_steps_net_channels(virDomainPtr dom, const ColoStepNic *nic, ColoS
                                  ColoNicFds *fds, GError **error)
 {
     size_t n;
-    const FilterSpec *specs = filters_of(role, &n);
+    const FilterSpec *specs = filters_of(nic, role, &n);
 
     fds_init(fds);
     for (size_t i = 0; i < n; i++) {
@@ -147,20 +168,11 @@ static GPtrArray *list_filters(virDomainPtr dom, GError **error)
     return list ? names_in(list, "name", OURS) : NULL;
 }
 
-static gboolean any_with_prefix(GPtrArray *names, const char *prefix)
-{
-    for (guint i = 0; i < names->len; i++) {
-        if (g_str_has_prefix(names->pdata[i], prefix))
-            return TRUE;
-    }
-    return FALSE;
-}
-
 gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoStepsRole role,
                                 GError **error)
 {
     size_t n;
-    const FilterSpec *specs = filters_of(role, &n);
+    const FilterSpec *specs = filters_of(nic, role, &n);
     g_autofree char *netdev =
         nic->netdev ? g_strdup(nic->netdev) : g_strdup_printf("host%s", nic->alias);
     g_autoptr(GError) local = NULL;
@@ -189,25 +201,32 @@ gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoSt
     return TRUE;
 }
 
-gboolean colo_steps_net_remove(virDomainPtr dom, GError **error)
+/* Removes what is of @generation (@only), or what is not (0: everything). */
+static gboolean remove_set(virDomainPtr dom, uint64_t generation, gboolean only, GError **error)
 {
     g_autoptr(ColoNetInventory) found = colo_steps_net_inventory(dom, error);
     g_autoptr(GError) first = NULL;
 
     if (!found)
         return FALSE;
-    /* The filter that steals output (colo-out) goes first, so that no packet is lost between the
-     * removals: without it output leaves directly. */
+    /* The filters that steal packets (colo-out, colo-take) go first, so that none is lost between
+     * the removals: without them packets go directly. */
     for (int pass = 0; pass < 2; pass++) {
         for (guint i = 0; i < found->filters->len; i++) {
             const char *id = found->filters->pdata[i];
+            gboolean steals =
+                g_str_has_prefix(id, OURS "out-") || g_str_has_prefix(id, OURS "take-");
 
-            if (g_str_has_prefix(id, "colo-out-") == (pass == 0))
+            if (steals == (pass == 0) && is_of(id, generation) == only)
                 remove_object(dom, id, first ? NULL : &first);
         }
     }
-    for (guint i = 0; i < found->chardevs->len; i++)
-        remove_chardev(dom, found->chardevs->pdata[i], first ? NULL : &first);
+    for (guint i = 0; i < found->chardevs->len; i++) {
+        const char *id = found->chardevs->pdata[i];
+
+        if (is_of(id, generation) == only)
+            remove_chardev(dom, id, first ? NULL : &first);
+    }
     if (first) {
         g_propagate_error(error, g_steal_pointer(&first));
         return FALSE;
@@ -215,19 +234,80 @@ gboolean colo_steps_net_remove(virDomainPtr dom, GError **error)
     return TRUE;
 }
 
+gboolean colo_steps_net_remove(virDomainPtr dom, uint64_t except, GError **error)
+{
+    return remove_set(dom, except, FALSE, error);
+}
+
+gboolean colo_steps_net_remove_of(virDomainPtr dom, uint64_t generation, GError **error)
+{
+    return remove_set(dom, generation, TRUE, error);
+}
+
 gboolean colo_steps_net_cut(virDomainPtr dom, const ColoStepNic *nic, GError **error)
 {
-    static const char *const kinds[] = {"out", "in"};
+    size_t n;
+    const FilterSpec *specs = filters_of(nic, COLO_STEPS_SECONDARY, &n);
 
-    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        g_autofree char *id = g_strdup_printf(OURS "%s-%s", kinds[i], nic->alias);
+    /* Newest first: the guest's output goes free before its input. */
+    for (size_t i = n; i-- > 0;) {
+        const FilterSpec *spec = &specs[i];
+        g_autofree char *id = name_of(spec, nic);
         g_autoptr(GError) local = NULL;
 
+        if (spec->fd == offsetof(ColoNicFds, release))
+            continue; /* it takes nothing */
         /* qom/object_interfaces.c, user_creatable_del(): "object '...' not found". */
         if (!remove_object(dom, id, &local) && !colo_qmp_error_has(local, "not found")) {
             g_propagate_error(error, g_steal_pointer(&local));
             return FALSE;
         }
+    }
+    return TRUE;
+}
+
+static gboolean is_on(virDomainPtr dom, const char *path, gboolean *on, GError **error)
+{
+    g_autoptr(JsonObject) status =
+        colo_qmp(dom, "qom-get",
+                 colo_json_build("path", "s", path, "property", "s", "status", NULL), -1, error);
+
+    *on = status && g_strcmp0(json_object_get_string(status), "on") == 0;
+    return status != NULL;
+}
+
+gboolean colo_steps_net_turn_on(virDomainPtr dom, const ColoStepNic *nic, unsigned timeout_ms,
+                                GError **error)
+{
+    uint64_t end = colo_clock_ns() + timeout_ms * COLO_NS_PER_MS;
+    size_t n;
+    const FilterSpec *specs = filters_of(nic, COLO_STEPS_SECONDARY, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        g_autofree char *name = name_of(&specs[i], nic);
+        g_autofree char *path = g_strconcat("/objects/", name, NULL);
+        ColoMigrateState state;
+        gboolean on;
+
+        for (;;) {
+            /* In this order: once it has left, the status does not change by itself any more. */
+            if (!colo_steps_migrate_state(dom, &state, error) || !is_on(dom, path, &on, error))
+                return FALSE;
+            if (!on || state.status != COLO_MIGRATE_COLO)
+                break;
+            if (colo_clock_ns() > end) {
+                g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,
+                            "domain '%s': still in COLO %u ms after failover",
+                            virDomainGetName(dom), timeout_ms);
+                return FALSE;
+            }
+            g_usleep(POLL_OFF_US);
+        }
+        if (!on && !colo_qmp_run(dom, "qom-set",
+                                 colo_json_build("path", "s", path, "property", "s", "status",
+                                                 "value", "s", "on", NULL),
+                                 error))
+            return FALSE;
     }
     return TRUE;
 }
@@ -252,9 +332,6 @@ ColoNetInventory *colo_steps_net_inventory(virDomainPtr dom, GError **error)
     if (!found->filters || !(chardevs = colo_qmp(dom, "query-chardev", NULL, -1, error)))
         return NULL;
     found->chardevs = names_in(chardevs, "label", OURS);
-    found->primary = any_with_prefix(found->filters, "colo-mirror-") ||
-                     any_with_prefix(found->filters, "colo-release-");
-    found->secondary = any_with_prefix(found->filters, "colo-in-");
     return g_steal_pointer(&found);
 }
 

@@ -10,13 +10,18 @@
  * Undo: colo_steps_net_remove(), filters first, then chardevs; it works from QEMU's own lists, so
  * it also clears what an earlier run left.
  *
- * Chardevs and filter objects share these names, ALIAS being the NIC's ("net0"):
- *   primary    colo-mirror-ALIAS (filter-mirror queue=tx), colo-release-ALIAS (filter-redirector
- *              queue=rx indev), colo-out-ALIAS (filter-redirector queue=rx outdev)
- *   secondary  colo-in-ALIAS (filter-redirector queue=tx indev), colo-out-ALIAS (queue=rx outdev);
- *              no filter-rewriter: comparator/tcp.h tells why none is needed
- * colo-release is created before colo-out: the rx chain runs from the newest filter to the oldest,
- * so what is released does not meet colo-out again.
+ * Chardevs and filter objects share these names, ALIAS being the NIC's ("net0"), G the generation
+ * of the session they belong to:
+ *   primary    colo-mirror-ALIAS.G (filter-mirror queue=tx), colo-release-ALIAS.G
+ *              (filter-redirector queue=rx indev), colo-out-ALIAS.G (filter-redirector queue=rx
+ *              outdev)
+ *   secondary  colo-in-ALIAS.G (queue=tx indev), colo-out-ALIAS.G (queue=rx outdev); and before
+ *              them in a session that rewrites, of use after a takeover only (remap.c),
+ *              colo-release-ALIAS.G (queue=rx indev), colo-take-ALIAS.G (queue=tx outdev)
+ * They are created in this order: the chain of a NIC begins at the network with the oldest filter
+ * and ends at the guest with the newest; rx runs through it from the guest, tx from the network. So
+ * what is released does not meet colo-out again, what is given in does not meet colo-take, and a
+ * newer session's set lies between the guest and an older one's.
  */
 #pragma once
 
@@ -25,9 +30,11 @@
 #include <stdint.h>
 
 typedef struct {
-    const char *alias;  /* libvirt's alias, "net0" */
-    const char *netdev; /* QEMU's netdev, or NULL for libvirt's own name "host<alias>" */
-    gboolean vnet_hdr;  /* the tap has vnet headers: TRUE for model virtio under libvirt */
+    const char *alias;   /* libvirt's alias, "net0" */
+    const char *netdev;  /* QEMU's netdev, or NULL for libvirt's own name "host<alias>" */
+    gboolean vnet_hdr;   /* the tap has vnet headers: TRUE for model virtio under libvirt */
+    uint64_t generation; /* of the session */
+    gboolean rewrite;    /* the session rewrites sequence numbers */
 } ColoStepNic;
 
 typedef enum { COLO_STEPS_PRIMARY, COLO_STEPS_SECONDARY } ColoStepsRole;
@@ -35,8 +42,9 @@ typedef enum { COLO_STEPS_PRIMARY, COLO_STEPS_SECONDARY } ColoStepsRole;
 /* Our ends, non-blocking and close-on-exec, -1 where the role has none; the caller closes them. */
 typedef struct {
     int mirror;  /* primary: QEMU writes what the guest receives */
-    int release; /* primary: QEMU reads what may leave */
-    int in;      /* secondary: QEMU reads mirrored input */
+    int release; /* primary, rewriting secondary: QEMU reads what may leave */
+    int take;    /* rewriting secondary: QEMU writes what the network sends to its guest */
+    int in;      /* secondary: QEMU reads what its guest receives */
     int out;     /* both: QEMU writes what its guest sends */
 } ColoNicFds;
 
@@ -52,17 +60,27 @@ gboolean colo_steps_net_filters(virDomainPtr dom, const ColoStepNic *nic, ColoSt
                                 GError **error);
 
 /*
- * Removes every filter and chardev of ours from all NICs. Nothing there is success. Goes on after
- * an error and reports the first.
+ * Removes every filter and chardev of ours from all NICs, but those of generation @except (0: all
+ * go). Nothing there is success. Goes on after an error and reports the first.
  */
-gboolean colo_steps_net_remove(virDomainPtr dom, GError **error);
+gboolean colo_steps_net_remove(virDomainPtr dom, uint64_t except, GError **error);
+/* The same for those of @generation only. */
+gboolean colo_steps_net_remove_of(virDomainPtr dom, uint64_t generation, GError **error);
 
 /*
- * Takeover, secondary: deletes the two redirectors of @nic, so that its guest's packets leave by
- * the tap; two commands instead of colo_steps_net_remove(), which comes later.
- * Only with ownership won. Absent ones are success.
+ * Takeover, secondary: deletes the redirectors of @nic that take packets, so that its guest's leave
+ * by the tap and come from there; three commands instead of colo_steps_net_remove(), which comes
+ * later. Only with ownership won. Absent ones are success.
  */
 gboolean colo_steps_net_cut(virDomainPtr dom, const ColoStepNic *nic, GError **error);
+
+/*
+ * Takeover, secondary that rewrites, after colo_steps_lost_heartbeat(): QEMU turns all filters off
+ * when it leaves COLO (net/filter.c, default_handle_event()). Waits until it has left, at most
+ * @timeout_ms, and turns those of @nic on again. Until then the guest's packets go past them.
+ */
+gboolean colo_steps_net_turn_on(virDomainPtr dom, const ColoStepNic *nic, unsigned timeout_ms,
+                                GError **error);
 
 /* RARP (and GARP, where the guest does it) from every NIC, about 2 s long from 10 ms on. After the
  * redirectors are gone: before that the announcement would go into them. */
@@ -72,8 +90,6 @@ gboolean colo_steps_announce_self(virDomainPtr dom, GError **error);
 typedef struct {
     GPtrArray *filters;  /* char *: objects colo-* of a filter type */
     GPtrArray *chardevs; /* char * */
-    gboolean primary;    /* a complete or partial primary set is there */
-    gboolean secondary;  /* a colo-in-* is there */
 } ColoNetInventory;
 ColoNetInventory *colo_steps_net_inventory(virDomainPtr dom, GError **error);
 void colo_net_inventory_free(ColoNetInventory *inventory);

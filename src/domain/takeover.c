@@ -17,6 +17,9 @@
 
 #include <libvirt/virterror.h>
 
+/* QEMU leaves COLO within a millisecond, when its main loop is free. */
+#define COLO_LEAVE_TIMEOUT_MS 5000u
+
 /* A restarted virtcolod finds a living helper within this time. */
 #define HELPER_BACK_MS 300u
 
@@ -236,7 +239,7 @@ static void plug_in(ColoDomain *d)
 static gboolean cut_filters(ColoDomain *d, GError **error)
 {
     for (guint i = 0; i < d->nics->len; i++) {
-        ColoStepNic step = colo_domain_step_nic(g_ptr_array_index(d->nics, i));
+        ColoStepNic step = colo_domain_step_nic(d, g_ptr_array_index(d->nics, i));
 
         if (!colo_steps_net_cut(d->dom, &step, error))
             return FALSE;
@@ -248,17 +251,20 @@ static gboolean cut_filters(ColoDomain *d, GError **error)
  * x-colo-lost-heartbeat then, QEMU would resume a state that nobody knows, older than what has left
  * (I1). A helper that is gone, or has no session, feeds it nothing: what QEMU has loaded counts.
  * The helper refuses while its gate is open, which it is not after a suspicion: then one request is
- * enough. */
-static gboolean ready_helper(ColoDomain *d, GError **error)
+ * enough. *@rewritten: connections whose sequence numbers it maps from now on. */
+static gboolean ready_helper(ColoDomain *d, uint64_t *rewritten, GError **error)
 {
+    *rewritten = 0;
     for (gboolean closed = FALSE;; closed = TRUE) {
         g_autoptr(GError) own = NULL;
         g_autoptr(JsonObject) prepared = colo_domain_comparator(
             d, "takeover-prepare", NULL, -1, COLO_TAKEOVER_PREPARE_TIMEOUT_MS, &own);
 
         if (prepared || g_error_matches(own, COLO_ERROR, COLO_ERROR_NO_DOMAIN) ||
-            g_error_matches(own, COLO_ERROR, COLO_ERROR_SYSTEM))
+            g_error_matches(own, COLO_ERROR, COLO_ERROR_SYSTEM)) {
+            *rewritten = colo_json_peek_uint(prepared, "rewritten", 0);
             return TRUE;
+        }
         if (closed || !g_error_matches(own, COLO_ERROR, COLO_ERROR_OPERATION_INVALID)) {
             g_propagate_prefixed_error(error, g_steal_pointer(&own),
                                        "domain '%s' does not go on here yet: ", d->record->name);
@@ -268,8 +274,37 @@ static gboolean ready_helper(ColoDomain *d, GError **error)
     }
 }
 
+static gboolean turn_filters_on(ColoDomain *d, GError **error)
+{
+    for (guint i = 0; i < d->nics->len; i++) {
+        ColoStepNic step = colo_domain_step_nic(d, g_ptr_array_index(d->nics, i));
+
+        if (!colo_steps_net_turn_on(d->dom, &step, COLO_LEAVE_TIMEOUT_MS, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The guest's packets go freely: through the helper while it maps sequence numbers, else past it.
+ */
+static gboolean open_path(ColoDomain *d, GError **error)
+{
+    g_autoptr(GError) own = NULL;
+    ColoLogContext log = colo_domain_log(d);
+
+    if (colo_remap_generation(d) == 0)
+        return cut_filters(d, error);
+    if (colo_domain_gate(d, "alone", &own))
+        return TRUE;
+    colo_log_full(&log, LOG_WARNING, __func__, "connections opened just before break: %s",
+                  own->message);
+    colo_remap_forget(d);
+    return cut_filters(d, error);
+}
+
 static gboolean serve(ColoDomain *d, GError **error)
 {
+    uint64_t rewritten = 0;
     size_t n;
     g_autofree ColoStepDisk *disks = NULL;
     g_autoptr(GError) ignored = NULL;
@@ -281,17 +316,28 @@ static gboolean serve(ColoDomain *d, GError **error)
      * the store. */
     colo_domain_load_devices(d);
     disks = colo_domain_step_disks(d, &n);
-    if (colo_comparator_is_up(d->host->comparator) && !ready_helper(d, error))
+    /* Unless an earlier virtcolod came as far as below: then the gate may be open already. */
+    if (colo_remap_generation(d) == 0 && colo_comparator_is_up(d->host->comparator) &&
+        !ready_helper(d, &rewritten, error))
         return FALSE;
     if (n > 0 && !colo_steps_disk_takeover(d->dom, disks, n, TRUE, &tails, error))
         return FALSE;
     /* On disk before QEMU may write: from now on the overlays hold what no other host has. */
     colo_json_add(d->record->details, "chain", "s", "taken", NULL);
-    if (!colo_store_save_domain(d->host->store, d->record, error) || !cut_filters(d, error))
+    if (rewritten > 0)
+        colo_remap_keep(d);
+    if (!colo_store_save_domain(d->host->store, d->record, error) || !open_path(d, error))
         return FALSE;
-    plug_in(d);
+    if (colo_remap_generation(d) == 0)
+        plug_in(d);
     if (!colo_steps_lost_heartbeat(d->dom, error))
         return FALSE;
+    if (colo_remap_generation(d)) {
+        /* No packet may go past the mapping. */
+        if (!turn_filters_on(d, error))
+            return FALSE;
+        plug_in(d);
+    }
     colo_steps_announce_self(d->dom, NULL);
     if (!colo_steps_overlays_sync(disks, n, &ignored)) {
         ColoLogContext log = colo_domain_log(d);
@@ -423,8 +469,8 @@ static gboolean merge(ColoDomain *d, GError **error)
         disks = colo_domain_step_disks(d, &n);
         if (!colo_steps_wait_colo_left(d->dom, 30000, error))
             return FALSE;
-        /* The chardevs of the filters that serve() cut. */
-        colo_steps_net_remove(d->dom, NULL);
+        /* What is left of the filters that serve() cut. */
+        colo_steps_net_remove(d->dom, colo_remap_generation(d), NULL);
         if (n > 0 && !colo_steps_disk_return(d->dom, disks, n, &options, &report, error))
             return FALSE;
         colo_log_full(

@@ -56,6 +56,7 @@ static const Key keys[] = {
     {"checkpoint_period_ms", TYPE_UINT, AT(checkpoint_period_ms), 1, 600000},
     {"checkpoint_max_dirty_bytes", TYPE_BYTES, AT(checkpoint_max_dirty_bytes), 0, 0},
     {"checkpoint_max_overlay_bytes", TYPE_BYTES, AT(checkpoint_max_overlay_bytes), 0, 0},
+    {"tcp_rewrite", TYPE_BOOL, AT(tcp_rewrite), 0, 0},
     {"state_dir", TYPE_STRING, AT(state_dir), 0, 0},
     {"log_level", TYPE_LEVEL, AT(log_level), 0, 0},
     {"unix_sock_group", TYPE_STRING, AT(unix_sock_group), 0, 0},

@@ -30,6 +30,7 @@ typedef struct {
     unsigned checkpoint_period_ms;         /* QEMU's x-checkpoint-delay */
     uint64_t checkpoint_max_dirty_bytes;   /* 0: no limit */
     uint64_t checkpoint_max_overlay_bytes; /* 0: no limit */
+    bool tcp_rewrite;                      /* new connections need no checkpoint */
     char *state_dir;
     int log_level;         /* LOG_DEBUG..LOG_ERR of syslog(3) */
     char *unix_sock_group; /* "": root's */

@@ -223,7 +223,7 @@ Lab *lab_start(const char *p_name, const char *s_name)
     int sock = -1;
 
     lab->tick = -1;
-    lab->nic = (ColoStepNic){.alias = "net0", .vnet_hdr = TRUE};
+    lab->nic = (ColoStepNic){.alias = "net0", .vnet_hdr = TRUE, .generation = 7, .rewrite = TRUE};
     lab->relay = relay_new();
     lab_enter(NULL);
     host_start(&lab->p, p_name, FALSE);
@@ -334,6 +334,8 @@ static void protect_net(Lab *lab)
     relay_pair(lab->relay, RELAY_NET, p.out, p.release);
     relay_pair(lab->relay, RELAY_NET, p.mirror, s.in);
     relay_pair(lab->relay, RELAY_NET, s.out, -1);
+    relay_pair(lab->relay, RELAY_NET, s.take, -1);
+    relay_pair(lab->relay, RELAY_NET, s.release, -1);
     colo_steps_net_filters(lab->s.dom, &lab->nic, COLO_STEPS_SECONDARY, &error);
     g_assert_no_error(error);
     colo_steps_net_filters(lab->p.dom, &lab->nic, COLO_STEPS_PRIMARY, &error);
@@ -421,7 +423,7 @@ void lab_takeover(Lab *lab, gboolean with_tail, gboolean whole, gboolean *tails)
     colo_steps_wait_colo_left(lab->s.dom, 10000, &error);
     g_assert_no_error(error);
     t[5] = lab_now_ms();
-    colo_steps_net_remove(lab->s.dom, &error);
+    colo_steps_net_remove(lab->s.dom, 0, &error);
     g_assert_no_error(error);
     g_test_message("takeover ms: disks %.1f, redirectors %.1f, tap %.1f, lost-heartbeat %.1f, "
                    "announce %.1f, running %.1f",

@@ -138,7 +138,7 @@ static void test_takeover(gconstpointer with_tail)
     lab_enter(NULL);
     lab_tick(lab, 5000);
     lab_disk_good();
-    colo_steps_net_remove(lab->s.dom, &error);
+    colo_steps_net_remove(lab->s.dom, 0, &error);
     g_assert_no_error(error);
     assert_saves(&lab->s);
     lab_end(lab);
@@ -182,7 +182,7 @@ static void test_primary_survives(gconstpointer signal)
     relay_close(lab->relay, RELAY_MIGRATION);
     colo_steps_lost_heartbeat(lab->p.dom, &error);
     g_assert_no_error(error);
-    colo_steps_net_remove(lab->p.dom, &error);
+    colo_steps_net_remove(lab->p.dom, 0, &error);
     g_assert_no_error(error);
     relay_close(lab->relay, RELAY_NET);
     colo_steps_wait_colo_left(lab->p.dom, 10000, &error);
@@ -426,7 +426,7 @@ static void test_undo(void)
     g_test_message("%s", error->message);
     g_assert_true(colo_qmp_is_error_class(error, "GenericError"));
     g_clear_error(&error);
-    colo_steps_net_remove(lab->p.dom, &error);
+    colo_steps_net_remove(lab->p.dom, 0, &error);
     g_assert_no_error(error);
 
     colo_steps_set_xcolo(lab->p.dom, TRUE, &error);

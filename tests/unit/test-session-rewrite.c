@@ -178,6 +178,31 @@ static void test_takeover_goes_on_until_the_last_has_ended(void)
     down(&lab);
 }
 
+/* QEMU's RARP frames come without the vnet header that their length counts. */
+static void test_announcement_gets_its_header(void)
+{
+    uint8_t out[8 + 60] = {0, 0, 0, 60, 0, 0, 0, LAB_VNET}, in[8 + LAB_VNET + 60];
+    static const uint8_t head[8] = {0, 0, 0, LAB_VNET + 60, 0, 0, 0, LAB_VNET};
+    static const uint8_t none[LAB_VNET];
+    Lab lab;
+    int take, release;
+
+    lab_vnet = TRUE;
+    up(&lab);
+    take_over(&lab, &take, &release, 0);
+    memset(out + 8, 0xff, 6);
+    memcpy(out + 8 + 6, "\x52\x54\0\0\0\1\x80\x35", 8);
+    lab_write(lab.s_out, out, sizeof(out));
+    lab_read(release, in, sizeof(in));
+    g_assert_cmpmem(in, 8, head, 8);
+    g_assert_cmpmem(in + 8, LAB_VNET, none, LAB_VNET);
+    g_assert_cmpmem(in + 8 + LAB_VNET, 60, out + 8, 60);
+    close(take);
+    close(release);
+    down(&lab);
+    lab_vnet = FALSE;
+}
+
 /* A checkpoint that was cut off leaves the state before it, and its maps. */
 static void test_takeover_in_a_partial_checkpoint(void)
 {
@@ -365,6 +390,7 @@ int main(int argc, char **argv)
     g_test_add_func("/session/rewrite/I1/different", test_i1_different_bytes_wait);
     g_test_add_func("/session/rewrite/checkpoint", test_checkpoint_is_the_border);
     g_test_add_func("/session/rewrite/takeover", test_takeover_goes_on_until_the_last_has_ended);
+    g_test_add_func("/session/rewrite/takeover/announcement", test_announcement_gets_its_header);
     g_test_add_func("/session/rewrite/takeover/partial", test_takeover_in_a_partial_checkpoint);
     g_test_add_func("/session/rewrite/takeover/whole",
                     test_takeover_after_a_whole_checkpoint_maps_nothing);
