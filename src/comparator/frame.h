@@ -152,3 +152,9 @@ static inline bool colo_seq_beq(uint32_t a, uint32_t b)
 {
     return (int32_t)(a - b) <= 0;
 }
+
+/* @seq lies in [@from, @to), also where it is 2^31 away from them and before both of them. */
+static inline bool colo_seq_within(uint32_t seq, uint32_t from, uint32_t to)
+{
+    return seq - from < to - from;
+}

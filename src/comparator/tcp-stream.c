@@ -193,8 +193,7 @@ static ColoTcpAnswer check_payload(ColoFlow *flow, ColoSlot *slot, bool *by_posi
         *by_position = true;
     while (cursor != end) {
         uint32_t stop = end;
-        bool has_left = released->valid && colo_seq_beq(released->low, cursor) &&
-                        colo_seq_before(cursor, released->high);
+        bool has_left = released->valid && colo_seq_within(cursor, released->low, released->high);
         ColoSlot *cover = find_cover(flow, slot, cursor);
 
         if (has_left && colo_seq_before(released->high, stop))
@@ -247,13 +246,13 @@ static bool position_known(const ColoFlow *flow, const ColoSlot *slot)
     const ColoTcpSecondary *secondary = &flow->secondary;
     uint32_t seq = slot->info.seq;
 
-    if (released->valid && colo_seq_beq(released->low - 1, seq) &&
-        colo_seq_beq(seq, released->high + (released->fin ? 1 : 0)))
+    if (released->valid &&
+        colo_seq_within(seq, released->low - 1, released->high + (released->fin ? 2 : 1)))
         return true;
     return colo_tcp_same_time(secondary, slot) && secondary->span_valid &&
-           colo_seq_beq(secondary->low - 1, seq) &&
            /* Its empty segments after the FIN lie behind that already. */
-           colo_seq_beq(seq, secondary->fin ? secondary->fin_at + 1 : secondary->high);
+           colo_seq_within(seq, secondary->low - 1,
+                           (secondary->fin ? secondary->fin_at + 1 : secondary->high) + 1);
 }
 
 static bool envelope_known(const ColoFlow *flow, const ColoSlot *slot)

@@ -250,6 +250,26 @@ static void test_commit_frees_the_window(Sink *sink, gconstpointer data G_GNUC_U
     g_assert_cmpuint(edge_of(sink, 2), ==, 65001 + 64000);
 }
 
+/* 2^31 away is before and behind at once (RFC 9293 3.4): neither counts. */
+static void test_half_the_space_away(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 500);
+    P(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 500);
+    g_assert_cmpint(
+        P(sink, .seq = 101 + 0x80000000u, .ack = 1001, .flags = ACK, .window = 500, TEXT("abc")),
+        ==, COLO_VERDICT_HELD);
+}
+
+static void test_half_the_space_away_empty(Sink *sink, gconstpointer data G_GNUC_UNUSED)
+{
+    handshake(sink);
+    S(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 500);
+    P(sink, .seq = 101, .ack = 1001, .flags = ACK, .window = 500);
+    g_assert_cmpint(P(sink, .seq = 101 + 0x80000000u, .ack = 1001, .flags = ACK, .window = 500), ==,
+                    COLO_VERDICT_HELD);
+}
+
 static void test_no_ack_beyond_the_fin(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     handshake(sink);
@@ -483,6 +503,8 @@ int main(int argc, char **argv)
     ADD("ack/owed-holds-up-nothing", test_owed_ack_holds_up_nothing);
     ADD("ack/window-edge-never-shrinks", test_window_edge_never_shrinks);
     ADD("ack/clamp-keeps-the-edge", test_clamp_keeps_the_edge_to_the_byte);
+    ADD("I1/half-the-space-away", test_half_the_space_away);
+    ADD("I1/half-the-space-away-empty", test_half_the_space_away_empty);
     ADD("ack/none-beyond-the-fin", test_no_ack_beyond_the_fin);
     ADD("ack/clamp-does-not-go-back", test_clamped_ack_does_not_go_back);
     ADD("window/narrowed-to-the-secondarys", test_window_is_narrowed_to_the_secondarys);
