@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "comparator/frame.h"
+#include "comparator/frame-private.h"
 
 #include <string.h>
 
@@ -8,15 +8,11 @@
 #define ETHERTYPE_IPV6 0x86ddu
 #define ETHERTYPE_VLAN 0x8100u
 #define ETHERTYPE_QINQ 0x88a8u
-#define VLAN_TAG 4u
 #define VLAN_TAGS_MAX 2u
 
 #define IPV4_MIN 20u
-#define IPV6_HEADER 40u
 #define TCP_MIN 20u
 #define PROTO_ICMP 1u
-#define PROTO_TCP 6u
-#define PROTO_UDP 17u
 
 enum { OPT_EOL, OPT_NOP, OPT_MSS, OPT_WSCALE, OPT_SACK_OK, OPT_SACK, OPT_TS = 8 };
 
@@ -59,11 +55,6 @@ uint64_t colo_frame_hash(const ColoHashKey *secret, const void *data, size_t len
     SIPROUND;
     SIPROUND;
     return v0 ^ v1 ^ v2 ^ v3;
-}
-
-static void add_mask(ColoFrameInfo *info, size_t at)
-{
-    info->mask[info->masks++] = (uint32_t)at;
 }
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -112,9 +103,8 @@ static bool parse_options(const uint8_t *frame, size_t at, size_t end, ColoFrame
     return true;
 }
 
-/* The TCP segment at @at that ends at @end of a frame of @len bytes. False when it has no whole
- * header. */
-static bool parse_tcp(const uint8_t *frame, size_t len, size_t at, size_t end, ColoFrameInfo *info)
+bool colo_frame_parse_tcp(const uint8_t *frame, size_t len, size_t at, size_t end,
+                          ColoFrameInfo *info)
 {
     const uint8_t *tcp = frame + at;
     size_t header;
@@ -157,8 +147,8 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
     total = colo_get16(ip + 2);
     if (ihl < IPV4_MIN || total < ihl || total > len - at)
         return;
-    add_mask(info, at + 4);  /* identification */
-    add_mask(info, at + 10); /* header checksum */
+    colo_frame_add_mask(info, at + 4);  /* identification */
+    colo_frame_add_mask(info, at + 10); /* header checksum */
     key->protocol = ip[9];
     memset(key->address, 0, sizeof(key->address));
     memcpy(key->address, ip + 12, 8);
@@ -169,7 +159,7 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
     key->kind = COLO_KIND_IPV4;
     l4 = at + ihl;
     total -= ihl;
-    if (ip[9] == PROTO_TCP && parse_tcp(frame, len, l4, l4 + total, info)) {
+    if (ip[9] == PROTO_TCP && colo_frame_parse_tcp(frame, len, l4, l4 + total, info)) {
         ColoEnvelope *e = &info->envelope;
 
         key->kind = COLO_KIND_TCP;
@@ -184,26 +174,13 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
     } else if (ip[9] == PROTO_UDP && total >= 8) {
         key->kind = COLO_KIND_UDP;
         memcpy(key->port, frame + l4, 4);
-        add_mask(info, l4 + 6);
+        colo_frame_add_mask(info, l4 + 6);
     } else if (ip[9] == PROTO_ICMP && total >= 8) {
         key->kind = COLO_KIND_ICMP;
         memcpy(&key->port[0], frame + l4, 2); /* type and code */
         if (frame[l4] == 0 || frame[l4] == 8)
             memcpy(&key->port[1], frame + l4 + 4, 2); /* echo's identifier */
     }
-}
-
-static void parse_ipv6(const uint8_t *frame, size_t len, size_t at, ColoFlowKey *key)
-{
-    const uint8_t *ip = frame + at;
-
-    if (len - at < IPV6_HEADER || ip[0] >> 4 != 6)
-        return;
-    key->kind = COLO_KIND_IPV6;
-    key->protocol = ip[6];
-    memcpy(key->address, ip + 8, 32);
-    if ((ip[6] == PROTO_TCP || ip[6] == PROTO_UDP) && len - at >= IPV6_HEADER + 4)
-        memcpy(key->port, ip + IPV6_HEADER, 4);
 }
 
 bool colo_frame_parse(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic,
@@ -229,7 +206,7 @@ bool colo_frame_parse(const uint8_t *frame, size_t len, size_t vnet, uint8_t nic
     if (type == ETHERTYPE_IPV4)
         parse_ipv4(frame, len, at, secret, key, info);
     else if (type == ETHERTYPE_IPV6)
-        parse_ipv6(frame, len, at, key);
+        colo_frame_parse_ipv6(frame, len, at, secret, key, info);
     return true;
 }
 
@@ -250,9 +227,13 @@ bool colo_frame_equal(const uint8_t *a, size_t a_len, const ColoFrameInfo *a_inf
                                   !same(a, b, COLO_VNET_GSO_SIZE, COLO_VNET_GSO_SIZE + 2)))
         return false;
     for (unsigned i = 0; i < a_info->masks; i++) {
-        if (a_info->mask[i] != b_info->mask[i] || !same(a, b, at, a_info->mask[i]))
+        size_t to = a_info->mask[i] & ~COLO_MASK_LABEL;
+        bool label = a_info->mask[i] & COLO_MASK_LABEL;
+
+        if (a_info->mask[i] != b_info->mask[i] || !same(a, b, at, to) ||
+            (label && ((a[to] ^ b[to]) & 0xf0)))
             return false;
-        at = a_info->mask[i] + 2;
+        at = to + (label ? 3 : 2);
     }
     return same(a, b, at, a_len);
 }

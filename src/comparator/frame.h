@@ -41,7 +41,7 @@ enum {
     COLO_KIND_FRAGMENT,
     COLO_KIND_TCP,
     COLO_KIND_UDP,
-    COLO_KIND_ICMP,
+    COLO_KIND_ICMP, /* and ICMPv6 */
     COLO_KIND_IPV6,
 };
 
@@ -59,21 +59,28 @@ typedef struct {
 } ColoFlowKey;
 
 /* What must be the same on every segment around the stream: MACs, DSCP, TTL, IP flags, options.
- * Not in it: ECN bits, which tell of congestion and retransmission (RFC 3168 6.1.5), not content.
+ * Not in it: ECN bits, which tell of congestion and retransmission (RFC 3168 6.1.5), not content;
+ * and IPv6 flow labels (RFC 6437), which hosts choose at random and change with a retransmission.
  */
 typedef struct {
     uint8_t macs[12];
     uint8_t dscp;
-    uint8_t ttl;
-    uint8_t flags; /* reserved, DF, MF */
-    uint8_t ihl;
-    uint64_t options; /* keyed hash of the IPv4 options, 0 when there are none */
+    uint8_t ttl;      /* or hop limit */
+    uint8_t flags;    /* IPv4: reserved, DF, MF in the upper bits; COLO_ENVELOPE_IPV6 */
+    uint8_t ihl;      /* bytes of IP's headers, those of IPv6 extensions included */
+    uint64_t options; /* keyed hash of the IPv4 options or IPv6 extensions, 0: none */
 } ColoEnvelope;
+#define COLO_ENVELOPE_IPV6 6u
+
+/* In mask[]: not 16 bits but an IPv6 flow label, the 20 low bits of the 3 bytes there. */
+#define COLO_MASK_LABEL 0x80000000u
+
+#define COLO_FRAME_MASKS 3u
 
 typedef struct {
     bool tcp;      /* compared as a stream; otherwise byte by byte without the masked fields */
     uint8_t masks; /* 16-bit fields at mask[] are ignored in the comparison of content */
-    uint32_t mask[3];
+    uint32_t mask[COLO_FRAME_MASKS];
 
     /* TCP only from here. */
     bool twin; /* SYN, RST or unusual: wants one frame of the secondary that is the same */

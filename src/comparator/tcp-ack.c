@@ -11,7 +11,8 @@
 #define TCP_URGENT_AT 18u
 #define OPT_NOP 1u
 #define WINDOW_MAX 65535u
-#define IPV4_PROTO_TCP 6u
+#define IP_PROTO_TCP 6u
+#define IPV6_HEADER 40u
 
 /* The highest acknowledgement that @slot may carry; false when none is known. What left already
  * may leave again. */
@@ -282,16 +283,22 @@ void colo_tcp_make_owed_ack(ColoSlot *ack, const ColoSlot *slot, const uint8_t *
     ack->info.sack_at = 0;
     ack->info.sacks = 0;
 
-    colo_put16(ip + 2, (uint16_t)(ihl + info->header_len));
-    colo_put16(ip + 10, 0);
-    colo_put16(ip + 10, (uint16_t)~fold(sum_bytes(0, ip, ihl)));
+    /* Pseudo-headers (RFC 9293 3.1, RFC 8200 8.1): addresses, protocol, length. */
+    sum = IP_PROTO_TCP + info->header_len;
+    if (info->envelope.flags == COLO_ENVELOPE_IPV6) {
+        colo_put16(ip + 4, (uint16_t)(ihl - IPV6_HEADER + info->header_len));
+        sum = sum_bytes(sum, ip + 8, 32);
+    } else {
+        colo_put16(ip + 2, (uint16_t)(ihl + info->header_len));
+        colo_put16(ip + 10, 0);
+        colo_put16(ip + 10, (uint16_t)~fold(sum_bytes(0, ip, ihl)));
+        sum = sum_bytes(sum, ip + 12, 8);
+    }
     colo_put32(tcp + 4, ack->info.seq);
     colo_put32(tcp + TCP_ACK_AT, info->ack);
     tcp[TCP_FLAGS_AT] = COLO_TCP_ACK;
     colo_put16(tcp + TCP_WINDOW_AT, info->window);
     colo_put16(tcp + TCP_CHECKSUM_AT, 0);
     colo_put16(tcp + TCP_URGENT_AT, 0);
-    /* Pseudo-header (RFC 9293 3.1): addresses, protocol, length. */
-    sum = sum_bytes(IPV4_PROTO_TCP + info->header_len, ip + 12, 8);
     colo_put16(tcp + TCP_CHECKSUM_AT, (uint16_t)~fold(sum_bytes(sum, tcp, info->header_len)));
 }

@@ -18,12 +18,12 @@ util="src/util/framing.c src/util/json.c src/util/error.c"
 declare -A sources=(
     [channel]="src/pair/channel-hello.c src/pair/channel-calls.c $util"
     [checkpoint-stream]="src/comparator/checkpoint-stream.c"
-    [compare]="$(sed -n '/^libcolo_compare_la_SOURCES/,/[^\\]$/p' src/comparator/Compare.am | grep -o 'src/comparator/[a-z-]*\.c')"
+    [compare]="$(sed -n '/^libcolo_compare_la_SOURCES/,/[^\\]$/p' src/comparator/Compare.am | grep -o 'src/comparator/[a-z0-9-]*\.c')"
     [control]="src/comparator/request.c src/comparator/rewrite-rows.c src/util/tuning.c $util"
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
     [record]="src/comparator/record.c"
-    [rewrite]="$(ls src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame}.c 2>/dev/null)"
+    [rewrite]="$(ls src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame,frame-ipv6}.c 2>/dev/null)"
     [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
 )
 flags="-std=gnu11 -D_GNU_SOURCE=1 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
