@@ -96,7 +96,7 @@ if prefix=$("$top/tests/build.sh" "$top/build/check" | tail -1); then
     suite fuzz 5 "$top/tests/fuzz/run.sh" $long
     suite steps 5 "$top/tests/steps/run-steps.sh" "$top/build/check/tests/steps/steps-driver"
     suite lab 3 "$top/tests/lab/test-lab.sh"
-    suite mainjob 15 "$top/tests/mainjob/run.sh" --backend netns $long
+    suite mainjob 20 "$top/tests/mainjob/run.sh" --backend netns $long
     suite demo 8 "$top/tests/demo-act.sh"
 else
     echo "not ok - build"
