@@ -24,7 +24,7 @@
 #define SAMPLES 20u         /* in the measured time */
 #define HEAD 8u             /* be32 length, be32 vnet header length */
 #define BUFFER (8u << 20)   /* what one batch makes a side */
-#define SLACK_KB 1024u      /* what allocators may move about; a leak of a byte a flow is more */
+#define SLACK_KB 1024u      /* what allocators may move about; a few bytes leaked a flow are more */
 #define SECONDS_DEFAULT 10u /* 600 before a release */
 
 /* Bytes for one of QEMU's ends, and how far they are written. */
