@@ -61,6 +61,7 @@ void colo_compare_free(ColoCompare *c)
 {
     if (!c)
         return;
+    (void)colo_compare_drop_all(c); /* references to chunks go back */
     colo_store_clear(&c->store);
     free(c);
 }
@@ -91,7 +92,7 @@ void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
     uint8_t *frame = slot->data;
 
     if (plan && (plan->clamp || plan->narrow || plan->strip_sack)) {
-        if (!slot->stored) {
+        if (!slot->stored || slot->chunk) {
             memcpy(c->scratch, slot->data, slot->len);
             frame = c->scratch;
         }
@@ -103,7 +104,8 @@ void colo_compare_let_go(ColoCompare *c, ColoFlow *flow, ColoCompareCounter why,
     c->counters[why]++;
     if (why == COLO_COUNT_RELEASED_EQUAL && slot->stored)
         colo_compare_learn(c, flow, c->now_ns - slot->now_ns);
-    c->release(c->opaque, flow->key.nic, frame, slot->len, slot->vnet);
+    c->release(c->opaque, flow->key.nic, frame, slot->len, slot->vnet,
+               frame == slot->data ? slot->chunk : NULL);
     colo_compare_undiverge(c, flow);
     if (info->tcp) {
         colo_tcp_released(&c->store, flow, slot, plan);
@@ -288,6 +290,7 @@ static ColoSlot *take_in(const ColoCompare *c, const Read *read, uint64_t epoch)
     slot->data =
         (uint8_t *)(uintptr_t)in->frame; /* never written: only a stored or copied one is */
     slot->len = (uint32_t)in->len;
+    slot->chunk = in->chunk;
     slot->stored = false;
     fill_slot(c, read, epoch, slot);
     return slot;
@@ -302,7 +305,7 @@ static bool hold_usual(ColoCompare *c, ColoFlow *flow, const Read *read, uint64_
     if (!read->usual || epoch < c->committed ||
         !colo_tcp_usual_primary(flow, &read->as_usual, epoch))
         return false;
-    slot = colo_slot_hold(&c->store, flow, read->input->frame, read->input->len);
+    slot = colo_slot_hold(&c->store, flow, read->input->frame, read->input->len, read->input->chunk);
     if (!slot) {
         flow->newest = newest;
         return false;
@@ -323,7 +326,7 @@ static bool release_usual(ColoCompare *c, ColoFlow *flow, const Read *read, uint
         return false;
     c->counters[COLO_COUNT_RELEASED_EQUAL]++;
     colo_compare_learn(c, flow, c->now_ns - slot->now_ns);
-    c->release(c->opaque, flow->key.nic, slot->data, slot->len, slot->vnet);
+    c->release(c->opaque, flow->key.nic, slot->data, slot->len, slot->vnet, slot->chunk);
     colo_slot_retire(&c->store, slot);
     if (flow->primary.first && !colo_tcp_waits(flow, flow->primary.first))
         colo_compare_advance(c, flow);

@@ -2,7 +2,8 @@
 /*
  * Compare core: decides which frames of the primary may leave (I1). Pure functions on frames and
  * flow state: no sockets, no clock of its own, no allocation after colo_compare_new() (held frames
- * lie in an arena that is made then). One thread an instance.
+ * lie in an arena that is made then, or stay in the chunk that they were read into). One thread an
+ * instance.
  *
  * TCP is compared as two byte streams in sequence space, whatever the segmentation; everything
  * else frame by frame within its flow. A primary frame is held until
@@ -17,6 +18,8 @@
  * carry the epoch of their producer, and only frames of one epoch are twins.
  */
 #pragma once
+
+#include "comparator/chunk.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -79,9 +82,10 @@ typedef struct {
 
 /* Called for each frame that may leave, in order; must not call back into the core. @frame (with
  * @vnet bytes of vnet header before it inside @len) is valid during the call only and may have been
- * rewritten (clamped ACK, checksum adjusted). */
+ * rewritten (clamped ACK, checksum adjusted). With @chunk it is the very memory that was fed, and
+ * stays valid as long as the callee has a reference. */
 typedef void (*ColoReleaseFunc)(void *opaque, uint8_t nic, const uint8_t *frame, size_t len,
-                                size_t vnet);
+                                size_t vnet, ColoChunk *chunk);
 
 /* NULL only when memory is missing. */
 ColoCompare *colo_compare_new(const ColoCompareLimits *limits, ColoReleaseFunc release,
@@ -95,13 +99,15 @@ ColoVerdict colo_compare_primary(ColoCompare *compare, uint8_t nic, const uint8_
 ColoVerdict colo_compare_secondary(ColoCompare *compare, uint8_t nic, const uint8_t *frame,
                                    size_t len, size_t vnet, uint64_t epoch, uint64_t now_ns);
 
-/* One of a batch; the fields are the arguments of the calls above. */
+/* One of a batch; the fields are the arguments of the calls above, and where the frame lies. With
+ * @chunk a frame that is held is not copied: a reference is taken. */
 typedef struct {
     const uint8_t *frame;
     size_t len;
     size_t vnet;
     uint64_t epoch;
     uint64_t now_ns;
+    ColoChunk *chunk; /* or NULL */
     uint8_t nic;
     bool secondary;
 } ColoCompareInput;

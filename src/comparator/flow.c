@@ -184,7 +184,10 @@ void colo_slot_free(ColoStore *store, ColoSlot *slot)
 {
     if (!slot->stored)
         return;
-    colo_arena_release(&store->arena, slot->data);
+    if (slot->chunk)
+        colo_chunk_unref(slot->chunk);
+    else
+        colo_arena_release(&store->arena, slot->data);
     slot->next = store->free_slots;
     store->free_slots = slot;
 }
@@ -269,6 +272,25 @@ ColoSlot *colo_slot_new(ColoStore *store, size_t len)
         store->free_slots = slot;
         return NULL;
     }
+    slot->chunk = NULL;
+    slot->stored = true;
+    return slot;
+}
+
+/* A stored slot for the frame at @data: in @chunk, or copied. NULL when no room is left. */
+static ColoSlot *slot_of(ColoStore *store, const uint8_t *data, size_t len, ColoChunk *chunk)
+{
+    ColoSlot *slot = chunk ? slot_take(store) : colo_slot_new(store, len);
+
+    if (!slot)
+        return NULL;
+    if (!chunk) {
+        memcpy(slot->data, data, len);
+        return slot;
+    }
+    colo_chunk_ref(chunk);
+    slot->data = (uint8_t *)(uintptr_t)data; /* read only */
+    slot->chunk = chunk;
     slot->stored = true;
     return slot;
 }
@@ -280,13 +302,13 @@ static bool in_share(const ColoStore *store, const ColoFlow *flow, size_t len)
            flow->held_frames < store->flow_frames_max;
 }
 
-ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len)
+ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len,
+                         ColoChunk *chunk)
 {
-    ColoSlot *slot = in_share(store, flow, len) ? colo_slot_new(store, len) : NULL;
+    ColoSlot *slot = in_share(store, flow, len) ? slot_of(store, frame, len, chunk) : NULL;
 
     if (!slot)
         return NULL;
-    memcpy(slot->data, frame, len);
     slot->len = (uint32_t)len;
     slot_link(store, flow, slot, COLO_SLOT_HELD, flow->primary.last);
     return slot;
@@ -296,19 +318,16 @@ ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot)
 {
     ColoFlow *flow = slot->flow;
     ColoSlot *other;
-    uint8_t *data;
 
     if (!in_share(store, flow, slot->len))
         return COLO_KEEP_FLOW_FULL;
-    other = colo_slot_new(store, slot->len);
+    other = slot_of(store, slot->data, slot->len, slot->chunk);
     if (!other)
         return COLO_KEEP_NO_ROOM;
-    data = other->data;
+    slot->data = other->data;
+    slot->stored = true;
     other->stored = false;
     store->incoming = other;
-    memcpy(data, slot->data, slot->len);
-    slot->data = data;
-    slot->stored = true;
     store_link(store, flow, slot, slot->list);
     return COLO_KEPT;
 }

@@ -14,7 +14,8 @@
  * with what left before; it is the first thing to go when room is wanted.
  *
  * The frame that is being fed lies in the store's slot "incoming", which points at the caller's
- * bytes. It is stored only when it is still wanted after all that it lets happen has happened.
+ * bytes. It is stored only when it is still wanted after all that it lets happen has happened: its
+ * bytes are copied into the arena then, or a reference to the caller's chunk is taken.
  *
  * Records are laid out in cache lines by what a segment in order needs: with many flows their lines
  * come from far away, and that is most of the time a frame takes.
@@ -22,6 +23,7 @@
 #pragma once
 
 #include "comparator/arena.h"
+#include "comparator/chunk.h"
 #include "comparator/frame.h"
 #include "comparator/skew.h"
 
@@ -43,7 +45,7 @@ struct ColoSlot {
     ColoSlot *older; /* in the store's list */
     ColoSlot *newer;
     ColoFlow *flow;
-    uint8_t *data; /* the store's block; the caller's bytes while the frame is being fed */
+    uint8_t *data; /* the store's block, or in @chunk; the caller's while the frame is being fed */
     uint64_t epoch;
     uint64_t now_ns;
     uint32_t len;
@@ -52,11 +54,12 @@ struct ColoSlot {
     uint32_t matched;     /* payload bytes from the start that the secondary has produced too */
     uint8_t list;         /* ColoSlotList */
     uint8_t rank;         /* held and stored: class of its limit (skew.h) */
-    bool stored;          /* data is the store's, else the caller's */
+    bool stored;          /* not the frame that is being fed */
     bool uncompared;      /* only a commit frees it */
     bool synthetic;       /* an ACK that is owed after a clamped one, see tcp.h */
     bool new_connection;  /* a SYN that begins one */
     bool usual;           /* colo_frame_usual() took it */
+    ColoChunk *chunk;     /* where data lies, with a reference when stored; NULL: the arena */
     ColoFrameInfo info;
 } __attribute__((aligned(COLO_CACHE_LINE)));
 
@@ -196,15 +199,15 @@ ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key, uint64_t hash)
 void colo_flow_prefetch_bucket(const ColoStore *store, uint64_t hash);
 void colo_flow_prefetch(const ColoStore *store, uint64_t hash);
 
-/* Makes the incoming slot of @flow a stored one, with a copy of its bytes, and another slot the
- * incoming one. False when no room is left even without history, or when the flow has its share;
+/* Makes the incoming slot of @flow a stored one, and another slot the incoming one. False when no room is left even without history, or when the flow has its share;
  * @slot stays as it was then. */
 typedef enum { COLO_KEPT, COLO_KEEP_NO_ROOM, COLO_KEEP_FLOW_FULL } ColoKeep;
 ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot);
 
-/* A stored copy of the @len bytes at @frame as the last held frame of @flow, to be filled in; NULL
- * when colo_slot_keep() would fail. */
-ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len);
+/* The @len bytes at @frame, in @chunk or to be copied, as the last held frame of @flow, to be filled
+ * in; NULL when colo_slot_keep() would fail. */
+ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len,
+                         ColoChunk *chunk);
 
 /* A stored slot with room for @len bytes, in no list; NULL when no room is left. */
 ColoSlot *colo_slot_new(ColoStore *store, size_t len);

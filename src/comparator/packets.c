@@ -18,7 +18,8 @@
 #define ANNOUNCE_VNET_MAX 32u
 #define ETHERTYPE_RARP 0x8035u
 
-void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet)
+void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet,
+                          ColoChunk *chunk)
 {
     ColoSession *session = opaque;
     ColoChannel *channel = session->channels[COLO_CHANNEL_RELEASE][nic];

@@ -9,7 +9,7 @@
  * The frames lie in a ring for each side as large as the session's packet ring, so payloads come
  * from beyond the second-level cache, as from a socket; memcmp() goes through the same rings. A
  * batch of the primary's frames comes first, then the secondary's of the same place: the one is
- * local, the other crosses the link. Sequence numbers and ports are put in between the rounds,
+ * local, and stays where it was read to while it is held; the other crosses the link. Sequence numbers and ports are put in between the rounds,
  * outside of the time that is measured.
  *
  * Prints a table on standard error and rows of README.md on standard output. With --case NAME
@@ -74,6 +74,7 @@ static const Case memory_case = {"100000-flows", 1460, FLOWS_MAX, PRIMARY_FIRST,
 
 typedef struct {
     uint8_t *ring;
+    ColoChunk chunk; /* what the session reads its guest's frames into; the ring here */
     unsigned frames; /* in the ring */
     unsigned batch;  /* fed in one go */
     size_t *at;      /* where each starts, and one past the last's record header */
@@ -91,7 +92,8 @@ typedef struct {
 } Bench;
 
 static void count_left(void *opaque, uint8_t nic G_GNUC_UNUSED, const uint8_t *frame G_GNUC_UNUSED,
-                       size_t len G_GNUC_UNUSED, size_t vnet G_GNUC_UNUSED)
+                       size_t len G_GNUC_UNUSED, size_t vnet G_GNUC_UNUSED,
+                       ColoChunk *chunk G_GNUC_UNUSED)
 {
     ((Bench *)opaque)->left++;
 }
@@ -212,7 +214,7 @@ static void prepare(Bench *b, bool advance)
     }
 }
 
-static void feed(ColoCompare *compare, const Bench *b, unsigned side, unsigned batch, uint64_t now)
+static void feed(ColoCompare *compare, Bench *b, unsigned side, unsigned batch, uint64_t now)
 {
     const Side *s = &b->side[side];
     ColoCompareInput inputs[BATCH_FRAMES_MAX];
@@ -226,6 +228,7 @@ static void feed(ColoCompare *compare, const Bench *b, unsigned side, unsigned b
                                        .vnet = VNET,
                                        .epoch = b->epoch,
                                        .now_ns = now,
+                                       .chunk = side == 0 ? &b->side[0].chunk : NULL,
                                        .secondary = side == 1};
     }
     colo_compare_batch(compare, inputs, s->batch, verdicts);

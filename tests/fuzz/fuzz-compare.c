@@ -47,7 +47,19 @@ typedef struct {
             __builtin_trap(); \
     } while (0)
 
-static void left(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet)
+/* A frame in memory of its own, which goes with the last reference. */
+typedef struct {
+    ColoChunk chunk;
+    uint8_t data[];
+} Fed;
+
+static void free_fed(ColoChunk *chunk)
+{
+    free(chunk);
+}
+
+static void left(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet,
+                 ColoChunk *chunk)
 {
     Run *run = opaque;
     const uint8_t *tcp = frame + vnet + 34;
@@ -55,6 +67,7 @@ static void left(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, si
     CHECK(nic < 2);
     CHECK(len >= vnet + 14 && len <= COLO_COMPARE_FRAME_MAX);
     CHECK(run->may_leave);
+    CHECK(!chunk || (chunk->refs > 0 && ((Fed *)chunk)->data == frame));
     run->left++;
     /* A clamped one may lie below 0. */
     if (!run->any_ack && len >= vnet + ETH_IP_TCP && (tcp[13] & 0x10))
@@ -103,17 +116,23 @@ static size_t build(uint8_t *frame, size_t vnet, const Segment *s)
 static void feed(Run *run, bool primary, const uint8_t *frame, size_t len, size_t vnet,
                  const uint64_t epoch[2], uint64_t now)
 {
-    uint8_t *copy = malloc(len ? len : 1);
+    Fed *fed = malloc(sizeof(*fed) + len);
+    ColoCompareInput in = {.frame = fed->data,
+                           .len = len,
+                           .vnet = vnet,
+                           .epoch = epoch[!primary],
+                           .now_ns = now,
+                           .chunk = now % 3 == 0 ? &fed->chunk : NULL,
+                           .nic = now & 1,
+                           .secondary = !primary};
+    ColoVerdict verdict;
     uint64_t frames;
 
-    memcpy(copy, frame, len);
-    if (primary) {
-        colo_compare_primary(run->compare, now & 1, copy, len, vnet, epoch[0], now);
-    } else {
-        run->may_leave = true;
-        colo_compare_secondary(run->compare, now & 1, copy, len, vnet, epoch[1], now);
-    }
-    free(copy);
+    fed->chunk = (ColoChunk){.refs = 1, .unused = free_fed};
+    memcpy(fed->data, frame, len);
+    run->may_leave = run->may_leave || !primary;
+    colo_compare_batch(run->compare, &in, 1, &verdict);
+    colo_chunk_unref(&fed->chunk);
     colo_compare_held(run->compare, &frames, NULL);
     CHECK(frames <= FRAMES);
     CHECK((frames == 0) == (colo_compare_oldest_ns(run->compare) == 0));

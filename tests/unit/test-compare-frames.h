@@ -134,7 +134,7 @@ typedef struct {
 } Sink;
 
 static inline void sink_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len,
-                                size_t vnet)
+                                size_t vnet, ColoChunk *chunk G_GNUC_UNUSED)
 {
     Sink *sink = opaque;
 

@@ -15,7 +15,8 @@ static const ColoCompareLimits limits = {.arena_bytes = COLO_SESSION_HELD_BYTES,
                                          .flows = COLO_SESSION_FLOWS};
 
 static void count_left(void *opaque, uint8_t nic G_GNUC_UNUSED, const uint8_t *frame G_GNUC_UNUSED,
-                       size_t len G_GNUC_UNUSED, size_t vnet G_GNUC_UNUSED)
+                       size_t len G_GNUC_UNUSED, size_t vnet G_GNUC_UNUSED,
+                       ColoChunk *chunk G_GNUC_UNUSED)
 {
     (*(unsigned *)opaque)++;
 }

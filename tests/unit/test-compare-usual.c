@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The short way of usual segments says the same as the long way: two cores, one of which never
- * takes the short way, are fed the same random run, one frame by frame and one in batches. */
+ * takes the short way, are fed the same random run, one frame by frame and one in batches of which
+ * a part stays in chunks. */
 #include "comparator/compare-private.h"
 #include "test-compare-frames.h"
 
@@ -17,15 +18,34 @@ typedef struct {
     bool fin;
 } End;
 
+/* A frame in a chunk of its own. */
+typedef struct {
+    ColoChunk chunk;
+    size_t len;
+    uint8_t frame[];
+} Fed;
+
 typedef struct {
     Sink sink[2]; /* the short way, the long one */
     End end[2][FLOWS];
     uint8_t stream[FLOWS][STREAM];
     /* The batch that is being gathered. */
     unsigned n;
-    uint8_t *frame[BATCH];
+    Fed *fed[BATCH];
     ColoCompareInput input[BATCH];
 } Run;
+
+static unsigned fed_live;
+
+/* Whoever still reads it without a reference gets something else. */
+static void free_fed(ColoChunk *chunk)
+{
+    Fed *fed = (Fed *)chunk;
+
+    memset(fed->frame, 0xdb, fed->len);
+    g_free(fed);
+    fed_live--;
+}
 
 static void flush(Run *run)
 {
@@ -38,7 +58,7 @@ static void flush(Run *run)
             run->sink[1].compare, in->nic, in->frame, in->len, in->vnet, in->epoch, in->now_ns);
 
         g_assert_cmpint(verdicts[i], ==, verdict);
-        g_free(run->frame[i]);
+        colo_chunk_unref(&run->fed[i]->chunk);
     }
     run->n = 0;
     g_assert_cmpuint(run->sink[0].left->len, ==, run->sink[1].left->len);
@@ -52,12 +72,17 @@ static void add(Run *run, bool secondary, const uint8_t *frame, size_t len)
 {
     unsigned i = run->n++;
 
-    run->frame[i] = g_memdup2(frame, len);
-    run->input[i] = (ColoCompareInput){.frame = run->frame[i],
+    run->fed[i] = g_malloc(sizeof(Fed) + len);
+    fed_live++;
+    run->fed[i]->chunk = (ColoChunk){.refs = 1, .unused = free_fed};
+    run->fed[i]->len = len;
+    memcpy(run->fed[i]->frame, frame, len);
+    run->input[i] = (ColoCompareInput){.frame = run->fed[i]->frame,
                                        .len = len,
                                        .vnet = VNET,
                                        .epoch = run->sink[0].epoch,
                                        .now_ns = ++run->sink[0].now,
+                                       .chunk = g_test_rand_bit() ? &run->fed[i]->chunk : NULL,
                                        .secondary = secondary};
     if (run->n == BATCH)
         flush(run);
@@ -157,6 +182,7 @@ static void test_same(void)
                                         g_ptr_array_index(run->sink[1].left, i)));
         for (unsigned k = 0; k < 2; k++)
             sink_clear(&run->sink[k]);
+        g_assert_cmpuint(fed_live, ==, 0);
     }
     g_free(run);
 }

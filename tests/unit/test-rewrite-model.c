@@ -114,7 +114,8 @@ static void leave(Model *m, const uint8_t *frame, size_t len)
     client->left_ts = ts;
 }
 
-static void released(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet)
+static void released(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet,
+                     ColoChunk *chunk G_GNUC_UNUSED)
 {
     Model *m = opaque;
 
