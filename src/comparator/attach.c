@@ -247,10 +247,10 @@ void colo_session_drop_stream(ColoSession *session, unsigned number, const char 
     colo_stream_free(stream);
 }
 
-static void channel_frame(void *owner, ColoChannel *channel, const uint8_t *frame, size_t len,
-                          size_t vnet)
+static void channel_frames(void *owner, ColoChannel *channel, const ColoWireFrame *frames,
+                           unsigned n, ColoChunk *chunk)
 {
-    colo_packets_frame(owner, channel, frame, len, vnet);
+    colo_packets_frames(owner, channel, frames, n, chunk);
 }
 
 static void channel_bytes(void *owner, ColoChannel *channel, const uint8_t *data, size_t len)
@@ -293,7 +293,7 @@ static void channel_down(void *owner, ColoChannel *channel, const char *reason)
         colo_takeover_update(session);
 }
 
-static const ColoChannelOps channel_ops = {channel_frame, channel_bytes, channel_space,
+static const ColoChannelOps channel_ops = {channel_frames, channel_bytes, channel_space,
                                            channel_down};
 
 gboolean colo_session_attach_local(ColoSession *session, const char *name, int fd, GError **error)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "comparator/channel.h"
 
+#include "comparator/burst.h"
 #include "util/error.h"
 
 #include <endian.h>
@@ -15,8 +16,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A whole frame with both lengths fits into what remains when a partial one lies at the front. */
-#define INPUT_SIZE (COLO_CHANNEL_CHUNK + COLO_RECORD_MAX + 8u)
+/* Frames wait for the end of the round until they are this many bytes: QEMU may then read while the
+ * next are compared. */
+#define BURST_BYTES (128u << 10)
 
 struct ColoChannel {
     ColoLoop *loop;
@@ -28,17 +30,18 @@ struct ColoChannel {
     bool packets, vnet, paused, held, want_out;
     ColoDeferred reap; /* frees the memory when no code of ours is on the stack */
     ColoRing out;
-    uint64_t boundary; /* packets: offset in @out where the next unfinished frame begins */
-    uint8_t *in;       /* packets: INPUT_SIZE bytes */
-    size_t have;
+    uint64_t boundary;   /* packets: offset in @out where the next unfinished frame begins */
+    ColoBurst burst;     /* packets: leaves after @out, which has room for it */
+    ColoPacketReader in; /* packets */
 };
 
 static void really_free(void *opaque)
 {
     ColoChannel *channel = opaque;
 
+    colo_burst_clear(&channel->burst);
     colo_ring_clear(&channel->out);
-    free(channel->in);
+    colo_packet_reader_clear(&channel->in);
     free(channel);
 }
 
@@ -62,6 +65,7 @@ static void shut_down(ColoChannel *channel)
     /* QEMU may hold the other end twice (getfd): only shutdown() reaches all of them. */
     (void)shutdown(fd, SHUT_RDWR);
     close(fd);
+    colo_burst_clear(&channel->burst);
 }
 
 static void go_down(ColoChannel *channel, const char *reason)
@@ -88,99 +92,127 @@ static void follow_frames(ColoChannel *channel)
         uint32_t be;
 
         colo_ring_read_at(&channel->out, channel->boundary, &be, sizeof(be));
-        channel->boundary += (channel->vnet ? 8u : 4u) + be32toh(be);
+        channel->boundary += colo_packet_head(channel->vnet) + be32toh(be);
     }
 }
 
-/* #syscalls sendto */
+/* What of the burst has not been @sent goes into the ring, which is empty. */
+static void spill(ColoChannel *channel, size_t sent)
+{
+    ColoBurst *burst = &channel->burst;
+    size_t skip = sent;
+
+    if (burst->n == 0)
+        return;
+    channel->boundary = channel->out.head +
+                        colo_burst_frame_end(burst, sent, colo_packet_head(channel->vnet)) - sent;
+    for (unsigned i = 0; i < burst->n; i++) {
+        size_t gone = skip < burst->piece[i].iov_len ? skip : burst->piece[i].iov_len;
+
+        (void)colo_ring_put(&channel->out, (const uint8_t *)burst->piece[i].iov_base + gone,
+                            burst->piece[i].iov_len - gone);
+        skip -= gone;
+    }
+    colo_burst_clear(burst);
+}
+
+/* One write of what is next. 0, EAGAIN when no more can be written now, or what went wrong.
+ * #syscalls sendto sendmsg */
+static int write_once(ColoChannel *channel)
+{
+    struct msghdr message = {.msg_iov = channel->burst.piece, .msg_iovlen = channel->burst.n};
+    size_t len;
+    const uint8_t *data = colo_ring_peek(&channel->out, &len);
+    ssize_t n = data ? send(channel->source.fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT)
+                     : sendmsg(channel->source.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (n < 0) {
+        int code = errno == EWOULDBLOCK ? EAGAIN : errno;
+
+        spill(channel, 0); /* it may take long: no chunk is kept for it */
+        return code == EINTR ? 0 : code;
+    }
+    if (!data) {
+        spill(channel, (size_t)n);
+        return 0;
+    }
+    colo_ring_take(&channel->out, (size_t)n);
+    if (channel->packets)
+        follow_frames(channel);
+    return 0;
+}
+
+static bool may_write(const ColoChannel *channel)
+{
+    return colo_channel_is_up(channel) && !channel->held &&
+           colo_ring_used(&channel->out) + channel->burst.bytes > 0;
+}
+
 static void flush(void *opaque)
 {
     ColoChannel *channel = opaque;
-    bool sent = false;
+    size_t before = colo_channel_space(channel);
 
-    channel->want_out = false;
-    while (colo_channel_is_up(channel) && !channel->held && colo_ring_used(&channel->out) > 0) {
-        size_t len;
-        const uint8_t *data = colo_ring_peek(&channel->out, &len);
-        ssize_t n = send(channel->source.fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    int code = 0;
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            channel->want_out = true;
-            break;
-        }
-        if (n < 0) {
-            go_down(channel, strerror(errno));
-            break;
-        }
-        colo_ring_take(&channel->out, (size_t)n);
-        if (channel->packets)
-            follow_frames(channel);
-        sent = true;
-    }
+    while (code == 0 && may_write(channel))
+        code = write_once(channel);
+    channel->want_out = code == EAGAIN;
+    if (code != 0 && code != EAGAIN)
+        go_down(channel, strerror(code));
     watch(channel);
-    if (sent && colo_channel_is_up(channel) && channel->ops->space)
+    if (colo_channel_is_up(channel) && colo_channel_space(channel) > before && channel->ops->space)
         channel->ops->space(channel->owner, channel);
 }
 
-/* Hands out the whole frames in the input buffer. False when it is no frame stream. */
+/* Hands out the whole frames that were read. False when it is no frame stream. */
 static bool deliver_frames(ColoChannel *channel)
 {
-    size_t head = channel->vnet ? 8 : 4, at = 0;
+    ColoWireFrame frames[COLO_CHANNEL_FRAMES];
+    ColoChunk *chunk;
+    unsigned n;
 
-    while (channel->have - at >= head) {
-        uint32_t be[2] = {0, 0};
-        size_t len, vnet;
-
-        memcpy(be, channel->in + at, head);
-        len = be32toh(be[0]);
-        vnet = be32toh(be[1]);
-        if (len > COLO_RECORD_MAX || vnet > len || vnet > COLO_CHANNEL_VNET_MAX)
-            return false;
-        if (channel->have - at < head + len)
-            break;
-        channel->ops->frame(channel->owner, channel, channel->in + at + head, len, vnet);
-        at += head + len;
-        if (!colo_channel_is_up(channel))
-            return true;
-    }
-    memmove(channel->in, channel->in + at, channel->have - at);
-    channel->have -= at;
-    return true;
+    while (colo_channel_is_up(channel) &&
+           (n = colo_packet_reader_next(&channel->in, frames, COLO_CHANNEL_FRAMES, &chunk)))
+        channel->ops->frames(channel->owner, channel, frames, n, chunk);
+    return !channel->in.broken;
 }
 
-/* One read. False when there is nothing more for now.
+/* What a read has told of the next. */
+typedef enum { READ_EMPTY, READ_SHORT, READ_FULL } ReadResult;
+
+/* One read; SHORT: the socket was empty after it.
  * #syscalls recvfrom */
-static bool read_once(ColoChannel *channel)
+static ReadResult read_once(ColoChannel *channel)
 {
     static _Thread_local uint8_t raw[COLO_CHANNEL_CHUNK];
-    uint8_t *to = channel->packets ? channel->in + channel->have : raw;
-    size_t room = channel->packets ? INPUT_SIZE - channel->have : sizeof(raw);
+    size_t room = sizeof(raw);
+    uint8_t *to = channel->packets ? colo_packet_reader_room(&channel->in, &room) : raw;
     ssize_t n = recv(channel->source.fd, to, room, MSG_DONTWAIT);
 
     if (n < 0 && errno == EINTR)
-        return true;
+        return READ_FULL;
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        return false;
+        return READ_EMPTY;
     if (n <= 0) {
         go_down(channel, n == 0 ? "closed by QEMU" : strerror(errno));
-        return false;
+        return READ_EMPTY;
     }
     if (!channel->packets) {
         channel->ops->bytes(channel->owner, channel, raw, (size_t)n);
     } else {
-        channel->have += (size_t)n;
+        colo_packet_reader_took(&channel->in, (size_t)n);
         if (!deliver_frames(channel))
             go_down(channel, "what QEMU wrote is not in its packet framing");
     }
-    return true;
+    return (size_t)n < room ? READ_SHORT : READ_FULL;
 }
 
-static void read_some(ColoChannel *channel, int budget)
+/* Reads at most @budget times, until a read tells @last. */
+static void read_some(ColoChannel *channel, int budget, ReadResult last)
 {
     for (int i = 0; i < budget && colo_channel_is_up(channel) && !channel->paused; i++) {
-        if (!read_once(channel))
+        if (read_once(channel) <= last)
             break;
     }
 }
@@ -192,7 +224,7 @@ void colo_channel_flush(ColoChannel *channel)
 
 void colo_channel_drain(ColoChannel *channel)
 {
-    read_some(channel, COLO_CHANNEL_DRAIN);
+    read_some(channel, COLO_CHANNEL_DRAIN, READ_EMPTY);
 }
 
 static void ready(void *opaque, uint32_t events)
@@ -202,7 +234,7 @@ static void ready(void *opaque, uint32_t events)
     if (events & EPOLLOUT)
         flush(channel);
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-        read_some(channel, COLO_CHANNEL_BUDGET);
+        read_some(channel, COLO_CHANNEL_BUDGET, READ_SHORT);
     watch(channel);
 }
 
@@ -212,9 +244,8 @@ ColoChannel *colo_channel_new(ColoLoop *loop, int fd, unsigned kind, unsigned in
 {
     ColoChannel *channel = calloc(1, sizeof(*channel));
 
-    if (channel && packets)
-        channel->in = malloc(INPUT_SIZE);
-    if (!channel || (packets && !channel->in) || !colo_ring_init(&channel->out, ring)) {
+    if (!channel || (packets && !colo_packet_reader_init(&channel->in, vnet)) ||
+        !colo_ring_init(&channel->out, ring)) {
         colo_error_set_errno(error, ENOMEM, "buffers of a channel");
         if (channel)
             really_free(channel);
@@ -254,7 +285,7 @@ bool colo_channel_is_up(const ColoChannel *channel)
 
 size_t colo_channel_space(const ColoChannel *channel)
 {
-    return colo_ring_space(&channel->out);
+    return colo_ring_space(&channel->out) - channel->burst.bytes;
 }
 
 bool colo_channel_put(ColoChannel *channel, const void *data, size_t len)
@@ -265,15 +296,34 @@ bool colo_channel_put(ColoChannel *channel, const void *data, size_t len)
     return true;
 }
 
-bool colo_channel_put_frame(ColoChannel *channel, const uint8_t *frame, size_t len, size_t vnet)
+/* The frame lies in @chunk behind the very bytes that QEMU wants in front of it; true when it will
+ * leave from there. */
+static bool put_in_place(ColoChannel *channel, const uint8_t *frame, size_t len,
+                         const uint32_t be[2], ColoChunk *chunk)
+{
+    size_t head = colo_packet_head(channel->vnet);
+
+    return colo_ring_used(&channel->out) == 0 && memcmp(frame - head, be, head) == 0 &&
+           colo_burst_add(&channel->burst, frame - head, head + len, chunk);
+}
+
+bool colo_channel_put_frame(ColoChannel *channel, const uint8_t *frame, size_t len, size_t vnet,
+                            ColoChunk *chunk)
 {
     uint32_t be[2] = {htobe32((uint32_t)len), htobe32((uint32_t)vnet)};
-    size_t head = channel->vnet ? 8 : 4;
+    size_t head = colo_packet_head(channel->vnet);
 
-    if (!colo_channel_is_up(channel) || colo_ring_space(&channel->out) < head + len)
+    if (!colo_channel_is_up(channel) || colo_channel_space(channel) < head + len)
         return false;
-    (void)colo_ring_put(&channel->out, be, head);
-    (void)colo_ring_put(&channel->out, frame, len);
+    if (!chunk || !put_in_place(channel, frame, len, be, chunk)) {
+        spill(channel, 0);
+        (void)colo_ring_put(&channel->out, be, head);
+        (void)colo_ring_put(&channel->out, frame, len);
+    }
+    /* An error comes again at the end of the round; here is no place to go down. */
+    if ((channel->burst.bytes >= BURST_BYTES || channel->burst.n == COLO_BURST_PIECES) &&
+        may_write(channel))
+        (void)write_once(channel);
     colo_loop_defer(channel->loop, &channel->flush);
     return true;
 }
@@ -297,15 +347,16 @@ void colo_channel_hold(ColoChannel *channel, bool hold)
 
 uint64_t colo_channel_drop_frames(ColoChannel *channel)
 {
-    uint64_t dropped = 0;
-    uint64_t at = channel->boundary;
+    uint64_t dropped = 0, at;
 
+    spill(channel, 0);
+    at = channel->boundary;
     /* boundary is the end of the frame that is half written, or tail itself. */
     while (at < channel->out.head) {
         uint32_t be;
 
         colo_ring_read_at(&channel->out, at, &be, sizeof(be));
-        at += (channel->vnet ? 8u : 4u) + be32toh(be);
+        at += colo_packet_head(channel->vnet) + be32toh(be);
         dropped++;
     }
     channel->out.head = channel->boundary;

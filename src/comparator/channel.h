@@ -2,10 +2,12 @@
 /*
  * One socket pair with QEMU: a packet channel (frames in both directions, QEMU's chardev framing)
  * or a raw one (migration, NBD). Packet channels are always read (I4); raw ones can be paused.
- * Output goes through a bounded ring and leaves at the end of the round. One thread.
+ * Output leaves at the end of the round, frames from where they were read to if they can; what QEMU
+ * does not take then waits in a bounded ring. One thread.
  */
 #pragma once
 
+#include "comparator/packet-reader.h"
 #include "comparator/loop.h"
 #include "comparator/protocol.h"
 #include "comparator/ring.h"
@@ -18,15 +20,16 @@
 #define COLO_CHANNEL_BUDGET 16
 /* Reads of one drain: 64 MiB, far above what a socket pair can hold while the vCPUs stand. */
 #define COLO_CHANNEL_DRAIN 1024
-
-/* The longest virtio-net header is 20 bytes (virtio 1.2, 5.1.6). */
-#define COLO_CHANNEL_VNET_MAX 64u
+/* Frames handed out in one go. */
+#define COLO_CHANNEL_FRAMES 64u
 
 typedef struct ColoChannel ColoChannel;
 
 typedef struct {
-    /* Packet channels: a frame of QEMU's; @vnet bytes of @len are the vnet header. */
-    void (*frame)(void *owner, ColoChannel *channel, const uint8_t *frame, size_t len, size_t vnet);
+    /* Packet channels: 1 to COLO_CHANNEL_FRAMES frames of QEMU's, valid during the call, or as long
+     * as a reference to @chunk is held when that is not NULL. */
+    void (*frames)(void *owner, ColoChannel *channel, const ColoWireFrame *frames, unsigned n,
+                   ColoChunk *chunk);
     /* Raw channels: up to COLO_CHANNEL_CHUNK bytes, all of them taken. */
     void (*bytes)(void *owner, ColoChannel *channel, const uint8_t *data, size_t len);
     /* The output ring has become smaller. */
@@ -52,8 +55,10 @@ size_t colo_channel_space(const ColoChannel *channel);
 
 /* Raw bytes, all or nothing; false when they do not fit or the channel is down. */
 bool colo_channel_put(ColoChannel *channel, const void *data, size_t len);
-/* A frame for QEMU, all or nothing. */
-bool colo_channel_put_frame(ColoChannel *channel, const uint8_t *frame, size_t len, size_t vnet);
+/* A frame for QEMU, all or nothing. One that lies in @chunk as a channel handed it out is not
+ * copied. */
+bool colo_channel_put_frame(ColoChannel *channel, const uint8_t *frame, size_t len, size_t vnet,
+                            ColoChunk *chunk);
 
 /* Stops or resumes reading (raw channels only). */
 void colo_channel_pause(ColoChannel *channel, bool pause);

@@ -305,7 +305,8 @@ static bool hold_usual(ColoCompare *c, ColoFlow *flow, const Read *read, uint64_
     if (!read->usual || epoch < c->committed ||
         !colo_tcp_usual_primary(flow, &read->as_usual, epoch))
         return false;
-    slot = colo_slot_hold(&c->store, flow, read->input->frame, read->input->len, read->input->chunk);
+    slot =
+        colo_slot_hold(&c->store, flow, read->input->frame, read->input->len, read->input->chunk);
     if (!slot) {
         flow->newest = newest;
         return false;

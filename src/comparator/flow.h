@@ -199,13 +199,14 @@ ColoFlow *colo_flow_get(ColoStore *store, const ColoFlowKey *key, uint64_t hash)
 void colo_flow_prefetch_bucket(const ColoStore *store, uint64_t hash);
 void colo_flow_prefetch(const ColoStore *store, uint64_t hash);
 
-/* Makes the incoming slot of @flow a stored one, and another slot the incoming one. False when no room is left even without history, or when the flow has its share;
+/* Makes the incoming slot of @flow a stored one, and another slot the incoming one. False when no
+ * room is left even without history, or when the flow has its share;
  * @slot stays as it was then. */
 typedef enum { COLO_KEPT, COLO_KEEP_NO_ROOM, COLO_KEEP_FLOW_FULL } ColoKeep;
 ColoKeep colo_slot_keep(ColoStore *store, ColoSlot *slot);
 
-/* The @len bytes at @frame, in @chunk or to be copied, as the last held frame of @flow, to be filled
- * in; NULL when colo_slot_keep() would fail. */
+/* The @len bytes at @frame, in @chunk or to be copied, as the last held frame of @flow, to be
+ * filled in; NULL when colo_slot_keep() would fail. */
 ColoSlot *colo_slot_hold(ColoStore *store, ColoFlow *flow, const uint8_t *frame, size_t len,
                          ColoChunk *chunk);
 

@@ -24,7 +24,7 @@ void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_
     ColoSession *session = opaque;
     ColoChannel *channel = session->channels[COLO_CHANNEL_RELEASE][nic];
 
-    if (channel && colo_channel_put_frame(channel, frame, len, vnet)) {
+    if (channel && colo_channel_put_frame(channel, frame, len, vnet, chunk)) {
         session->stats[COLO_STAT_RELEASED]++;
         return;
     }
@@ -65,39 +65,75 @@ static void mirror_input(ColoSession *session, unsigned nic, const uint8_t *fram
     colo_wanted_update(session);
 }
 
-static void compare_output(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
-                           size_t vnet)
+/* Has the core look at @n frames of one side at once. */
+static void compare_frames(ColoSession *session, ColoCompareInput *inputs, unsigned n)
 {
-    ColoVerdict verdict = colo_compare_primary(session->compare, (uint8_t)nic, frame, len, vnet,
-                                               session->epoch, colo_clock_ns());
+    ColoVerdict verdicts[COLO_CHANNEL_FRAMES];
+    uint64_t now = colo_clock_ns();
+    bool full = false, waits = false;
 
-    if (verdict == COLO_VERDICT_FULL) {
-        session->stats[COLO_STAT_OUTPUT_DROPPED_FULL]++;
-        session->queue_pressed = true;
+    if (n == 0)
+        return;
+    for (unsigned i = 0; i < n; i++)
+        inputs[i].now_ns = now;
+    colo_compare_batch(session->compare, inputs, n, verdicts);
+    for (unsigned i = 0; i < n; i++) {
+        waits = waits || verdicts[i] == COLO_VERDICT_HELD || verdicts[i] == COLO_VERDICT_DIVERGED;
+        if (verdicts[i] != COLO_VERDICT_FULL)
+            continue;
+        full = true;
+        session->stats[COLO_STAT_OUTPUT_DROPPED_FULL] += !inputs[i].secondary;
         colo_session_overflow(session, COLO_QUEUE_HELD);
     }
+    session->queue_pressed = session->queue_pressed || full;
     /* A frame that left may have left one behind: the ACK that is owed after a clamped one. */
-    if (verdict != COLO_VERDICT_RELEASED || colo_compare_oldest_ns(session->compare))
+    if (full || waits || (!inputs[0].secondary && colo_compare_oldest_ns(session->compare)))
         colo_wanted_update(session);
 }
 
-static void primary_output(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
-                           size_t vnet)
+static void compare_output(ColoSession *session, unsigned nic, const ColoWireFrame *frames,
+                           unsigned n, ColoChunk *chunk)
 {
-    if (session->gate != COLO_GATE_CLOSED &&
-        !colo_session_rewrite_tell(session, nic, frame, len, vnet))
-        return;
+    ColoCompareInput inputs[COLO_CHANNEL_FRAMES];
+    unsigned m = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (colo_session_rewrite_tell(session, nic, frames[i].data, frames[i].len, frames[i].vnet))
+            inputs[m++] = (ColoCompareInput){.frame = frames[i].data,
+                                             .len = frames[i].len,
+                                             .vnet = frames[i].vnet,
+                                             .epoch = session->epoch,
+                                             .chunk = chunk,
+                                             .nic = (uint8_t)nic};
+    }
+    compare_frames(session, inputs, m);
+}
+
+static void pass_output(ColoSession *session, unsigned nic, const ColoWireFrame *frames, unsigned n,
+                        ColoChunk *chunk)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (!colo_session_rewrite_tell(session, nic, frames[i].data, frames[i].len, frames[i].vnet))
+            continue;
+        session->stats[COLO_STAT_OUTPUT_PASSED]++;
+        colo_packets_release(session, (uint8_t)nic, frames[i].data, frames[i].len, frames[i].vnet,
+                             chunk);
+    }
+}
+
+static void primary_output(ColoSession *session, unsigned nic, const ColoWireFrame *frames,
+                           unsigned n, ColoChunk *chunk)
+{
     switch (session->gate) {
     case COLO_GATE_ALONE:
-        session->stats[COLO_STAT_OUTPUT_PASSED]++;
-        colo_packets_release(session, (uint8_t)nic, frame, len, vnet);
+        pass_output(session, nic, frames, n, chunk);
         break;
     case COLO_GATE_PAIRED:
     case COLO_GATE_HOLD:
-        compare_output(session, nic, frame, len, vnet);
+        compare_output(session, nic, frames, n, chunk);
         break;
     case COLO_GATE_CLOSED:
-        session->stats[COLO_STAT_OUTPUT_DROPPED_CLOSED]++;
+        session->stats[COLO_STAT_OUTPUT_DROPPED_CLOSED] += n;
         break;
     }
 }
@@ -126,7 +162,7 @@ static void pass_announcement(ColoSession *session, unsigned nic, const uint8_t 
     uint8_t whole[ANNOUNCE_VNET_MAX + ANNOUNCE_BYTES] = {0};
 
     memcpy(whole + vnet, frame, ANNOUNCE_BYTES);
-    colo_packets_release(session, (uint8_t)nic, whole, vnet + ANNOUNCE_BYTES, vnet);
+    colo_packets_release(session, (uint8_t)nic, whole, vnet + ANNOUNCE_BYTES, vnet, NULL);
 }
 
 static void secondary_output(ColoSession *session, unsigned nic, const uint8_t *frame, size_t len,
@@ -141,7 +177,7 @@ static void secondary_output(ColoSession *session, unsigned nic, const uint8_t *
         return;
     if (session->gate == COLO_GATE_ALONE) {
         session->stats[COLO_STAT_OUTPUT_PASSED]++;
-        colo_packets_release(session, (uint8_t)nic, frame, len, vnet);
+        colo_packets_release(session, (uint8_t)nic, frame, len, vnet, NULL);
     } else {
         colo_packets_confirm(session, nic, frame, len, vnet);
     }
@@ -154,7 +190,7 @@ static void feed_input(ColoSession *session, unsigned nic, const uint8_t *frame,
     ColoChannel *channel = session->channels[COLO_CHANNEL_IN][nic];
 
     frame = colo_session_rewrite_input(session, nic, frame, len, vnet);
-    if (channel && colo_channel_put_frame(channel, frame, len, vnet)) {
+    if (channel && colo_channel_put_frame(channel, frame, len, vnet, NULL)) {
         session->stats[COLO_STAT_INPUT_FRAMES]++;
         return;
     }
@@ -171,29 +207,41 @@ static void take_input(ColoSession *session, unsigned nic, const uint8_t *frame,
     feed_input(session, nic, frame, len, vnet);
 }
 
-void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_t *frame,
-                        size_t len, size_t vnet)
+/* One frame of a channel whose frames go one by one. */
+static void channel_frame(ColoSession *session, const ColoChannel *channel,
+                          const ColoWireFrame *frame)
 {
     unsigned nic = colo_channel_index(channel);
 
     switch (colo_channel_kind(channel)) {
     case COLO_CHANNEL_MIRROR:
-        mirror_input(session, nic, frame, len, vnet);
+        mirror_input(session, nic, frame->data, frame->len, frame->vnet);
         break;
     case COLO_CHANNEL_OUT:
-        session->stats[COLO_STAT_OUTPUT_FRAMES]++;
-        session->stats[COLO_STAT_OUTPUT_BYTES] += len;
-        if (session->config.primary)
-            primary_output(session, nic, frame, len, vnet);
-        else
-            secondary_output(session, nic, frame, len, vnet);
+        secondary_output(session, nic, frame->data, frame->len, frame->vnet);
         break;
     case COLO_CHANNEL_TAKE:
-        take_input(session, nic, frame, len, vnet);
+        take_input(session, nic, frame->data, frame->len, frame->vnet);
         break;
     default: /* QEMU writes nothing on "release" and "in" */
         break;
     }
+}
+
+void colo_packets_frames(ColoSession *session, ColoChannel *channel, const ColoWireFrame *frames,
+                         unsigned n, ColoChunk *chunk)
+{
+    if (colo_channel_kind(channel) == COLO_CHANNEL_OUT) {
+        session->stats[COLO_STAT_OUTPUT_FRAMES] += n;
+        for (unsigned i = 0; i < n; i++)
+            session->stats[COLO_STAT_OUTPUT_BYTES] += frames[i].len;
+        if (session->config.primary) {
+            primary_output(session, colo_channel_index(channel), frames, n, chunk);
+            return;
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        channel_frame(session, channel, &frames[i]);
 }
 
 void colo_packets_drain(ColoSession *session)
@@ -272,23 +320,30 @@ void colo_packets_open_input(ColoSession *session)
     }
 }
 
-/* A confirmation of the secondary's: counts only while frames are compared. */
-static void take_output(ColoSession *session, const ColoRecord *record)
-{
-    ColoVerdict verdict;
+/* Confirmations of the secondary's that the core has not seen yet. */
+typedef struct {
+    ColoCompareInput input[COLO_CHANNEL_FRAMES];
+    unsigned n;
+} Confirmations;
 
-    if (session->gate != COLO_GATE_PAIRED || !session->comparing) {
-        session->stats[COLO_STAT_CONFIRM_DROPPED]++;
-        return;
-    }
-    verdict = colo_compare_secondary(session->compare, record->nic, record->payload, record->length,
-                                     record->vnet, record->epoch, colo_clock_ns());
-    if (verdict == COLO_VERDICT_FULL) {
-        session->queue_pressed = true;
-        colo_session_overflow(session, COLO_QUEUE_HELD);
-    }
-    if (verdict == COLO_VERDICT_FULL || verdict == COLO_VERDICT_DIVERGED)
-        colo_wanted_update(session);
+/* They count only while frames are compared. */
+static void take_confirmations(ColoSession *session, Confirmations *batch)
+{
+    if (session->gate == COLO_GATE_PAIRED && session->comparing)
+        compare_frames(session, batch->input, batch->n);
+    else
+        session->stats[COLO_STAT_CONFIRM_DROPPED] += batch->n;
+    batch->n = 0;
+}
+
+static void add_confirmation(Confirmations *batch, const ColoRecord *record)
+{
+    batch->input[batch->n++] = (ColoCompareInput){.frame = record->payload,
+                                                  .len = record->length,
+                                                  .vnet = record->vnet,
+                                                  .epoch = record->epoch,
+                                                  .nic = record->nic,
+                                                  .secondary = true};
 }
 
 /* False when the peer's role does not send such a record. */
@@ -303,11 +358,8 @@ static bool handle_record(ColoSession *session, const ColoRecord *record)
             return false;
         gate_input(session, record);
         return true;
-    case COLO_RECORD_OUTPUT:
-        if (!primary || record->nic >= session->config.n_nics)
-            return false;
-        take_output(session, record);
-        return true;
+    case COLO_RECORD_OUTPUT: /* the secondary's; the primary's go by add_confirmation() */
+        return false;
     case COLO_RECORD_HEARTBEAT:
         session->stats[COLO_STAT_HEARTBEATS_HEARD]++;
         return true;
@@ -322,23 +374,45 @@ static bool handle_record(ColoSession *session, const ColoRecord *record)
     return false;
 }
 
+static bool is_confirmation(const ColoSession *session, const ColoRecord *record)
+{
+    return record->type == COLO_RECORD_OUTPUT && session->config.primary &&
+           record->nic < session->config.n_nics;
+}
+
+/* Takes in one record. Confirmations wait for more of their kind as long as their bytes stay where
+ * they are. */
+static bool take_record(ColoSession *session, const ColoRecord *record, Confirmations *batch)
+{
+    if (is_confirmation(session, record)) {
+        add_confirmation(batch, record);
+        if (batch->n == COLO_CHANNEL_FRAMES || colo_record_is_copy(&session->records, record))
+            take_confirmations(session, batch);
+        return true;
+    }
+    take_confirmations(session, batch);
+    return handle_record(session, record);
+}
+
 void colo_packets_stream(ColoSession *session, const uint8_t *data, size_t len)
 {
+    Confirmations batch;
     size_t at = 0;
 
+    batch.n = 0;
     colo_heartbeat_heard(session);
-    while (at < len) {
+    while (at < len && !session->records.broken) {
         ColoRecord record;
         bool got;
-        size_t n = colo_record_feed(&session->records, data + at, len - at, &record, &got);
 
-        if (session->records.broken || (got && !handle_record(session, &record))) {
-            colo_stream_close(session->streams[COLO_STREAM_PACKETS],
-                              "a record that is none of the protocol's");
-            return;
-        }
+        at += colo_record_feed(&session->records, data + at, len - at, &record, &got);
+        if (got && !take_record(session, &record, &batch))
+            session->records.broken = true;
         if (!colo_session_stream(session, COLO_STREAM_PACKETS))
             return;
-        at += n;
     }
+    take_confirmations(session, &batch);
+    if (session->records.broken)
+        colo_stream_close(session->streams[COLO_STREAM_PACKETS],
+                          "a record that is none of the protocol's");
 }

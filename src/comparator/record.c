@@ -46,6 +46,16 @@ static size_t gather(ColoRecordReader *reader, size_t want, const uint8_t *data,
     return n;
 }
 
+static void read_record(ColoRecord *record, const ColoRecordHeader *header, const uint8_t *payload)
+{
+    record->type = header->type;
+    record->nic = header->nic;
+    record->vnet = be16toh(header->vnet);
+    record->length = be32toh(header->length);
+    record->epoch = be64toh(header->epoch);
+    record->payload = payload;
+}
+
 size_t colo_record_feed(ColoRecordReader *reader, const uint8_t *data, size_t len,
                         ColoRecord *record, bool *got)
 {
@@ -55,6 +65,18 @@ size_t colo_record_feed(ColoRecordReader *reader, const uint8_t *data, size_t le
     *got = false;
     if (reader->broken)
         return 0;
+    if (reader->have == 0 && len >= sizeof(header)) {
+        memcpy(&header, data, sizeof(header));
+        reader->broken = !header_is_legal(&header);
+        whole = sizeof(header) + be32toh(header.length);
+        if (reader->broken)
+            return 0;
+        if (len >= whole) {
+            read_record(record, &header, data + sizeof(header));
+            *got = true;
+            return whole;
+        }
+    }
     if (reader->have < sizeof(header)) {
         taken = gather(reader, sizeof(header), data, len);
         if (reader->have < sizeof(header))
@@ -69,12 +91,7 @@ size_t colo_record_feed(ColoRecordReader *reader, const uint8_t *data, size_t le
     taken += gather(reader, whole, data + taken, len - taken);
     if (reader->have < whole)
         return taken;
-    record->type = header.type;
-    record->nic = header.nic;
-    record->vnet = be16toh(header.vnet);
-    record->length = be32toh(header.length);
-    record->epoch = be64toh(header.epoch);
-    record->payload = reader->buffer + sizeof(header);
+    read_record(record, &header, reader->buffer + sizeof(header));
     reader->have = 0;
     *got = true;
     return taken;

@@ -17,7 +17,7 @@ typedef struct {
     uint16_t vnet;
     uint32_t length;
     uint64_t epoch;
-    const uint8_t *payload; /* valid during the call only */
+    const uint8_t *payload; /* in the bytes that were fed, or in the reader until the next call */
 } ColoRecord;
 
 typedef struct {
@@ -29,12 +29,19 @@ typedef struct {
 void colo_record_init(ColoRecordReader *reader);
 
 /*
- * Takes bytes from @data on until a record is whole. Returns the bytes taken; *got says whether
+ * Takes bytes from @data on until a record is whole; one that lies in them whole is not copied.
+ * Returns the bytes taken; *got says whether
  * @record holds one. Returns 0 with reader->broken set when the stream is none of ours (unknown
  * type, a length over COLO_RECORD_MAX, a NIC out of bounds, a vnet header longer than the frame).
  */
 size_t colo_record_feed(ColoRecordReader *reader, const uint8_t *data, size_t len,
                         ColoRecord *record, bool *got);
+
+/* The payload lies in the reader: the next call may overwrite it. */
+static inline bool colo_record_is_copy(const ColoRecordReader *reader, const ColoRecord *record)
+{
+    return record->payload == reader->buffer + sizeof(ColoRecordHeader);
+}
 
 /* Fills the header for the wire. */
 void colo_record_header(ColoRecordHeader *header, ColoRecordType type, uint8_t nic, uint16_t vnet,

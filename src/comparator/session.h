@@ -246,10 +246,12 @@ void colo_session_drop_stream(ColoSession *session, unsigned number, const char 
 void colo_session_drop_channel(ColoSession *session, ColoChannelKind kind, unsigned index);
 
 /* packets.c */
-void colo_packets_frame(ColoSession *session, ColoChannel *channel, const uint8_t *frame,
-                        size_t len, size_t vnet);
+/* As ColoChannelOps.frames. */
+void colo_packets_frames(ColoSession *session, ColoChannel *channel, const ColoWireFrame *frames,
+                         unsigned n, ColoChunk *chunk);
 void colo_packets_stream(ColoSession *session, const uint8_t *data, size_t len);
-void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet);
+void colo_packets_release(void *opaque, uint8_t nic, const uint8_t *frame, size_t len, size_t vnet,
+                          ColoChunk *chunk);
 /* A record of the peer's with a frame; false when it does not fit or the stream is not up. */
 bool colo_packets_send(ColoSession *session, ColoRecordType type, unsigned nic,
                        const uint8_t *frame, size_t len, size_t vnet);

@@ -9,8 +9,8 @@
  * The frames lie in a ring for each side as large as the session's packet ring, so payloads come
  * from beyond the second-level cache, as from a socket; memcmp() goes through the same rings. A
  * batch of the primary's frames comes first, then the secondary's of the same place: the one is
- * local, and stays where it was read to while it is held; the other crosses the link. Sequence numbers and ports are put in between the rounds,
- * outside of the time that is measured.
+ * local, and stays where it was read to while it is held; the other crosses the link. Sequence
+ * numbers and ports are put in between the rounds, outside of the time that is measured.
  *
  * Prints a table on standard error and rows of README.md on standard output. With --case NAME
  * --rounds N it feeds N rounds of one case and prints the pairs: for valgrind
