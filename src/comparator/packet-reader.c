@@ -79,8 +79,8 @@ uint8_t *colo_packet_reader_room(ColoPacketReader *reader, size_t *room)
     ColoPacketChunk *from = reader->chunk;
     size_t partial = reader->end - reader->at;
 
-    if (from == reader->spare || from->chunk.refs == 0 || COLO_PACKET_CHUNK - reader->at < WHOLE_MAX ||
-        COLO_PACKET_CHUNK - reader->end < READ_MIN) {
+    if (from == reader->spare || from->chunk.refs == 0 ||
+        COLO_PACKET_CHUNK - reader->at < WHOLE_MAX || COLO_PACKET_CHUNK - reader->end < READ_MIN) {
         if (from == reader->spare || from->chunk.refs > 0)
             reader->chunk = find_chunk(reader);
         memmove(reader->chunk->data, from->data + reader->at, partial);
@@ -97,7 +97,7 @@ void colo_packet_reader_took(ColoPacketReader *reader, size_t n)
 }
 
 unsigned colo_packet_reader_next(ColoPacketReader *reader, ColoWireFrame *frames, unsigned max,
-                                ColoChunk **chunk)
+                                 ColoChunk **chunk)
 {
     size_t head = colo_packet_head(reader->vnet);
     unsigned n = 0;

@@ -50,8 +50,8 @@ static inline size_t colo_packet_head(bool vnet)
     return vnet ? 8 : 4;
 }
 
-/* Where the next bytes go, *room of them at most (never 0). Frames handed out without a chunk, or of
- * which nobody took a reference, are gone from here on. */
+/* Where the next bytes go, *room of them at most (never 0). Frames handed out without a chunk, or
+ * of which nobody took a reference, are gone from here on. */
 uint8_t *colo_packet_reader_room(ColoPacketReader *reader, size_t *room);
 /* @n bytes have been put there. */
 void colo_packet_reader_took(ColoPacketReader *reader, size_t n);
@@ -60,4 +60,4 @@ void colo_packet_reader_took(ColoPacketReader *reader, size_t n);
  * each, when that is not NULL. 0 when there is none, or reader->broken is set: these bytes are not
  * in QEMU's framing. */
 unsigned colo_packet_reader_next(ColoPacketReader *reader, ColoWireFrame *frames, unsigned max,
-                                ColoChunk **chunk);
+                                 ColoChunk **chunk);

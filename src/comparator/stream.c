@@ -21,6 +21,7 @@ struct ColoStream {
     ColoSource source;
     ColoTimer limit;    /* of handshake and preface */
     ColoDeferred flush; /* sends what was put in this round */
+    ColoDeferred input; /* reads what the socket does not tell of */
     const ColoStreamOps *ops;
     void *owner;
 
@@ -36,6 +37,7 @@ struct ColoStream {
     ColoDataPreface preface;
     char uuid[40], name[40];
     uint64_t generation;
+    ColoTlsInput in;
 };
 
 static void really_free(void *opaque)
@@ -66,6 +68,7 @@ static void release_connection(ColoStream *stream)
 
     colo_loop_disarm(stream->loop, &stream->limit);
     colo_loop_cancel(stream->loop, &stream->flush);
+    colo_loop_cancel(stream->loop, &stream->input);
     colo_loop_remove(stream->loop, &stream->source);
     if (stream->tls)
         gnutls_deinit(stream->tls);
@@ -195,11 +198,14 @@ static void take_preface(ColoStream *stream, const uint8_t *data, size_t len)
                                   "is not ours");
 }
 
-static void receive(ColoStream *stream)
+/* Reads until the socket is empty or the others shall have their turn; never leaves anything in the
+ * input unless it is paused. */
+static void receive(void *opaque)
 {
+    ColoStream *stream = opaque;
     static _Thread_local uint8_t buffer[COLO_STREAM_CHUNK];
 
-    for (int i = 0; i < COLO_STREAM_BUDGET; i++) {
+    for (int i = 0; i < COLO_STREAM_BUDGET || colo_tls_input_waits(&stream->in); i++) {
         ssize_t n;
 
         if (stream->state == COLO_STREAM_DOWN || stream->paused)
@@ -246,11 +252,13 @@ static void ready(void *opaque, uint32_t events)
 {
     ColoStream *stream = opaque;
 
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        stream->in.dry = false;
     if (!stream->handshaken)
         handshake(stream);
     if (stream->handshaken && (events & EPOLLOUT))
         flush(stream);
-    if (stream->handshaken && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+    if (stream->handshaken && (!stream->in.dry || colo_tls_input_waits(&stream->in)))
         receive(stream);
     watch(stream);
 }
@@ -274,6 +282,7 @@ static ColoStream *new_stream(ColoLoop *loop, int fd, const ColoStreamOps *ops, 
     stream->source = (ColoSource){.fd = fd, .ready = ready, .opaque = stream};
     stream->limit = (ColoTimer){.due = too_slow, .opaque = stream};
     stream->flush = (ColoDeferred){.run = flush, .opaque = stream};
+    stream->input = (ColoDeferred){.run = receive, .opaque = stream};
     stream->reap = (ColoDeferred){.run = really_free, .opaque = stream};
     (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     /* A checkpoint is a dialogue of small words: Nagle makes 40 ms out of 2. */
@@ -308,7 +317,7 @@ ColoStream *colo_stream_connect(ColoLoop *loop, int fd, const char *uuid, uint64
     int code = GNUTLS_E_MEMORY_ERROR;
 
     if (stream && colo_ring_init(&stream->out, ring) &&
-        colo_tls_client(&client, fd, identity, key, &code)) {
+        colo_tls_client(&client, fd, &stream->in, identity, key, &code)) {
         stream->tls = client.session;
         stream->credentials = client.credentials;
         colo_stream_set_identity(stream, uuid, generation, name);
@@ -324,7 +333,7 @@ ColoStream *colo_stream_accept(ColoLoop *loop, int fd, const ColoStreamOps *ops,
 
     if (stream) {
         stream->server = true;
-        stream->tls = colo_tls_server(fd, stream, &code);
+        stream->tls = colo_tls_server(fd, &stream->in, stream, &code);
     }
     return start(stream, fd, code, error);
 }
@@ -359,6 +368,7 @@ void colo_stream_detach(ColoStream *stream)
     stream->ops = &no_ops;
     stream->paused = true;
     colo_loop_cancel(stream->loop, &stream->flush);
+    colo_loop_cancel(stream->loop, &stream->input);
     colo_loop_remove(stream->loop, &stream->source);
     stream->source.fd = fd;
     stream->loop = NULL;
@@ -412,6 +422,8 @@ void colo_stream_pause(ColoStream *stream, bool pause)
     if (stream->paused == pause)
         return;
     stream->paused = pause;
+    if (!pause && colo_tls_input_waits(&stream->in))
+        colo_loop_defer(stream->loop, &stream->input);
     watch(stream);
 }
 

@@ -3,7 +3,9 @@
 
 #include "util/error.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /*
  * NORMAL's ciphers, groups and MACs, one version, one key exchange (gnutls_priority_init(3)). Under
@@ -59,10 +61,39 @@ void colo_tls_deinit(void)
     gnutls_global_deinit();
 }
 
+/* gnutls_pull_func.
+ * #syscalls recvfrom */
+static ssize_t pull(gnutls_transport_ptr_t opaque, void *data, size_t len)
+{
+    ColoTlsInput *input = opaque;
+    size_t n;
+
+    if (input->at == input->end) {
+        ssize_t got = -1;
+
+        if (!input->dry)
+            got = recv(input->fd, input->bytes, sizeof(input->bytes), MSG_DONTWAIT);
+        else
+            errno = EAGAIN;
+        if (got <= 0) {
+            gnutls_transport_set_errno(input->session, errno);
+            return got;
+        }
+        input->at = 0;
+        input->end = (size_t)got;
+        input->dry = input->end < sizeof(input->bytes);
+    }
+    n = input->end - input->at < len ? input->end - input->at : len;
+    memcpy(data, input->bytes + input->at, n);
+    input->at += n;
+    return (ssize_t)n;
+}
+
 /* What both sides have in common; @session is freed and NULL on failure. GnuTLS writes a record
  * with sendmsg() (gnutls_transport_set_int(3)), and takes its random bytes from the kernel.
- * #syscalls sendmsg recvfrom getrandom */
-static gnutls_session_t new_session(int fd, unsigned flags, void *credentials, int *code)
+ * #syscalls sendmsg getrandom */
+static gnutls_session_t new_session(int fd, ColoTlsInput *input, unsigned flags, void *credentials,
+                                    int *code)
 {
     gnutls_session_t session = NULL;
 
@@ -76,22 +107,26 @@ static gnutls_session_t new_session(int fd, unsigned flags, void *credentials, i
         gnutls_deinit(session);
         return NULL;
     }
-    gnutls_transport_set_int(session, fd);
+    gnutls_transport_set_int(session, fd); /* sets how records are written, too */
+    gnutls_transport_set_ptr2(session, input, (gnutls_transport_ptr_t)(intptr_t)fd);
+    gnutls_transport_set_pull_function(session, pull);
+    input->fd = fd;
+    input->session = session;
     /* The caller has a time limit of its own on a timer. */
     gnutls_handshake_set_timeout(session, GNUTLS_INDEFINITE_TIMEOUT);
     return session;
 }
 
-gnutls_session_t colo_tls_server(int fd, void *opaque, int *code)
+gnutls_session_t colo_tls_server(int fd, ColoTlsInput *input, void *opaque, int *code)
 {
-    gnutls_session_t session = new_session(fd, GNUTLS_SERVER, server_credentials, code);
+    gnutls_session_t session = new_session(fd, input, GNUTLS_SERVER, server_credentials, code);
 
     if (session)
         gnutls_session_set_ptr(session, opaque);
     return session;
 }
 
-bool colo_tls_client(ColoTlsClient *client, int fd, const char *identity,
+bool colo_tls_client(ColoTlsClient *client, int fd, ColoTlsInput *input, const char *identity,
                      const uint8_t key[COLO_CMP_PSK_BYTES], int *code)
 {
     gnutls_datum_t datum = {.data = (unsigned char *)key, .size = COLO_CMP_PSK_BYTES};
@@ -103,7 +138,7 @@ bool colo_tls_client(ColoTlsClient *client, int fd, const char *identity,
     *code = gnutls_psk_set_client_credentials(client->credentials, identity, &datum,
                                               GNUTLS_PSK_KEY_RAW);
     if (*code >= 0)
-        client->session = new_session(fd, GNUTLS_CLIENT, client->credentials, code);
+        client->session = new_session(fd, input, GNUTLS_CLIENT, client->credentials, code);
     if (!client->session) {
         gnutls_psk_free_client_credentials(client->credentials);
         client->credentials = NULL;

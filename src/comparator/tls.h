@@ -20,14 +20,31 @@ typedef bool (*ColoTlsKeyFunc)(void *opaque, const char *identity, uint8_t key[C
 gboolean colo_tls_init(ColoTlsKeyFunc key, GError **error);
 void colo_tls_deinit(void);
 
-/* A non-blocking session over @fd. NULL with *code (gnutls_strerror) otherwise. The FD stays the
- * caller's. */
-gnutls_session_t colo_tls_server(int fd, void *opaque, int *code);
+/* What was read from the socket and GnuTLS has not asked for yet: it asks for 5 bytes of a record
+ * and then for the rest, which would be two system calls each. */
+#define COLO_TLS_INPUT_BYTES 65536u
+typedef struct {
+    int fd;
+    gnutls_session_t session;
+    size_t at, end;
+    bool dry; /* the last read emptied the socket: it is not asked again until it says so */
+    uint8_t bytes[COLO_TLS_INPUT_BYTES];
+} ColoTlsInput;
+
+/* Bytes are left that the socket will not tell of. */
+static inline bool colo_tls_input_waits(const ColoTlsInput *input)
+{
+    return input->at < input->end;
+}
+
+/* A non-blocking session over @fd that reads through @input. NULL with *code (gnutls_strerror)
+ * otherwise. The FD and @input stay the caller's. */
+gnutls_session_t colo_tls_server(int fd, ColoTlsInput *input, void *opaque, int *code);
 
 /* As above, for the connecting side. */
 typedef struct {
     gnutls_session_t session;
     gnutls_psk_client_credentials_t credentials;
 } ColoTlsClient;
-bool colo_tls_client(ColoTlsClient *client, int fd, const char *identity,
+bool colo_tls_client(ColoTlsClient *client, int fd, ColoTlsInput *input, const char *identity,
                      const uint8_t key[COLO_CMP_PSK_BYTES], int *code);

@@ -9,8 +9,10 @@
  * in the clear. The floor is a process that reads both sides like that and writes what one said.
  *
  * A packet is a pair: one frame of each copy, compared and released. TCP, IPv4, in sequence, equal.
- * The latency is from the write of the second copy's frame to the read of the released one; ours
- * has the peer's helper and TLS in it.
+ * The latency is from the moment when the second copy's frame arrives at the one who compares, just
+ * before it is written to that socket, to the read of the released one: for ours this is the TLS
+ * record of the peer's helper, which a relay between the two hands on (the first of a burst's). The
+ * whole way, peer's helper and its TLS included, is printed beside it.
  */
 #include "../unit/test-comparator-lab.h"
 
@@ -18,8 +20,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,13 +39,23 @@
 #define BATCH 64u        /* frames a write */
 #define WINDOW 512u      /* pairs under way: QEMU's queue holds 1024 frames */
 #define ROUNDS 5         /* of each target */
-#define PINGS 2000u      /* pairs for the latency */
+#define PINGS 2048u      /* pairs for the latency */
 #define STALL_MS 5000    /* a target that gives nothing for so long has lost frames */
 #define PORT_FIRST 1024u /* of the client */
 #define PORTS 60000u
 
+#define RELAYED 8u /* connections of the relay: more than the streams of a session */
+
 static const size_t sizes[] = {1460, 64, 1};
 static const unsigned flow_counts[] = {1, 64, 10000};
+
+/* Hands on what two helpers say to one another. */
+typedef struct {
+    int listener, port, to;
+    GThread *thread;
+    atomic_bool end;
+    _Atomic uint64_t arrived_ns; /* when it did first for the primary's since this was 0 */
+} Relay;
 
 /* Something that compares. */
 typedef struct {
@@ -52,9 +66,10 @@ typedef struct {
     unsigned serial; /* cases so far: each has connections of its own */
     char *folder;    /* QEMU's sockets */
     Lab lab;         /* ours */
+    Relay *relay;    /* ours, for the latency */
 } Target;
 
-typedef enum { OURS, QEMU, FLOOR, TARGETS } TargetKind;
+typedef enum { OURS, QEMU, FLOOR, TARGETS, OURS_RELAYED } TargetKind;
 
 /* One stream of equal frames to both sides of a target. */
 typedef struct {
@@ -202,10 +217,104 @@ static void listen_to(Target *target)
     }
 }
 
-static void start_ours(Target *target)
+static int tcp_socket(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), ==, 0);
+    return fd;
+}
+
+static struct sockaddr_in loopback(int port)
+{
+    return (struct sockaddr_in){.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+/* One piece from @from to @to; false at the end of the connection. */
+static bool hand_on(Relay *relay, int from, int to, bool to_primary)
+{
+    static uint8_t data[1 << 16];
+    ssize_t n = recv(from, data, sizeof(data), 0);
+
+    if (n > 0 && to_primary && !relay->arrived_ns)
+        relay->arrived_ns = colo_clock_ns();
+    for (ssize_t at = 0, sent; at < n; at += sent) {
+        sent = send(to, data + at, (size_t)(n - at), MSG_NOSIGNAL);
+        if (sent <= 0)
+            return false;
+    }
+    return n > 0;
+}
+
+/* The primary's helper connects; the other end of each pair is the secondary's. */
+static void *run_relay(void *opaque)
+{
+    Relay *relay = opaque;
+    struct pollfd polls[1 + 2 * RELAYED] = {{relay->listener, POLLIN, 0}};
+    unsigned n = 1;
+
+    while (!relay->end) {
+        if (poll(polls, n, 100) <= 0)
+            continue;
+        for (unsigned i = 1; i < n; i++) {
+            unsigned other = ((i - 1) ^ 1) + 1;
+
+            if (polls[i].revents && !hand_on(relay, polls[i].fd, polls[other].fd, i % 2 == 0)) {
+                (void)shutdown(polls[other].fd, SHUT_WR);
+                polls[i].events = 0;
+                polls[i].fd = ~polls[i].fd; /* poll() passes it over */
+            }
+        }
+        if (polls[0].revents && n + 2 <= G_N_ELEMENTS(polls)) {
+            struct sockaddr_in address = loopback(relay->to);
+            int in = accept(relay->listener, NULL, NULL), out = tcp_socket(), one = 1;
+
+            g_assert_cmpint(connect(out, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+            (void)setsockopt(in, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+            polls[n++] = (struct pollfd){in, POLLIN, 0};
+            polls[n++] = (struct pollfd){out, POLLIN, 0};
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        close(polls[i].fd < 0 ? ~polls[i].fd : polls[i].fd);
+    return NULL;
+}
+
+static Relay *relay_start(int to)
+{
+    struct sockaddr_in address = loopback(0);
+    socklen_t len = sizeof(address);
+    Relay *relay = g_new0(Relay, 1);
+
+    relay->to = to;
+    relay->listener = tcp_socket();
+    g_assert_cmpint(bind(relay->listener, (struct sockaddr *)&address, len), ==, 0);
+    g_assert_cmpint(listen(relay->listener, RELAYED), ==, 0);
+    g_assert_cmpint(getsockname(relay->listener, (struct sockaddr *)&address, &len), ==, 0);
+    relay->port = ntohs(address.sin_port);
+    relay->thread = g_thread_new("relay", run_relay, relay);
+    return relay;
+}
+
+static void relay_stop(Relay *relay)
+{
+    relay->end = true;
+    g_thread_join(relay->thread);
+    g_free(relay);
+}
+
+static void start_ours(Target *target, bool relayed)
 {
     lab_lenient = TRUE; /* as in production */
-    lab_up(&target->lab);
+    lab_start(&target->lab);
+    if (relayed) {
+        target->relay = relay_start(target->lab.s.port);
+        target->lab.via_port = target->relay->port;
+    }
+    lab_open(&target->lab);
     lab_protect(&target->lab);
     target->side[0] = target->lab.p_out;
     target->side[1] = target->lab.s_out;
@@ -314,14 +423,14 @@ static void start_floor(Target *target)
 
 static void target_start(Target *target, TargetKind kind)
 {
-    static const char *const names[] = {"ours", "QEMU", "floor"};
+    static const char *const names[] = {"ours", "QEMU", "floor", "", "ours"};
     unsigned serial = target->serial;
 
     memset(target, 0, sizeof(*target));
     target->serial = serial;
     target->name = names[kind];
-    if (kind == OURS)
-        start_ours(target);
+    if (kind == OURS || kind == OURS_RELAYED)
+        start_ours(target, kind == OURS_RELAYED);
     else if (kind == QEMU)
         start_qemu(target);
     else
@@ -332,6 +441,8 @@ static void target_stop(Target *target)
 {
     if (target->lab.p.pid) {
         lab_down(&target->lab);
+        if (target->relay)
+            relay_stop(target->relay);
         return;
     }
     kill(target->pid, SIGKILL);
@@ -460,77 +571,122 @@ static void bench_throughput(Target *ours, size_t payload, unsigned flows)
     }
 }
 
-/* Median and 99th percentile of @n pairs one after the other, ns; false when it stalled. */
-static bool ping(Target *target, double *middle, double *high)
+/* A time's median and 99th percentile in each round. */
+typedef struct {
+    Samples middle, high;
+} Latency;
+
+static void add_latency(Latency *latency, double *times)
 {
-    g_autofree double *times = g_new(double, PINGS);
-    uint8_t frame[FRAME_MAX], heard[FRAME_MAX];
+    qsort(times, PINGS, sizeof(double), by_value);
+    latency->middle.value[latency->middle.n++] = times[PINGS / 2];
+    latency->high.value[latency->high.n++] = times[PINGS * 99 / 100];
+}
+
+/* Reads what left of a burst of @n frames; the time of each. False when it stalled. */
+static bool hear_burst(const Load *load, unsigned n, double *times)
+{
+    static uint8_t heard[BATCH * FRAME_MAX];
+    size_t got = 0;
+
+    for (unsigned left = 0; left < n;) {
+        struct pollfd wait = {load->target->out, POLLIN, 0};
+        ssize_t more = poll(&wait, 1, STALL_MS) > 0
+                           ? recv(load->target->out, heard, n * load->whole - got, 0)
+                           : -1;
+        double now = (double)colo_clock_ns();
+
+        if (more <= 0)
+            return false;
+        for (got += (size_t)more; left < got / load->whole; left++)
+            times[left] = now;
+    }
+    return true;
+}
+
+/* Bursts of @n pairs one after the other: ns from arrival, and the whole way. */
+static void ping(Target *target, size_t payload, unsigned n, Latency *latency, Latency *whole)
+{
+    static uint8_t frames[BATCH * FRAME_MAX];
+    g_autofree double *times = g_new(double, PINGS), *all = g_new(double, PINGS);
     Load load;
     bool done = true;
 
-    load_begin(&load, target, 64, 1);
-    for (unsigned i = 0; done && i < PINGS; i++) {
+    load_begin(&load, target, payload, 1);
+    for (unsigned i = 0; done && i < PINGS; i += n) {
         uint64_t from;
-        size_t got = 0;
 
-        put_frame(&load, i, frame);
-        lab_write(target->side[0], frame, load.whole);
-        g_usleep(50); /* it has been read by then */
+        for (unsigned k = 0; k < n; k++)
+            put_frame(&load, i + k, frames + k * load.whole);
+        lab_write(target->side[0], frames, n * load.whole);
+        g_usleep(n > 1 ? 500 : 50); /* it has been read by then */
+        if (target->relay)
+            target->relay->arrived_ns = 0;
         from = colo_clock_ns();
-        lab_write(target->side[1], frame, load.whole);
-        while (done && got < load.whole) {
-            struct pollfd wait = {target->out, POLLIN, 0};
-            ssize_t n = poll(&wait, 1, STALL_MS) > 0
-                            ? recv(target->out, heard + got, load.whole - got, 0)
-                            : -1;
-
-            done = n > 0;
-            got += n > 0 ? (size_t)n : 0;
+        lab_write(target->side[1], frames, n * load.whole);
+        done = hear_burst(&load, n, times + i);
+        for (unsigned k = i; k < i + n; k++) {
+            all[k] = times[k] - (double)from;
+            times[k] -= (double)(target->relay ? target->relay->arrived_ns : from);
         }
-        times[i] = (double)(colo_clock_ns() - from);
     }
     load_end(&load);
     listen_to(target);
-    qsort(times, PINGS, sizeof(double), by_value);
-    *middle = times[PINGS / 2];
-    *high = times[PINGS * 99 / 100];
-    return done;
-}
-
-static void bench_latency(Target *ours)
-{
-    Samples middle[2] = {0}, high[2] = {0};
-
-    for (int round = 0; round < ROUNDS; round++) {
-        Target qemu = {0};
-
-        target_start(&qemu, QEMU);
-        for (int kind = 0; kind < 2; kind++) {
-            double m, h;
-
-            if (!ping(kind == 0 ? ours : &qemu, &m, &h))
-                continue;
-            middle[kind].value[middle[kind].n++] = m;
-            high[kind].value[high[kind].n++] = h;
-        }
-        target_stop(&qemu);
+    if (!done) {
+        fprintf(stderr, "%s stalled\n", target->name);
+        return;
     }
-    row("latency-median", &middle[0], &middle[1], "ns");
-    row("latency-p99", &high[0], &high[1], "ns");
+    add_latency(latency, times);
+    add_latency(whole, all);
 }
 
-int main(void)
+static void bench_latency(size_t payload, unsigned burst)
+{
+    Latency latency[2] = {0}, whole[2] = {0};
+    Target target[2] = {0};
+
+    target_start(&target[0], OURS_RELAYED);
+    for (int round = 0; round < ROUNDS; round++) {
+        target_start(&target[1], QEMU);
+        for (int kind = 0; kind < 2; kind++)
+            ping(&target[kind], payload, burst, &latency[kind], &whole[kind]);
+        target_stop(&target[1]);
+    }
+    target_stop(&target[0]);
+    for (int i = 0; i < 4; i++) {
+        static const char *const names[] = {"latency-median", "latency-p99", "whole-way-median",
+                                            "whole-way-p99"};
+        g_autofree char *name = g_strdup_printf("%zuB-burst-%u-%s", payload, burst, names[i]);
+        Latency *from = i < 2 ? latency : whole;
+
+        row(name, i % 2 ? &from[0].high : &from[0].middle, i % 2 ? &from[1].high : &from[1].middle,
+            "ns");
+    }
+}
+
+static void bench_latencies(void)
+{
+    bench_latency(64, 1);
+    bench_latency(64, BATCH);
+    bench_latency(1460, BATCH);
+}
+
+int main(int argc, char **argv)
 {
     Target ours = {0};
 
     signal(SIGPIPE, SIG_IGN);
+    if (argc == 2 && strcmp(argv[1], "latency") == 0) {
+        bench_latencies();
+        return 0;
+    }
     target_start(&ours, OURS);
     fprintf(stderr, "%-28s %12s %12s %8s\n", "", "ours", "peer", "ratio");
     for (size_t s = 0; s < G_N_ELEMENTS(sizes); s++) {
         for (size_t f = 0; f < G_N_ELEMENTS(flow_counts); f++)
             bench_throughput(&ours, sizes[s], flow_counts[f]);
     }
-    bench_latency(&ours);
     target_stop(&ours);
+    bench_latencies();
     return 0;
 }

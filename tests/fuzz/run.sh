@@ -22,6 +22,7 @@ declare -A sources=(
     [control]="src/comparator/request.c src/comparator/rewrite-rows.c src/util/tuning.c $util"
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
+    [packets]="src/comparator/packet-reader.c"
     [record]="src/comparator/record.c"
     [rewrite]="$(ls src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame,frame-ipv6}.c 2>/dev/null)"
     [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
