@@ -2,8 +2,8 @@
 /*
  * libFuzzer target: any bytes as what QEMU writes on a packet channel. In pieces of one size or
  * another, with frames held or not, they must read the same, and a frame that is held stays what it
- * was. The first byte says whether there are vnet headers, the second chooses the size of the pieces
- * and who is held.
+ * was. The first byte says whether there are vnet headers, the second chooses the size of the
+ * pieces and who is held.
  *
  * Sources: src/comparator/packet-reader.c, with clang -fsanitize=fuzzer,address,undefined
  */

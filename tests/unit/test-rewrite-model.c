@@ -147,7 +147,7 @@ static void guest_sends(Model *m, unsigned copy, const uint8_t *frame, size_t le
         return;
     }
     if (m->alone) {
-        released(m, 0, frame, len, RW_VNET);
+        released(m, 0, frame, len, RW_VNET, NULL);
         return;
     }
     if (colo_rewrite_is_syn(frame, len, RW_VNET))
