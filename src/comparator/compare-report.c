@@ -12,6 +12,7 @@ static const char *const counter_names[COLO_COUNT_LAST] = {
     [COLO_COUNT_DIVERGED_FLAGS] = "diverged-flags",
     [COLO_COUNT_DIVERGED_SYN] = "diverged-syn",
     [COLO_COUNT_DIVERGED_CONTENT] = "diverged-content",
+    [COLO_COUNT_DIVERGED_FRAGMENT] = "diverged-fragment",
     [COLO_COUNT_DROPPED_STALE] = "dropped-stale",
     [COLO_COUNT_DROPPED_MALFORMED] = "dropped-malformed",
     [COLO_COUNT_DROPPED_FAR] = "dropped-far",

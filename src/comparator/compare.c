@@ -5,15 +5,16 @@
  * next, as long as they may leave. Only a slot that is still wanted after that is copied into the
  * arena: with the twin waiting, a primary frame leaves without having been copied.
  *
- * TCP goes by tcp.h. Every other flow is compared frame by frame: the first held frame of the
- * primary leaves with an equal frame of the secondary. When the secondary has produced a frame of
- * the same epoch in that flow that the primary has not, the copies have diverged; otherwise the
- * frame waits, and the caller's timer (colo_compare_due_ns) bounds that. So an order that differs
- * within TWIN_SCAN frames is no divergence: networks reorder datagrams.
+ * TCP goes by tcp.h, fragments by fragment.h. Every other flow is compared frame by frame: the
+ * first held frame of the primary leaves with an equal frame of the secondary. When the secondary
+ * has produced a frame of the same epoch in that flow that the primary has not, the copies have
+ * diverged; otherwise the frame waits, and the caller's timer (colo_compare_due_ns) bounds that. So
+ * an order that differs within TWIN_SCAN frames is no divergence: networks reorder datagrams.
  *
  * A flow that has diverged stays so, with all that follows, until a commit frees the frame.
  */
 #include "comparator/compare-private.h"
+#include "comparator/fragment.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,19 @@ static bool is_of_a_later_one(const ColoSlot *slot, const ColoSlot *twin)
     return false;
 }
 
+static Check check_fragment(ColoCompare *c, ColoFlow *flow, ColoSlot *slot)
+{
+    switch (colo_fragment_check(&c->store, flow, slot)) {
+    case COLO_FRAGMENT_LEAVE:
+        return CHECK_LEAVE;
+    case COLO_FRAGMENT_WAIT:
+        return CHECK_WAIT;
+    case COLO_FRAGMENT_DIVERGED:
+        break;
+    }
+    return CHECK_DIVERGED;
+}
+
 static Check check_content(ColoCompare *c, ColoFlow *flow, const ColoSlot *slot)
 {
     ColoSlot *twin = flow->twins.first;
@@ -159,8 +173,9 @@ static Check check(ColoCompare *c, ColoFlow *flow, ColoSlot *slot, ColoAckPlan *
         return CHECK_WAIT;
     if (!slot->info.tcp) {
         memset(plan, 0, sizeof(*plan));
-        *diverged = COLO_COUNT_DIVERGED_CONTENT;
-        return check_content(c, flow, slot);
+        *diverged =
+            slot->info.fragment ? COLO_COUNT_DIVERGED_FRAGMENT : COLO_COUNT_DIVERGED_CONTENT;
+        return slot->info.fragment ? check_fragment(c, flow, slot) : check_content(c, flow, slot);
     }
     switch (colo_tcp_check(&c->store, flow, slot, plan)) {
     case COLO_TCP_LEAVE:
@@ -376,7 +391,7 @@ static ColoVerdict feed_primary(ColoCompare *c, const Read *read)
             colo_compare_let_go(c, flow, COLO_COUNT_RELEASED_COMMIT, NULL);
         flow->base_committed = 0;
         colo_tcp_committed(flow, c->committed);
-    } else if (slot->prev == NULL || slot->prev->synthetic) {
+    } else if (slot->prev == NULL || slot->prev->synthetic || colo_fragment_completes(flow, slot)) {
         colo_compare_advance(c, flow);
     }
     if (!slot->flow)

@@ -5,10 +5,10 @@
  * lie in an arena that is made then, or stay in the chunk that they were read into). One thread an
  * instance.
  *
- * TCP is compared as two byte streams in sequence space, whatever the segmentation; everything
- * else frame by frame within its flow. A primary frame is held until
- *   (a) the secondary produced the same bytes in the same epoch (and, for TCP, has itself
- *       acknowledged at least what the frame acknowledges: ACK, SACK and FIN-ACK are clamped or
+ * TCP is compared as two byte streams in sequence space, whatever the segmentation; fragments as
+ * the datagrams that they make up; everything else frame by frame within its flow. A primary frame
+ * is held until (a) the secondary produced the same bytes in the same epoch (and, for TCP, has
+ * itself acknowledged at least what the frame acknowledges: ACK, SACK and FIN-ACK are clamped or
  *       held), or
  *   (b) colo_compare_commit() says that a checkpoint taken after the frame was produced is
  *       complete at the secondary.
@@ -43,14 +43,15 @@ typedef enum {
 typedef enum {
     COLO_COUNT_PRIMARY_FRAMES,
     COLO_COUNT_SECONDARY_FRAMES,
-    COLO_COUNT_RELEASED_EQUAL,   /* I1 (a) */
-    COLO_COUNT_RELEASED_COMMIT,  /* I1 (b) */
-    COLO_COUNT_RELEASED_ALONE,   /* I1 (c) */
-    COLO_COUNT_DIVERGED_PAYLOAD, /* TCP stream bytes differ */
-    COLO_COUNT_DIVERGED_FLAGS,   /* FIN, RST or headers differ, or are at another place */
-    COLO_COUNT_DIVERGED_SYN,     /* a new connection: initial sequence numbers differ */
-    COLO_COUNT_DIVERGED_CONTENT, /* other protocols: bytes differ */
-    COLO_COUNT_DROPPED_STALE,    /* secondary frame of an older epoch (rule 6) */
+    COLO_COUNT_RELEASED_EQUAL,    /* I1 (a) */
+    COLO_COUNT_RELEASED_COMMIT,   /* I1 (b) */
+    COLO_COUNT_RELEASED_ALONE,    /* I1 (c) */
+    COLO_COUNT_DIVERGED_PAYLOAD,  /* TCP stream bytes differ */
+    COLO_COUNT_DIVERGED_FLAGS,    /* FIN, RST or headers differ, or are at another place */
+    COLO_COUNT_DIVERGED_SYN,      /* a new connection: initial sequence numbers differ */
+    COLO_COUNT_DIVERGED_CONTENT,  /* other protocols: bytes differ */
+    COLO_COUNT_DIVERGED_FRAGMENT, /* datagrams in fragments differ, or overlap: fragment.h */
+    COLO_COUNT_DROPPED_STALE,     /* secondary frame of an older epoch (rule 6) */
     COLO_COUNT_DROPPED_MALFORMED,
     COLO_COUNT_DROPPED_FAR,      /* secondary's segment far out of order */
     COLO_COUNT_FULL_FRAMES,      /* COLO_VERDICT_FULL for want of arena or slots */

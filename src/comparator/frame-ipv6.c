@@ -6,6 +6,7 @@
 
 #define ETH_HEADER 14u
 #define IPV6_HEADER 40u
+#define FRAGMENT_HEADER 8u
 /* Extension headers before the payload: each comes once at most, the destination options twice
  * (RFC 8200 4.1). What has more is compared byte by byte. */
 #define EXTENSIONS_MAX 3u
@@ -50,6 +51,26 @@ static void fill_envelope(const uint8_t *frame, size_t at, size_t l4, const Colo
         e->options = colo_frame_hash(secret, ip + IPV6_HEADER, l4 - at - IPV6_HEADER);
 }
 
+/* Fills in what the fragment header at @l4 says; false when no receiver takes the packet for a
+ * fragment. One that is all of its datagram ("atomic", RFC 6946) is one too. */
+static bool parse_fragment(const uint8_t *frame, size_t len, size_t at, size_t l4, size_t end,
+                           ColoFrameInfo *info)
+{
+    const uint8_t *header = frame + l4;
+
+    info->frag_protocol = header[0];
+    info->frag_at = colo_get16(header + 2) & 0xfff8u;
+    info->frag_more = header[3] & 1;
+    info->frag_id = colo_get32(header + 4);
+    info->payload_at = (uint32_t)l4 + FRAGMENT_HEADER;
+    info->payload_len = (uint32_t)(end - l4 - FRAGMENT_HEADER);
+    info->fragment =
+        header[1] == 0 && !(header[3] & 6) && l4 - at <= HEADERS_MAX &&
+        colo_frame_fragment_is_legal(0, info->frag_at, info->payload_len, info->frag_more) &&
+        colo_frame_all_zero(frame + end, len - end);
+    return info->fragment;
+}
+
 void colo_frame_parse_ipv6(const uint8_t *frame, size_t len, size_t at, const ColoHashKey *secret,
                            ColoFlowKey *key, ColoFrameInfo *info)
 {
@@ -68,10 +89,13 @@ void colo_frame_parse_ipv6(const uint8_t *frame, size_t len, size_t at, const Co
     key->kind = COLO_KIND_IPV6;
     protocol = skip_extensions(frame, &l4, end, ip[6]);
     key->protocol = protocol;
-    if (protocol == FRAGMENT && end - l4 >= 8) {
-        key->kind = COLO_KIND_FRAGMENT;
+    if (protocol == FRAGMENT && end - l4 >= FRAGMENT_HEADER) {
         colo_frame_add_mask(info, l4 + 4); /* identification, 32 bits */
         colo_frame_add_mask(info, l4 + 6);
+        if (parse_fragment(frame, len, at, l4, end, info)) {
+            key->kind = COLO_KIND_FRAGMENT;
+            fill_envelope(frame, at, l4, secret, key, &info->envelope);
+        }
     } else if (protocol == PROTO_TCP && l4 - at <= HEADERS_MAX &&
                colo_frame_parse_tcp(frame, len, l4, end, info)) {
         key->kind = COLO_KIND_TCP;

@@ -57,15 +57,6 @@ uint64_t colo_frame_hash(const ColoHashKey *secret, const void *data, size_t len
     return v0 ^ v1 ^ v2 ^ v3;
 }
 
-static bool all_zero(const uint8_t *p, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (p[i])
-            return false;
-    }
-    return true;
-}
-
 /*
  * Options between @at and @end. Sets what is found; false when they are malformed or hold a kind
  * that is not expected on this segment: such a segment is compared whole.
@@ -78,7 +69,7 @@ static bool parse_options(const uint8_t *frame, size_t at, size_t end, ColoFrame
         uint8_t kind = frame[at], len;
 
         if (kind == OPT_EOL)
-            return all_zero(frame + at, end - at);
+            return colo_frame_all_zero(frame + at, end - at);
         if (kind == OPT_NOP) {
             at++;
             continue;
@@ -129,10 +120,41 @@ bool colo_frame_parse_tcp(const uint8_t *frame, size_t len, size_t at, size_t en
     /* Reserved bits (the lowest is accurate ECN's), urgent data, bytes after the IP packet, a
      * segment of an established connection without ACK: legal or not, compared whole. */
     usual = usual && !(tcp[12] & 0x0e) && !(info->flags & COLO_TCP_URG) &&
-            colo_get16(tcp + 18) == 0 && all_zero(frame + end, len - end) &&
+            colo_get16(tcp + 18) == 0 && colo_frame_all_zero(frame + end, len - end) &&
             (info->flags & COLO_TCP_ACK);
     info->twin = !usual || (info->flags & (COLO_TCP_SYN | COLO_TCP_RST));
     return true;
+}
+
+static void fill_envelope(const uint8_t *frame, size_t at, size_t ihl, uint8_t flags,
+                          const ColoHashKey *secret, const ColoFlowKey *key, ColoEnvelope *e)
+{
+    const uint8_t *ip = frame + at;
+
+    memcpy(e->macs, frame + at - ETH_HEADER - key->tags * VLAN_TAG, 12);
+    e->dscp = ip[1] & 0xfc;
+    e->flags = ip[6] & flags;
+    e->ttl = ip[8];
+    e->ihl = (uint8_t)ihl;
+    if (ihl > IPV4_MIN)
+        e->options = colo_frame_hash(secret, ip + IPV4_MIN, ihl - IPV4_MIN);
+}
+
+/* Fills in what makes the packet at @at a fragment; false when no receiver takes it for one. */
+static bool parse_fragment(const uint8_t *frame, size_t len, size_t at, size_t ihl,
+                           ColoFrameInfo *info)
+{
+    const uint8_t *ip = frame + at;
+    size_t payload = colo_get16(ip + 2) - ihl;
+
+    info->frag_at = (colo_get16(ip + 6) & 0x1fffu) * 8;
+    info->frag_more = ip[6] & 0x20;
+    info->frag_id = colo_get16(ip + 4);
+    info->payload_at = (uint32_t)(at + ihl);
+    info->payload_len = (uint32_t)payload;
+    info->fragment = colo_frame_fragment_is_legal(ihl, info->frag_at, payload, info->frag_more) &&
+                     colo_frame_all_zero(frame + at + ihl + payload, len - at - ihl - payload);
+    return info->fragment;
 }
 
 static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHashKey *secret,
@@ -152,25 +174,21 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
     key->protocol = ip[9];
     memset(key->address, 0, sizeof(key->address));
     memcpy(key->address, ip + 12, 8);
+    key->kind = COLO_KIND_IPV4;
     if (colo_get16(ip + 6) & 0x3fff) {
-        key->kind = COLO_KIND_FRAGMENT;
+        if (parse_fragment(frame, len, at, ihl, info)) {
+            key->kind = COLO_KIND_FRAGMENT;
+            /* DF and the reserved bit: where a datagram is cut is its sender's affair. */
+            fill_envelope(frame, at, ihl, 0xc0, secret, key, &info->envelope);
+        }
         return;
     }
-    key->kind = COLO_KIND_IPV4;
     l4 = at + ihl;
     total -= ihl;
     if (ip[9] == PROTO_TCP && colo_frame_parse_tcp(frame, len, l4, l4 + total, info)) {
-        ColoEnvelope *e = &info->envelope;
-
         key->kind = COLO_KIND_TCP;
         memcpy(key->port, frame + l4, 4);
-        memcpy(e->macs, frame + at - ETH_HEADER - key->tags * VLAN_TAG, 12);
-        e->dscp = ip[1] & 0xfc;
-        e->flags = ip[6] & 0xe0;
-        e->ttl = ip[8];
-        e->ihl = (uint8_t)ihl;
-        if (ihl > IPV4_MIN)
-            e->options = colo_frame_hash(secret, ip + IPV4_MIN, ihl - IPV4_MIN);
+        fill_envelope(frame, at, ihl, 0xe0, secret, key, &info->envelope);
     } else if (ip[9] == PROTO_UDP && total >= 8) {
         key->kind = COLO_KIND_UDP;
         memcpy(key->port, frame + l4, 4);

@@ -78,22 +78,34 @@ typedef struct {
 #define COLO_FRAME_MASKS 3u
 
 typedef struct {
-    bool tcp;      /* compared as a stream; otherwise byte by byte without the masked fields */
+    bool tcp;       /* compared as a stream */
+    bool fragment;  /* compared with its datagram (fragment.h) */
+    bool frag_more; /* and not its last */
+    /* Neither: byte by byte without the masked fields. */
     uint8_t masks; /* 16-bit fields at mask[] are ignored in the comparison of content */
     uint32_t mask[COLO_FRAME_MASKS];
 
-    /* TCP only from here. */
+    /* TCP from here, and of fragments what is named so, payload and envelope. */
     bool twin; /* SYN, RST or unusual: wants one frame of the secondary that is the same */
     uint8_t flags;
     uint8_t wscale; /* shift count offered, or COLO_TCP_NO_WSCALE */
     uint8_t sacks;  /* SACK blocks */
-    uint16_t window;
+    union {
+        uint16_t window;
+        uint16_t frag_protocol; /* as the fragment header says; IPv4: 0, the flow has it */
+    };
     uint32_t tcp_at;
     uint32_t header_len; /* of TCP, with options */
     uint32_t payload_at;
     uint32_t payload_len;
-    uint32_t seq;     /* of the payload's first byte; of the SYN when there is one */
-    uint32_t ack;     /* 0 without the flag */
+    union {
+        uint32_t seq; /* of the payload's first byte; of the SYN when there is one */
+        uint32_t frag_id;
+    };
+    union {
+        uint32_t ack;     /* 0 without the flag */
+        uint32_t frag_at; /* bytes of the datagram's payload before this one's */
+    };
     uint32_t ts_at;   /* of the timestamp option's 8 bytes, 0: none */
     uint32_t sack_at; /* of the SACK option's kind byte, 0: none */
     ColoEnvelope envelope;

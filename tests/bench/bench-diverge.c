@@ -68,7 +68,7 @@ static Figures run_ours(const Trace *trace, uint64_t *held)
     colo_compare_held(compare, held, NULL);
     figures.released = (unsigned)(colo_compare_counter(compare, COLO_COUNT_RELEASED_EQUAL) -
                                   colo_compare_counter(compare, COLO_COUNT_OWED_ACK));
-    for (unsigned c = COLO_COUNT_DIVERGED_PAYLOAD; c <= COLO_COUNT_DIVERGED_CONTENT; c++)
+    for (unsigned c = COLO_COUNT_DIVERGED_PAYLOAD; c <= COLO_COUNT_DIVERGED_FRAGMENT; c++)
         figures.diverged += (unsigned)colo_compare_counter(compare, c);
     colo_compare_free(compare);
     return figures;

@@ -23,10 +23,30 @@ def ethernet(ethertype, payload):
     return bytes.fromhex("525400000001525400000002") + struct.pack(">H", ethertype) + payload
 
 
-def ipv4(protocol, payload, fragment=0, options=b""):
+def ipv4(protocol, payload, fragment=0, options=b"", ip_id=1):
     return ethernet(0x0800, struct.pack(
-        ">BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 20 + len(options) + len(payload), 1, fragment,
+        ">BBHHHBBH4s4s", 0x45 + len(options) // 4, 0, 20 + len(options) + len(payload), ip_id, fragment,
         64, protocol, 0, bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])) + options + payload)
+
+
+def pieces(family, ip_id, cuts):
+    """Fragments of a datagram of 43 bytes, cut at these places, each a frame."""
+    data, frames = bytes(range(43)), []
+    for begin, end in zip([0] + cuts, cuts + [43]):
+        if family == 4:
+            frames.append(ipv4(17, data[begin:end], ip_id=ip_id,
+                               fragment=begin // 8 | (0x2000 if end < 43 else 0)))
+        else:
+            frames.append(ethernet(0x86dd, struct.pack(">IHBB", 6 << 28, 8 + end - begin, 44, 64)
+                                   + bytes(31) + b"\1" + struct.pack(
+                                       ">BBHI", 17, 0, begin | (end < 43), ip_id) + data[begin:end]))
+    return frames
+
+
+def fragments(family, primary_cuts, secondary_cuts, backwards=False):
+    said = [raw(True, frame) for frame in pieces(family, 7, primary_cuts)]
+    heard = [raw(False, frame) for frame in pieces(family, 9, secondary_cuts)]
+    return b"".join(said[::-1] + heard if backwards else said + heard[::-1])
 
 
 ENTER_P, ENTER_S, COMMIT = b"\4", b"\5", b"\6"
@@ -54,6 +74,10 @@ SEEDS = {
     "udp": raw(True, ipv4(17, UDP)) + raw(False, ipv4(17, UDP)),
     "icmp": raw(True, ipv4(1, b"\0\0\0\0\1\2\3\4")) + raw(False, ipv4(1, b"\0\0\0\0\1\2\3\5")),
     "fragment": raw(True, ipv4(17, UDP, fragment=0x2000)) + raw(False, ipv4(17, UDP, fragment=0x2000)),
+    "fragments-4": fragments(4, [16], [8, 24]),
+    "fragments-4-backwards": fragments(4, [8, 16, 32], [24], backwards=True),
+    "fragments-6": fragments(6, [16], [8, 24]) + raw(True, pieces(6, 1, [])[0]) + raw(False, pieces(6, 2, [])[0]),
+    "fragments-overlap": fragments(4, [16], [24]) + raw(True, pieces(4, 7, [8, 32])[1]),
     "ip-options": raw(True, ipv4(6, b"\0P\0c" + bytes(8) + b"\x50\x10" + bytes(6), options=b"\1\1\1\0")),
     "arp": raw(True, ethernet(0x0806, bytes(28))) + raw(False, ethernet(0x0806, bytes(28))),
     "vlan": raw(True, ethernet(0x8100, b"\0\7\x86\xdd" + b"\x60" + bytes(43))),

@@ -175,19 +175,6 @@ static void test_vlan(Sink *sink, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpint(feed(sink, true, frame, len), ==, COLO_VERDICT_RELEASED);
 }
 
-static void test_fragments(Sink *sink, gconstpointer data G_GNUC_UNUSED)
-{
-    uint8_t frame[200];
-
-    put_ipv4(frame, 6, 24, 0);
-    memset(frame + TCP_AT, 'f', 24);
-    frame[IP_AT + 6] = 0x20; /* more fragments */
-    check_twin(sink, frame, TCP_AT + 24, TCP_AT + 20);
-    frame[IP_AT + 6] = 0;
-    frame[IP_AT + 7] = 3;
-    check_twin(sink, frame, TCP_AT + 24, TCP_AT + 20);
-}
-
 static void test_ip_options(Sink *sink, gconstpointer data G_GNUC_UNUSED)
 {
     uint8_t plain[200], frame[200];
@@ -430,7 +417,6 @@ int main(int argc, char **argv)
     ADD("content/arp", test_arp);
     ADD("content/ipv6", test_ipv6);
     ADD("content/vlan", test_vlan);
-    ADD("content/fragments", test_fragments);
     ADD("content/ip-options", test_ip_options);
     ADD("content/malformed-is-counted", test_malformed_is_counted);
     ADD("gate/release-all", test_release_all);
