@@ -175,6 +175,8 @@ static const ColoStreamOps stream_ops = {stream_up, stream_data, stream_space, s
 
 static size_t stream_ring(unsigned number)
 {
+    if (number == COLO_STREAM_CHECKPOINT)
+        return COLO_SESSION_CHECKPOINT_RING;
     return number == COLO_STREAM_PACKETS ? COLO_SESSION_PACKETS_RING : COLO_SESSION_STREAM_RING;
 }
 

@@ -241,6 +241,16 @@ void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t
     colo_checkpoint_space(session);
 }
 
+/* The stream takes no more of what QEMU writes. */
+static bool is_full(const ColoSession *session, const ColoStream *stream)
+{
+    size_t used = COLO_SESSION_CHECKPOINT_RING - colo_stream_space(stream);
+
+    return used + COLO_CHANNEL_CHUNK > (session->config.primary && session->ready
+                                            ? COLO_SESSION_CHECKPOINT_RING
+                                            : COLO_SESSION_STREAM_RING);
+}
+
 void colo_checkpoint_space(ColoSession *session)
 {
     ColoStream *any = session->streams[COLO_STREAM_CHECKPOINT];
@@ -248,11 +258,10 @@ void colo_checkpoint_space(ColoSession *session)
     ColoChannel *migration = session->channels[COLO_CHANNEL_MIGRATION][0];
 
     if (migration && session->config.primary)
-        colo_channel_pause(migration, !stream || colo_stream_space(stream) < COLO_CHANNEL_CHUNK);
+        colo_channel_pause(migration, !stream || is_full(session, stream));
     /* The secondary's words are always read: a takeover waits for LOADED without any stream. */
     else if (migration)
-        colo_channel_pause(migration, stream && !session->shut &&
-                                          colo_stream_space(stream) < COLO_CHANNEL_CHUNK);
+        colo_channel_pause(migration, stream && !session->shut && is_full(session, stream));
     if (any)
         colo_stream_pause(any, session->frozen || (!forgets(session) &&
                                                    (!migration || colo_channel_space(migration) <

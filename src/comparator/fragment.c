@@ -53,8 +53,8 @@ static void collect(ColoSlot *first, Datagram *datagram)
     bool last = false;
 
     memset(datagram, 0, sizeof(*datagram));
-    for (ColoSlot *slot = first;
-         slot && !datagram->hostile && scanned++ < COLO_FRAGMENT_SCAN; slot = slot->next) {
+    for (ColoSlot *slot = first; slot && !datagram->hostile && scanned++ < COLO_FRAGMENT_SCAN;
+         slot = slot->next) {
         if (is_of(slot, first->info.frag_id, first->epoch))
             add_piece(datagram, slot);
     }
@@ -69,7 +69,8 @@ static void collect(ColoSlot *first, Datagram *datagram)
         last = !slot->info.frag_more;
     }
     datagram->length = reached;
-    datagram->whole = !datagram->hostile && last && reached == end_of(datagram->piece[datagram->n - 1]);
+    datagram->whole =
+        !datagram->hostile && last && reached == end_of(datagram->piece[datagram->n - 1]);
 }
 
 static bool equal(const Datagram *a, const Datagram *b)
@@ -77,8 +78,8 @@ static bool equal(const Datagram *a, const Datagram *b)
     const ColoFrameInfo *x = &a->piece[0]->info, *y = &b->piece[0]->info;
     uint32_t at = 0;
 
-    if (!a->whole || !b->whole || a->length != b->length ||
-        x->frag_protocol != y->frag_protocol || !colo_envelope_equal(&x->envelope, &y->envelope))
+    if (!a->whole || !b->whole || a->length != b->length || x->frag_protocol != y->frag_protocol ||
+        !colo_envelope_equal(&x->envelope, &y->envelope))
         return false;
     for (unsigned i = 0, k = 0; at < a->length;) {
         const ColoSlot *p = a->piece[i], *s = b->piece[k];

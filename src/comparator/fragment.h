@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * IP fragments in the compare core (RFC 791, RFC 8200 4.5): compared as the datagrams that a receiver
- * puts together from them. The copies may choose another identification, cut at other places and
- * send the pieces in another order.
+ * IP fragments in the compare core (RFC 791, RFC 8200 4.5): compared as the datagrams that a
+ * receiver puts together from them. The copies may choose another identification, cut at other
+ * places and send the pieces in another order.
  *
  * The fragments between two hosts (of one protocol, IPv4) are a flow. A datagram is what has one
  * identification there, said by one copy in one epoch. None of its fragments leaves before all of
@@ -11,8 +11,8 @@
  * extension headers, the protocol. Nothing is copied together: the pieces are compared where they
  * lie.
  *
- * Overlapping fragments, others after the last one, and more than COLO_FRAGMENTS_MAX are none that a
- * guest's stack sends: they are a way to show two readers two contents (RFC 1858, RFC 5722). Such
+ * Overlapping fragments, others after the last one, and more than COLO_FRAGMENTS_MAX are none that
+ * a guest's stack sends: they are a way to show two readers two contents (RFC 1858, RFC 5722). Such
  * a datagram is a divergence, and so is a whole one of the secondary that the primary has not said.
  * One that stays incomplete waits as any frame without a twin does, until the checkpoint that its
  * limit asks for.

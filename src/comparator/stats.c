@@ -143,7 +143,7 @@ static JsonObject *limits(void)
         (uint64_t)(COLO_SESSION_HELD_BYTES / COLO_COMPARE_FLOW_SHARE), "flow-frames", "u",
         (uint64_t)(COLO_SESSION_HELD_FRAMES / COLO_COMPARE_FLOW_SHARE), "flows", "u",
         (uint64_t)COLO_SESSION_FLOWS, "packets", "u", (uint64_t)COLO_SESSION_PACKETS_RING,
-        "checkpoint", "u", (uint64_t)COLO_SESSION_STREAM_RING, "in", "u",
+        "checkpoint", "u", (uint64_t)COLO_SESSION_CHECKPOINT_RING, "in", "u",
         (uint64_t)COLO_SESSION_FRAMES_RING, "input", "u", (uint64_t)COLO_SESSION_INPUT_RING,
         "release", "u", (uint64_t)COLO_SESSION_RELEASE_RING, "rewritten", "u",
         (uint64_t)COLO_REWRITE_CONNECTIONS, "rewrite-waiting", "u", (uint64_t)COLO_REWRITE_WAITING,

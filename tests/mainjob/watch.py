@@ -3,20 +3,26 @@
 """Watches a host of the lab from inside, for a given time; lines on standard output.
 
     watch.py qmp SECONDS [DOMAIN]    asks the domain's QEMU every 20 ms whether it runs
+    watch.py qmp-socket SECONDS PATH   the same over a monitor of its own: nobody is between
+    watch.py qmp-judge FILE CONTROL    JSON: answers over 50 ms, and whether a QEMU that does nothing
+                                     had to wait as well (CONTROL)
     watch.py rss SECONDS INTERVAL    memory of virtcolod and comparator
     watch.py qmp-summary FILE        JSON: answers and how long they took, ms
     watch.py growth FILE...          JSON for each daemon of `rss` files: medians of quarters, KiB
 
 qmp: "B NS" a question begins, "A NS STATUS" its answer (CLOCK_MONOTONIC); libvirtd is between, and
-what other clients of it ask at the same time. rss: "R NS DAEMON PID KIB"; 0 0 when it does not run.
+what other clients of it ask at the same time. qmp-socket: "C NS" QEMU has ended. rss: "R NS DAEMON PID KIB"; 0 0 when it does not run.
 """
 import ctypes
 import json
+import socket
 import statistics
 import sys
 import time
 
 SECOND = 10**9
+PAUSE_MS = 20  # between an answer and the next question
+LIMIT_MS = 50  # what a monitor's user notices
 
 
 def qmp(seconds, name="ft"):
@@ -39,7 +45,75 @@ def qmp(seconds, name="ft"):
         if ask(domain, b'{"execute":"query-status"}', ctypes.byref(answer), 0) == 0:
             status = json.loads(answer.value)["return"]["status"]
         print(f"A {time.monotonic_ns()} {status}", flush=True)
-        time.sleep(0.02)
+        time.sleep(PAUSE_MS / 1000)
+
+
+def qmp_socket(seconds, path):
+    monitor = socket.socket(socket.AF_UNIX)
+    monitor.connect(path)
+    monitor.settimeout(60)
+    lines = monitor.makefile("rb")
+    lines.readline()
+
+    def ask(command):
+        monitor.sendall(b'{"execute":"%s"}\n' % command)
+        while (line := lines.readline()):
+            answer = json.loads(line)
+            if "event" not in answer:
+                return answer
+        return None
+
+    ask(b"qmp_capabilities")
+    end = time.monotonic_ns() + int(float(seconds) * SECOND)
+    while time.monotonic_ns() < end:
+        print(f"B {time.monotonic_ns()}", flush=True)
+        try:
+            answer = ask(b"query-status")
+        except ConnectionError:
+            answer = None
+        if not answer:
+            print(f"C {time.monotonic_ns()}", flush=True)
+            return
+        print(f"A {time.monotonic_ns()} {answer['return']['status']}", flush=True)
+        time.sleep(PAUSE_MS / 1000)
+
+
+def questions(path):
+    """[(begin, end, late)], ns: late is how much later than it meant to the question began."""
+    result, begun, before = [], None, None
+    with open(path) as file:
+        for line in file:
+            words = line.split()
+            if words[0] == "B":
+                begun = int(words[1])
+            elif words[0] == "C":
+                begun = None
+            else:
+                late = begun - before - PAUSE_MS * 10**6 if before else 0
+                before = int(words[1])
+                result.append((begun, before, late))
+                begun = None
+    if begun is not None:
+        result.append((begun, begun + 60 * SECOND, 0))
+    return result
+
+
+def qmp_judge(path, control):
+    """An answer over LIMIT_MS counts, unless within that time the one who asks the other QEMU had to
+    wait half of it for an answer, or for the processor: then it was the machine."""
+    half = LIMIT_MS * 10**6 // 2
+    stood = [(begin - late, end) for begin, end, late in questions(control)
+             if end - begin > half or late > half]
+    asked = questions(path)
+    over = [q for q in asked if q[1] - q[0] > LIMIT_MS * 10**6]
+    counts = [q for q in over if not any(s < q[1] and e > q[0] for s, e in stood)]
+    result = {"answers": len(asked)}
+    for name, took in (("", asked), ("control-", questions(control))):
+        times = sorted((end - begin) / 1e6 for begin, end, _ in took)
+        result |= {name + "median": round(statistics.median(times), 2), name + "max": round(times[-1], 1),
+                   name + "p99": round(times[int(len(times) * 0.99)], 1)}
+    print(json.dumps(result | {"over": len(over), "unexplained": len(counts), "unexplained-ms":
+                               [round((q[1] - q[0]) / 1e6, 1) for q in counts][:10]}))
 
 
 def qmp_summary(path):
@@ -106,7 +180,7 @@ def growth(*paths):
 
 
 if __name__ == "__main__":
-    commands = {"qmp": qmp, "rss": rss, "qmp-summary": qmp_summary, "growth": growth}
+    commands = {"qmp": qmp, "qmp-socket": qmp_socket, "qmp-judge": qmp_judge, "rss": rss, "qmp-summary": qmp_summary, "growth": growth}
     if len(sys.argv) < 3 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

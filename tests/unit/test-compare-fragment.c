@@ -75,8 +75,11 @@ static const uint8_t text[] = "0123456701234567012345670123456701234567abc";
 #define TEXT_LEN (sizeof(text) - 1) /* 43 */
 
 /* The family as test data. */
-#define D(data, ...) \
-    ((Datagram){.ipv6 = GPOINTER_TO_INT(data), .protocol = 17, .data = text, .len = TEXT_LEN, \
+#define D(data, ...)                           \
+    ((Datagram){.ipv6 = GPOINTER_TO_INT(data), \
+                .protocol = 17,                \
+                .data = text,                  \
+                .len = TEXT_LEN,               \
                 __VA_ARGS__})
 
 static void test_other_cuts_order_and_id(Sink *sink, gconstpointer data)
@@ -329,13 +332,9 @@ static void test_random(gconstpointer data)
     for (unsigned run = 0; run < 400; run++) {
         bool differs = run % 4 == 0;
         size_t len = (size_t)g_test_rand_int_range(9, 30000);
-        Datagram d[2] = {{.ipv6 = GPOINTER_TO_INT(data),
-                          .protocol = 17,
-                          .id = run,
-                          .data = bytes,
-                          .len = len}};
-        g_autoptr(GPtrArray) sent =
-            g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
+        Datagram d[2] = {
+            {.ipv6 = GPOINTER_TO_INT(data), .protocol = 17, .id = run, .data = bytes, .len = len}};
+        g_autoptr(GPtrArray) sent = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
         Cut cuts[2][PIECES_MAX];
         unsigned n[2], at[2] = {0, 0};
         Sink sink;
@@ -366,8 +365,8 @@ static void test_random(gconstpointer data)
         g_assert_cmpuint(sink.left->len, ==, differs ? 0 : n[0]);
         g_assert_true(colo_compare_diverged(sink.compare) == differs);
         for (unsigned i = 0; i < sink.left->len; i++)
-            g_assert_true(g_bytes_equal(g_ptr_array_index(sink.left, i),
-                                        g_ptr_array_index(sent, i)));
+            g_assert_true(
+                g_bytes_equal(g_ptr_array_index(sink.left, i), g_ptr_array_index(sent, i)));
         sink_clear(&sink);
     }
 }
