@@ -38,11 +38,15 @@ static void add_piece(Datagram *datagram, ColoSlot *slot)
     datagram->n++;
 }
 
-/* A receiver takes these headers from the first fragment; of the others they are the same. */
-static bool same_headers(const ColoEnvelope *a, const ColoEnvelope *b)
+/* A receiver takes the headers from the first fragment; of the others they are the same, but that
+ * not all of IPv4's options are repeated (RFC 791 3.1). */
+static bool same_headers(const ColoFrameInfo *a, const ColoFrameInfo *b)
 {
-    return memcmp(a->macs, b->macs, sizeof(a->macs)) == 0 && a->dscp == b->dscp &&
-           a->ttl == b->ttl && a->flags == b->flags;
+    const ColoEnvelope *x = &a->envelope, *y = &b->envelope;
+
+    return memcmp(x->macs, y->macs, sizeof(x->macs)) == 0 && x->dscp == y->dscp &&
+           x->ttl == y->ttl && x->flags == y->flags && a->frag_protocol == b->frag_protocol &&
+           (x->flags != COLO_ENVELOPE_IPV6 || x->options == y->options);
 }
 
 /* The datagram whose first fragment in its list is @first. */
@@ -62,7 +66,7 @@ static void collect(ColoSlot *first, Datagram *datagram)
         const ColoSlot *slot = datagram->piece[i];
 
         if ((i > 0 && slot->info.frag_at < end_of(datagram->piece[i - 1])) || last ||
-            !same_headers(&slot->info.envelope, &datagram->piece[0]->info.envelope))
+            !same_headers(&slot->info, &datagram->piece[0]->info))
             datagram->hostile = true;
         if (slot->info.frag_at == reached)
             reached = end_of(slot);

@@ -95,6 +95,7 @@ void colo_frame_parse_ipv6(const uint8_t *frame, size_t len, size_t at, const Co
         if (parse_fragment(frame, len, at, l4, end, info)) {
             key->kind = COLO_KIND_FRAGMENT;
             fill_envelope(frame, at, l4, secret, key, &info->envelope);
+            info->envelope.dscp = (uint8_t)(ip[0] << 4 | ip[1] >> 4); /* with ECN: content */
         }
     } else if (protocol == PROTO_TCP && l4 - at <= HEADERS_MAX &&
                colo_frame_parse_tcp(frame, len, l4, end, info)) {

@@ -180,6 +180,7 @@ static void parse_ipv4(const uint8_t *frame, size_t len, size_t at, const ColoHa
             key->kind = COLO_KIND_FRAGMENT;
             /* DF and the reserved bit: where a datagram is cut is its sender's affair. */
             fill_envelope(frame, at, ihl, 0xc0, secret, key, &info->envelope);
+            info->envelope.dscp = frame[at + 1]; /* with ECN: content, as of any datagram */
         }
         return;
     }
