@@ -348,6 +348,7 @@ static ColoConfig *defaults(void)
     config->arbiter.kind = COLO_ARBITER_MANUAL;
     config->arbiter.timeout_ms = COLO_ARBITER_TIMEOUT_MS;
     config->checkpoint_period_ms = 500;
+    config->tcp_rewrite = true;
     config->checkpoint_max_dirty_bytes = UINT64_C(256) << 20;
     config->checkpoint_max_overlay_bytes = UINT64_C(1) << 30;
     config->state_dir = g_strdup(LOCALSTATEDIR "/lib/libvirt-colo");

@@ -39,6 +39,7 @@ static void test_defaults(void)
     g_assert_cmpuint(empty->heartbeat.missed, ==, 5);
     g_assert_cmpint(empty->arbiter.kind, ==, COLO_ARBITER_MANUAL);
     g_assert_false(empty->allow_emulation);
+    g_assert_true(empty->tcp_rewrite);
     g_assert_cmpint(shipped->tcp_rewrite, ==, empty->tcp_rewrite);
     g_assert_cmpuint(empty->checkpoint_period_ms, ==, 500);
     g_assert_cmpstr(empty->host_name, ==, g_get_host_name());
@@ -89,7 +90,7 @@ static void test_values(void)
              "arbiter = \"etcd\"\netcd_endpoints = [ \"https://w:2379\" ]\n"
              "etcd_ca = \"/eca\"\netcd_cert = \"/ec\"\netcd_key = \"/ek\"\netcd_timeout_ms = 700\n"
              "allow_emulation = 1\n"
-             "tcp_rewrite = 1\n"
+             "tcp_rewrite = 0\n"
              "checkpoint_period_ms = 50\n"
              "checkpoint_max_dirty_bytes = 8589934592\n"
              "checkpoint_max_overlay_bytes = \"3G\"\n"
@@ -114,7 +115,7 @@ static void test_values(void)
     g_assert_cmpstr(config->arbiter.endpoints[0], ==, "https://w:2379");
     g_assert_cmpuint(config->arbiter.timeout_ms, ==, 700);
     g_assert_true(config->allow_emulation);
-    g_assert_true(config->tcp_rewrite);
+    g_assert_false(config->tcp_rewrite);
     g_assert_cmpuint(config->checkpoint_max_dirty_bytes, ==, UINT64_C(8) << 30);
     g_assert_cmpuint(config->checkpoint_max_overlay_bytes, ==, UINT64_C(3) << 30);
     g_assert_cmpstr(config->state_dir, ==, "/s 12345678901");

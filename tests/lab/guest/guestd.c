@@ -221,7 +221,7 @@ static int serve(struct conn *c)
     int eof = 0;
 
     for (;;) {
-        ssize_t n = 0;
+        ssize_t n = 0, m = 0;
 
         if (c->in_len < sizeof(c->in)) {
             n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, 0);
@@ -235,8 +235,7 @@ static int serve(struct conn *c)
         if (consume(c) < 0)
             return -1;
         if (c->out_len > 0) {
-            ssize_t m = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL);
-
+            m = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL);
             if (m < 0 && errno != EAGAIN)
                 return -1;
             if (m > 0) {
@@ -246,7 +245,8 @@ static int serve(struct conn *c)
         }
         if (eof && c->out_len == 0)
             return -1;
-        if (n <= 0 || c->out_len > 0)
+        /* What had no room in out has some now. */
+        if ((n <= 0 && m <= 0) || c->out_len > 0)
             break;
     }
     ev.events = (c->in_len < sizeof(c->in) && !eof ? EPOLLIN : 0) | (c->out_len ? EPOLLOUT : 0);
