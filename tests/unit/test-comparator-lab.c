@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 gboolean lab_vnet, lab_rewrite;
+int lab_missed = 5;
 const char *lab_uuid = LAB_UUID;
 int lab_threads;
 gboolean lab_unprivileged, lab_lenient;
@@ -381,7 +382,7 @@ void lab_create_generation(LabHelper *helper, const char *role, const char *psk,
         helper, "session-create",
         colo_json_build("uuid", "s", lab_uuid, "generation", "u", generation, "role", "s", role,
                         "psk", "s", psk, "vnet-hdr", "b", lab_vnet, "heartbeat-ms", "i", 20,
-                        "heartbeat-missed", "i", 5, "nics", "o", nics, "disks", "o", disks,
+                        "heartbeat-missed", "i", lab_missed, "nics", "o", nics, "disks", "o", disks,
                         "rewrite", "b", lab_rewrite, NULL),
         -1));
 }

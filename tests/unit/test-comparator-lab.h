@@ -20,6 +20,8 @@ extern gboolean lab_vnet;
 #define LAB_VNET 12
 /* TRUE: sessions are made with "rewrite". */
 extern gboolean lab_rewrite;
+/* Heartbeats, one every 20 ms, after which a peer is silent. */
+extern int lab_missed;
 /* Workers of a helper that is started; 0: as many as it likes. */
 extern int lab_threads;
 /* Whom requests are about; LAB_UUID. */

@@ -45,10 +45,9 @@ static void handshake(Peer *peer)
 
     (void)setsockopt(peer->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     (void)setsockopt(peer->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    g_assert_cmpint(
-        gnutls_priority_set_direct(
-            peer->tls, "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK", NULL),
-        ==, 0);
+    g_assert_cmpint(gnutls_priority_set_direct(
+                        peer->tls, "NORMAL:-VERS-ALL:+VERS-TLS1.3:-KX-ALL:+ECDHE-PSK", NULL),
+                    ==, 0);
     gnutls_transport_set_int(peer->tls, peer->fd);
     do
         code = gnutls_handshake(peer->tls);
@@ -321,7 +320,8 @@ static void test_i4_half_a_record(void)
     lab_helper_stop(&lab.s);
 }
 
-/* Two sessions of one helper: one peer floods with records that count, the other's session goes on. */
+/* Two sessions of one helper: one peer floods with records that count, the other's session goes on.
+ */
 static void test_i4_flood(void)
 {
     static uint8_t records[1 << 20];
