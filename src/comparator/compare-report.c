@@ -45,13 +45,14 @@ uint64_t colo_compare_oldest_ns(const ColoCompare *c)
     return oldest;
 }
 
-uint64_t colo_compare_due_ns(const ColoCompare *c)
+uint64_t colo_compare_due_ns(const ColoCompare *c, uint64_t most_ns)
 {
     uint64_t due = 0;
 
     for (uint32_t ranks = c->store.held_ranks; ranks; ranks &= ranks - 1) {
         unsigned rank = (unsigned)__builtin_ctz(ranks);
-        uint64_t one = c->store.held[rank].first->now_ns + c->store.skew.limits_ns[rank];
+        uint64_t limit = c->store.skew.limits_ns[rank];
+        uint64_t one = c->store.held[rank].first->now_ns + (limit < most_ns ? limit : most_ns);
 
         if (!due || one < due)
             due = one;

@@ -142,8 +142,9 @@ bool colo_compare_diverged(const ColoCompare *compare);
 uint64_t colo_compare_oldest_ns(const ColoCompare *compare);
 
 /* When the first held frame will have waited as long as its flow's frames, or those of all flows
- * while its own is not measured, have to wait for their twins (skew.h), or 0. */
-uint64_t colo_compare_due_ns(const ColoCompare *compare);
+ * while its own is not measured, have to wait for their twins (skew.h), but no longer than
+ * @most_ns; or 0. */
+uint64_t colo_compare_due_ns(const ColoCompare *compare, uint64_t most_ns);
 
 /* A checkpoint is asked for because of that. It may free the frame before its twin comes, so its
  * limit is a measure as well, or a secondary that has become slow would stay unnoticed

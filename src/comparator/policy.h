@@ -9,11 +9,13 @@
  * time than the operator allows, the domain goes
  *
  * "periodic": at most one forced checkpoint a period, which frees all that waits (as Remus does;
- * Cully et al., Remus, NSDI 2008). Output is compared all the same, and what agrees leaves at once;
- * a period that has nothing to free is not begun, so a single packet after a quiet time waits for
- * one pause only. The period is the smoothed pause divided by the share that pauses may take,
- * within bounds. A packet that always differs waits for the rest of a period and for the pause at
- * the beginning of the next: with a share of one half that is two pauses, with a third three.
+ * Cully et al., Remus, NSDI 2008); when nothing agrees any more (patience.h), without waiting for a
+ * difference. Output is compared all the same, and
+ * what agrees leaves at once; a period that has nothing to free is not begun, so a single packet
+ * after a quiet time waits for one pause only. The period is the smoothed pause divided by the
+ * share that pauses may take, within bounds. A packet that always differs waits for the rest of a
+ * period and for the pause at the beginning of the next: with a share of one half that is two
+ * pauses, with a third three.
  *
  * When nothing has differed for some periods and a second, it goes back. A domain that comes again
  * soon after it went back stays longer each time, so that it does not go to and fro.

@@ -20,6 +20,7 @@
 #include "comparator/compare.h"
 #include "comparator/loop.h"
 #include "comparator/nbd-replies.h"
+#include "comparator/patience.h"
 #include "comparator/policy.h"
 #include "comparator/protocol.h"
 #include "comparator/record.h"
@@ -198,6 +199,7 @@ struct ColoSession {
     bool kicked;
     uint64_t kicked_ns;
     bool queue_pressed; /* a frame was refused: ask whatever is held */
+    ColoPatience patience;
 
     /* takeover.c */
     bool taking_over, frozen; /* frozen: nothing more is fed to QEMU */

@@ -30,6 +30,30 @@ static bool queue_is_half_full(const ColoSession *session)
     return bytes > COLO_SESSION_HELD_BYTES / 2 || frames > COLO_SESSION_HELD_FRAMES / 2;
 }
 
+static uint64_t unanswered_min_ns(const ColoSession *session)
+{
+    return session->policy.tuning.unanswered_min_ms * COLO_NS_PER_MS;
+}
+
+static bool is_of_output(ColoWanted wanted)
+{
+    return wanted == COLO_WANTED_DIVERGED || wanted == COLO_WANTED_UNANSWERED ||
+           wanted == COLO_WANTED_PERIOD;
+}
+
+/* In periodic mode when twins do not come: when the next period may begin for what waits, be it
+ * known to differ or not. 0: not before that is known. */
+static uint64_t period_due_ns(const ColoSession *session)
+{
+    uint64_t oldest = colo_compare_oldest_ns(session->compare);
+    uint64_t due = oldest + unanswered_min_ns(session);
+    uint64_t not_before = colo_policy_not_before(&session->policy);
+
+    if (!session->policy.periodic || !oldest || !colo_patience_is_lost(&session->patience))
+        return 0;
+    return due > not_before ? due : not_before;
+}
+
 /* Why a checkpoint is wanted now. *@look_ns: when to look again if none is, or 0. */
 static ColoWanted reason_now(ColoSession *session, uint64_t now, uint64_t *look_ns)
 {
@@ -42,7 +66,9 @@ static ColoWanted reason_now(ColoSession *session, uint64_t now, uint64_t *look_
         return COLO_WANTED_NONE;
     if (!session->comparing)
         return COLO_WANTED_PAIRED;
-    due = colo_compare_due_ns(session->compare);
+    due = colo_compare_due_ns(session->compare,
+                              colo_patience_longest_ns(&session->patience, session->policy.pause_ns,
+                                                       unanswered_min_ns(session)));
     *look_ns = due;
     if (colo_compare_diverged(session->compare))
         differs = COLO_WANTED_DIVERGED;
@@ -53,6 +79,13 @@ static ColoWanted reason_now(ColoSession *session, uint64_t now, uint64_t *look_
         *look_ns = colo_policy_not_before(&session->policy);
         if (now >= *look_ns)
             return session->policy.periodic ? COLO_WANTED_PERIOD : differs;
+    } else if ((due = period_due_ns(session))) {
+        if (now >= due) {
+            colo_policy_differs(&session->policy, now);
+            return COLO_WANTED_PERIOD;
+        }
+        if (due < *look_ns)
+            *look_ns = due;
     }
     return queue_is_half_full(session) ? COLO_WANTED_QUEUE : COLO_WANTED_NONE;
 }
@@ -145,6 +178,8 @@ void colo_wanted_loaded(ColoSession *session, uint64_t now)
 {
     if (session->comparing && colo_policy_checkpoint(&session->policy, session->reply_ns, now))
         tell_policy(session);
+    colo_patience_checkpoint(&session->patience, is_of_output(session->wanted),
+                             colo_compare_counter(session->compare, COLO_COUNT_RELEASED_EQUAL));
     session->wanted = COLO_WANTED_NONE;
     session->kicked = false;
     session->queue_pressed = false;

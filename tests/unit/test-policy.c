@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* When checkpoints are forced: at once, or periodically, and how that changes. Simulated time. */
+#include "comparator/patience.h"
 #include "comparator/policy.h"
 
 #include <glib.h>
@@ -210,6 +211,40 @@ static void test_new_numbers_keep_the_mode(Domain *d, const void *data G_GNUC_UN
     g_assert_cmpuint(colo_policy_period_ns(&d->policy), ==, 40 * MS);
 }
 
+/* ---- patience ---- */
+
+#define PAUSE_NS 8000000u
+#define MIN_NS 2000000u
+
+static void test_patience_is_lost(void)
+{
+    ColoPatience patience = {0};
+
+    colo_patience_checkpoint(&patience, true, 7); /* some frames agreed */
+    for (unsigned i = 0; i < COLO_PATIENCE_FRUITLESS; i++) {
+        g_assert_cmpuint(colo_patience_longest_ns(&patience, PAUSE_NS, MIN_NS), ==, UINT64_MAX);
+        colo_patience_checkpoint(&patience, false, 7); /* of time or of a queue: says nothing */
+        colo_patience_checkpoint(&patience, true, 7);
+    }
+    g_assert_cmpuint(colo_patience_longest_ns(&patience, PAUSE_NS, MIN_NS), ==, PAUSE_NS);
+    g_assert_cmpuint(colo_patience_longest_ns(&patience, MIN_NS / 2, MIN_NS), ==, MIN_NS);
+    g_assert_cmpuint(colo_patience_longest_ns(&patience, 0, MIN_NS), ==, UINT64_MAX);
+}
+
+static void test_patience_comes_back(void)
+{
+    ColoPatience patience = {0};
+    unsigned probes = 0;
+
+    for (unsigned i = 0; i < 10 * COLO_PATIENCE_PROBE; i++) {
+        colo_patience_checkpoint(&patience, true, 0);
+        probes += i >= COLO_PATIENCE_FRUITLESS && !colo_patience_is_lost(&patience);
+    }
+    g_assert_cmpuint(probes, ==, 10); /* one is waited for now and then */
+    colo_patience_checkpoint(&patience, true, 1);
+    g_assert_false(colo_patience_is_lost(&patience));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -227,5 +262,7 @@ int main(int argc, char **argv)
     ADD("quiet-then-one", test_quiet_then_one_packet);
     ADD("by-hand", test_set_by_hand_stays);
     ADD("new-numbers", test_new_numbers_keep_the_mode);
+    g_test_add_func("/patience/is-lost", test_patience_is_lost);
+    g_test_add_func("/patience/comes-back", test_patience_comes_back);
     return g_test_run();
 }
