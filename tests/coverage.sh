@@ -26,7 +26,7 @@ cd "$build"
 find . -name '*.gcda' -delete
 make -j"$(nproc)" > make.out 2>&1 || { grep -E 'error|\*\*\*' make.out >&2; exit 1; }
 # The programs, not what they share.
-programs=$(sed -nE 's/^(tests\/unit\/test-(compar|checkpoint|frame|nbd|policy|rewrite|segment|session|skew)[a-z0-9-]*)\$\(EXEEXT\):.*/\1/p' Makefile)
+programs=$(sed -nE 's/^(tests\/unit\/test-(compar|checkpoint|frame|nbd|packet|policy|rewrite|segment|session|skew)[a-z0-9-]*)\$\(EXEEXT\):.*/\1/p' Makefile)
 GCOV_PREFIX=$data make -j"$(nproc)" check TESTS="$(echo $programs)" > check.out 2>&1 ||
     { grep -A5 '^not ok\|^FAIL\|^ERROR' check.out >&2; exit 1; }
 cp -r "$data$build/." .

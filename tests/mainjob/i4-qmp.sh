@@ -5,9 +5,9 @@
 # the right key says garbage after a good handshake.
 #
 # The lab has both hosts, both guests and the client on the processors of one machine: QEMU, the comparator
-# and those who ask get them first, so that what is measured is waiting in QEMU and not for a
-# processor; and a second QEMU that does nothing is asked beside it: when that one has to wait as
-# well it was the machine (watch.py qmp-judge).
+# and those who ask get them first, and the time in which QEMU's threads wanted to go on and got none does
+# not count; and a second QEMU that does nothing is asked beside it: when that one has to wait
+# as well it was the machine (watch.py qmp-judge).
 . "$(dirname "$0")/lib.sh"
 stall=10
 FIRST=-19      # nice
@@ -29,12 +29,13 @@ control_stop() { on "$P" sh -c 'kill "$(cat /run/lab/control.pid)"; rm -f /run/l
 
 # watch_start SECONDS
 watch_start() {
-    local name
+    local name pid
     first "$(qemu_pid "$P")" "$(on "$P" cat /run/lab/control.pid)" \
         "$(on "$P" sh -c 'cut -d" " -f1 /run/lab/comparator.pid')" > /dev/null
     watches=()
     for name in ft control; do
-        "$LAB" exec "$P" nice -n $FIRST python3 "$MJ_DIR/watch.py" qmp-socket $(($1 + 2 * MARGIN_S)) /run/lab/$name.qmp \
+        pid=$(on "$P" cat $([ $name = ft ] && echo /run/libvirt/qemu/ft.pid || echo /run/lab/control.pid))
+        "$LAB" exec "$P" nice -n $FIRST python3 "$MJ_DIR/watch.py" qmp-socket $(($1 + 2 * MARGIN_S)) /run/lab/$name.qmp "$pid" \
             > "$TMP/$name.qmp" 2> "$TMP/$name.err" < /dev/null &
         watches+=($!)
     done

@@ -3,7 +3,7 @@
 """Watches a host of the lab from inside, for a given time; lines on standard output.
 
     watch.py qmp SECONDS [DOMAIN]    asks the domain's QEMU every 20 ms whether it runs
-    watch.py qmp-socket SECONDS PATH   the same over a monitor of its own: nobody is between
+    watch.py qmp-socket SECONDS PATH PID   the same over a monitor of QEMU PID's own: nobody between
     watch.py qmp-judge FILE CONTROL    JSON: answers over 50 ms, and whether a QEMU that does nothing
                                      had to wait as well (CONTROL)
     watch.py rss SECONDS INTERVAL    memory of virtcolod and comparator
@@ -11,10 +11,12 @@
     watch.py growth FILE...          JSON for each daemon of `rss` files: medians of quarters, KiB
 
 qmp: "B NS" a question begins, "A NS STATUS" its answer (CLOCK_MONOTONIC); libvirtd is between, and
-what other clients of it ask at the same time. qmp-socket: "C NS" QEMU has ended. rss: "R NS DAEMON PID KIB"; 0 0 when it does not run.
+what other clients of it ask at the same time. qmp-socket: the answer's last word is for how many ns
+of it QEMU's threads were ready to run and had no processor; "C NS" QEMU has ended. rss: "R NS DAEMON PID KIB"; 0 0 when it does not run.
 """
 import ctypes
 import json
+import os
 import socket
 import statistics
 import sys
@@ -48,7 +50,20 @@ def qmp(seconds, name="ft"):
         time.sleep(PAUSE_MS / 1000)
 
 
-def qmp_socket(seconds, path):
+def starved(pid):
+    """ns that the process's threads were ready to run and had no processor (proc(5), schedstat): the
+    main thread, or a vCPU's that has the lock for which it waits. What blocks is not in it."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+                total += int(file.read().split()[1])
+        except OSError:  # it has ended
+            pass
+    return total
+
+
+def qmp_socket(seconds, path, pid):
     monitor = socket.socket(socket.AF_UNIX)
     monitor.connect(path)
     monitor.settimeout(60)
@@ -68,18 +83,21 @@ def qmp_socket(seconds, path):
     while time.monotonic_ns() < end:
         print(f"B {time.monotonic_ns()}", flush=True)
         try:
+            before = starved(pid)
             answer = ask(b"query-status")
-        except ConnectionError:
+            now = time.monotonic_ns()
+            without = starved(pid) - before
+        except OSError:
             answer = None
         if not answer:
             print(f"C {time.monotonic_ns()}", flush=True)
             return
-        print(f"A {time.monotonic_ns()} {answer['return']['status']}", flush=True)
+        print(f"A {now} {answer['return']['status']} {without}", flush=True)
         time.sleep(PAUSE_MS / 1000)
 
 
 def questions(path):
-    """[(begin, end, late)], ns: late is how much later than it meant to the question began."""
+    """[(begin, end, late, starved)], ns: late is how much later than it meant to the question began."""
     result, begun, before = [], None, None
     with open(path) as file:
         for line in file:
@@ -91,28 +109,31 @@ def questions(path):
             else:
                 late = begun - before - PAUSE_MS * 10**6 if before else 0
                 before = int(words[1])
-                result.append((begun, before, late))
+                result.append((begun, before, late, int(words[3])))
                 begun = None
     if begun is not None:
-        result.append((begun, begun + 60 * SECOND, 0))
+        result.append((begun, begun + 60 * SECOND, 0, 0))
     return result
 
 
 def qmp_judge(path, control):
-    """An answer over LIMIT_MS counts, unless within that time the one who asks the other QEMU had to
-    wait half of it for an answer, or for the processor: then it was the machine."""
+    """An answer over LIMIT_MS counts, less the time in which QEMU wanted to go on and had no processor,
+    unless within that time the one who asks the other QEMU had to wait half of it for an answer, or
+    for a processor: then it was the machine."""
     half = LIMIT_MS * 10**6 // 2
-    stood = [(begin - late, end) for begin, end, late in questions(control)
+    stood = [(begin - late, end) for begin, end, late, _ in questions(control)
              if end - begin > half or late > half]
     asked = questions(path)
     over = [q for q in asked if q[1] - q[0] > LIMIT_MS * 10**6]
-    counts = [q for q in over if not any(s < q[1] and e > q[0] for s, e in stood)]
+    counts = [q for q in over if q[1] - q[0] - q[3] > LIMIT_MS * 10**6
+              and not any(s < q[1] and e > q[0] for s, e in stood)]
     result = {"answers": len(asked)}
     for name, took in (("", asked), ("control-", questions(control))):
-        times = sorted((end - begin) / 1e6 for begin, end, _ in took)
+        times = sorted((end - begin) / 1e6 for begin, end, *_ in took)
         result |= {name + "median": round(statistics.median(times), 2), name + "max": round(times[-1], 1),
                    name + "p99": round(times[int(len(times) * 0.99)], 1)}
-    print(json.dumps(result | {"over": len(over), "unexplained": len(counts), "unexplained-ms":
+    waited = sorted((end - begin - without) / 1e6 for begin, end, _, without in asked)
+    print(json.dumps(result | {"max-with-processor": round(waited[-1], 1), "over": len(over), "unexplained": len(counts), "unexplained-ms":
                                [round((q[1] - q[0]) / 1e6, 1) for q in counts][:10]}))
 
 
