@@ -213,7 +213,7 @@ void colo_flow_forget(ColoStore *store, ColoFlow *flow)
     while (flow->history.first) {
         ColoSlot *slot = flow->history.first;
 
-        colo_slot_remove(store, slot);
+        slot_unlink(store, slot, COLO_SLOT_HISTORY);
         colo_slot_free(store, slot);
     }
 }
