@@ -63,6 +63,10 @@ static gboolean on_signal(gpointer loop)
     return G_SOURCE_CONTINUE;
 }
 
+/* Where libvirt's QEMU driver listens: its own daemon, or the one for all drivers. */
+static const char *const libvirt_sockets[] = {"/run/libvirt/virtqemud-sock",
+                                              "/run/libvirt/libvirt-sock", NULL};
+
 static int take_rpc_socket(const ColoConfig *config, GError **error)
 {
     int fd = colo_activation_take(FD_RPC);
@@ -108,6 +112,7 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
         colo_rpc_server_free(rpc);
         return FALSE;
     }
+    colo_rpc_server_relay_to(rpc, libvirt_sockets);
     g_atomic_pointer_set(&daemon->rpc, rpc);
     return TRUE;
 }

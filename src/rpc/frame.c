@@ -61,6 +61,20 @@ void colo_rpc_reader_feed(ColoRpcReader *reader, const void *data, size_t len)
         g_byte_array_append(reader->pending, data, (guint)len);
 }
 
+const uint8_t *colo_rpc_reader_pending(const ColoRpcReader *reader, size_t *len)
+{
+    *len = reader->pending->len;
+    return reader->pending->data;
+}
+
+gboolean colo_rpc_reader_skip(ColoRpcReader *reader, size_t n)
+{
+    if (reader->pending->len < n)
+        return FALSE;
+    g_byte_array_remove_range(reader->pending, 0, (guint)n);
+    return TRUE;
+}
+
 static void set_broken(ColoRpcReader *reader, GError **error, const char *what, size_t found,
                        size_t bound)
 {

@@ -75,5 +75,12 @@ void colo_rpc_reader_feed(ColoRpcReader *reader, const void *data, size_t len);
  */
 ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error);
 
+/* What has come and was not read as a frame yet; valid until the next call. */
+const uint8_t *colo_rpc_reader_pending(const ColoRpcReader *reader, size_t *len);
+
+/* Passes over @n bytes, as of FDs that follow a frame; FALSE, and nothing, when they have not come
+ * yet. */
+gboolean colo_rpc_reader_skip(ColoRpcReader *reader, size_t n);
+
 /* Writes the length word and @header (COLO_RPC_HEADER_BYTES) to @out for a body of @body_len. */
 void colo_rpc_header_encode(const ColoRpcHeader *header, size_t body_len, uint8_t *out);

@@ -2,6 +2,7 @@
 #include "rpc/server-private.h"
 
 #include "rpc/message.h"
+#include "util/bytes.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -142,6 +143,32 @@ void colo_rpc_client_send(ColoRpcClient *client, GBytes *frame)
     }
 }
 
+/* It has begun with another program: the relay has the connection from here on. */
+static void hand_over(ColoRpcClient *client, const uint8_t *data, size_t len)
+{
+    int fd = client->fd;
+
+    drop_source(&client->in);
+    colo_relay_adopt(client->server->relay, dup(fd), &client->caller, data, len);
+    colo_rpc_client_close(client);
+}
+
+/* True when that has happened, or cannot be told yet. */
+static gboolean is_others(ColoRpcClient *client)
+{
+    size_t len;
+    const uint8_t *data = colo_rpc_reader_pending(client->reader, &len);
+
+    if (client->ours || !client->server->relay)
+        return FALSE;
+    if (len < 2 * COLO_RPC_LENGTH_BYTES)
+        return TRUE;
+    client->ours = colo_get32(data + COLO_RPC_LENGTH_BYTES) == COLO_RPC_PROGRAM;
+    if (!client->ours)
+        hand_over(client, data, len);
+    return !client->ours;
+}
+
 static void close_malformed(ColoRpcClient *client, const GError *error)
 {
     colo_warn("client of uid %u, pid %d closed: %s", (unsigned)client->caller.uid,
@@ -187,7 +214,8 @@ static gboolean on_readable(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
         return G_SOURCE_REMOVE;
     }
     colo_rpc_reader_feed(client->reader, buffer, (size_t)n);
-    colo_rpc_client_process(client);
+    if (!is_others(client))
+        colo_rpc_client_process(client);
     /* Destroyed by process(), the source is not run again whatever is returned. */
     return G_SOURCE_CONTINUE;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "rpc/frame.h"
+#include "rpc/relay.h"
 #include "rpc/server.h"
 
 #define COLO_RPC_READ_CHUNK (64u * 1024u)
@@ -21,6 +22,7 @@ struct ColoRpcServer {
     GThreadPool *workers;
     GSource *accept_source;
     GPtrArray *clients;       /* ColoRpcClient, a reference each */
+    ColoRelay *relay;         /* NULL: other programs are unknown */
     gint stopping;            /* atomic: jobs that have not begun return at once */
     gint64 group;             /* under @lock: gid that may connect, or -1 */
     ColoRpcServerStats stats; /* under @lock */
@@ -38,6 +40,7 @@ typedef struct {
     size_t queued; /* bytes in @output that are not */
     unsigned pending;
     gboolean subscribed;
+    gboolean ours; /* it has called our program */
 } ColoRpcClient;
 
 /* A command under way; made on the I/O thread, run by a worker. */

@@ -164,6 +164,36 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
     return g_steal_pointer(&server);
 }
 
+typedef struct {
+    ColoRpcServer *server;
+    char **upstreams;
+} RelayTo;
+
+static void relay_to_free(gpointer data)
+{
+    RelayTo *to = data;
+
+    g_strfreev(to->upstreams);
+    g_free(to);
+}
+
+static gboolean relay_on_io_thread(gpointer data)
+{
+    RelayTo *to = data;
+
+    if (!to->server->relay)
+        to->server->relay = colo_relay_new(to->server->context, (const char *const *)to->upstreams);
+    return G_SOURCE_REMOVE;
+}
+
+void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams)
+{
+    RelayTo *to = g_new(RelayTo, 1);
+
+    *to = (RelayTo){.server = server, .upstreams = g_strdupv((char **)upstreams)};
+    colo_rpc_server_post(server, relay_on_io_thread, to, relay_to_free);
+}
+
 gboolean colo_rpc_server_set_group(ColoRpcServer *server, const char *group, GError **error)
 {
     gint64 gid = -1;
@@ -271,6 +301,7 @@ void colo_rpc_server_free(ColoRpcServer *server)
     }
     while (server->clients->len > 0)
         colo_rpc_client_close(g_ptr_array_index(server->clients, server->clients->len - 1));
+    colo_relay_free(server->relay);
     g_ptr_array_unref(server->clients);
     g_main_loop_unref(server->loop);
     g_main_context_unref(server->context);

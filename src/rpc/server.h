@@ -46,6 +46,11 @@ typedef struct {
 typedef JsonObject *(*ColoRpcDispatch)(const ColoRpcCaller *caller, const char *command,
                                        JsonObject *args, void *opaque, GError **error);
 
+/* Clients of other programs, libvirt's own, get a connection to the first of @upstreams (paths of
+ * sockets, NULL at the end) that answers: rpc/relay.h. Without this call they hear that the program
+ * is unknown. */
+void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams);
+
 /* What the server has counted since its start. */
 typedef struct {
     uint64_t clients;         /* now connected */

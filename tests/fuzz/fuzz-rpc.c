@@ -3,14 +3,15 @@
  * libFuzzer target: any bytes as what a client sends to virtcolod-sock, and as what a daemon sends
  * to a client: frame, XDR body, JSON, command table.
  *
- * Sources: src/rpc/{frame,message,command-table}.c, the colo-protocol.c that rpcgen makes, and
- * src/util/{json,error}.c, with clang -fsanitize=fuzzer,address,undefined.
+ * Sources: src/rpc/{frame,message,command-table,remote-calls}.c, the colo-protocol.c that rpcgen
+ * makes, and src/util/{json,error}.c, with clang -fsanitize=fuzzer,address,undefined.
  *
  * Besides memory: frames do not depend on how the bytes were cut; what is refused has an error;
  * what decodes encodes to the same bytes again; an accepted command has only declared arguments.
  */
 #include "rpc/command-table.h"
 #include "rpc/message.h"
+#include "rpc/remote-calls.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,19 @@ static void try_frame(const ColoRpcFrame *frame)
     check(error != NULL);
 }
 
+/* What the relay looks into: a URI that is changed stays one, and opens nothing else. */
+static void try_remote(const ColoRpcFrame *frame)
+{
+    g_autofree char *scheme = NULL;
+    g_autoptr(GByteArray) open = colo_remote_open(frame, &scheme);
+    g_autoptr(GByteArray) uri = colo_remote_uri(frame, "colo");
+
+    check(!open == !scheme);
+    check(!open || (open->len >= COLO_RPC_HEADER_BYTES + 16 &&
+                    memcmp(open->data + COLO_RPC_HEADER_BYTES + 8, "qemu", 4) == 0));
+    check(!uri || memcmp(uri->data + COLO_RPC_HEADER_BYTES + 4, "colo", 4) == 0);
+}
+
 /* Feeds @data in pieces of @step bytes; a sum over what came out. */
 static uint64_t read_all(const uint8_t *data, size_t size, size_t step, gboolean look)
 {
@@ -138,5 +152,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     frame->len = size;
     memcpy(frame->body, data, size);
     try_frame(frame);
+    try_remote(frame);
     return 0;
 }

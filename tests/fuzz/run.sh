@@ -25,7 +25,7 @@ declare -A sources=(
     [packets]="src/comparator/packet-reader.c"
     [record]="src/comparator/record.c"
     [rewrite]="$(ls src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame,frame-ipv6}.c 2>/dev/null)"
-    [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
+    [rpc]="src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c src/rpc/remote-calls.c $work/rpc/colo-protocol.c src/util/json.c src/util/error.c"
 )
 flags="-std=gnu11 -D_GNU_SOURCE=1 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
     -DPACKAGE_VERSION=\"fuzz\" -Isrc -Iinclude -I$work

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* virtcolod-sock passes libvirt's own programs on: what is changed, what is not, who is closed. */
+#include "rpc/message.h"
+#include "rpc/relay.h"
+#include "rpc/remote-calls.h"
+#include "util/bytes.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define WAIT_MS 5000
+#define QUIET_MS 100
+
+typedef struct {
+    char *dir, *ours, *theirs;
+    ColoRpcServer *server;
+    int libvirt; /* listens in place of libvirt */
+    int client, upstream;
+    ColoRpcReader *client_reader, *upstream_reader;
+} Fixture;
+
+static JsonObject *no_command(const ColoRpcCaller *caller G_GNUC_UNUSED,
+                              const char *command G_GNUC_UNUSED, JsonObject *args G_GNUC_UNUSED,
+                              void *opaque G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    return json_object_new_object();
+}
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    return fd;
+}
+
+static void setup(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    const char *upstreams[] = {"/nonexistent/virtqemud-sock", NULL, NULL};
+    int fd;
+
+    memset(f, 0, sizeof(*f));
+    f->libvirt = f->client = f->upstream = -1;
+    f->dir = g_dir_make_tmp("relay-XXXXXX", NULL);
+    f->ours = g_build_filename(f->dir, "virtcolod-sock", NULL);
+    f->theirs = g_build_filename(f->dir, "libvirt-sock", NULL);
+    if (!data) {
+        f->libvirt = colo_rpc_listen(f->theirs, NULL, &error);
+        g_assert_no_error(error);
+    }
+    upstreams[1] = f->theirs;
+    fd = colo_rpc_listen(f->ours, NULL, &error);
+    g_assert_no_error(error);
+    f->server = colo_rpc_server_new(fd, no_command, NULL, &error);
+    g_assert_no_error(error);
+    colo_rpc_server_relay_to(f->server, upstreams);
+    f->client = connect_unix(f->ours);
+    f->client_reader = colo_rpc_reader_new(NULL);
+    f->upstream_reader = colo_rpc_reader_new(NULL);
+}
+
+static void teardown(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    colo_rpc_server_free(f->server);
+    if (f->client >= 0)
+        close(f->client);
+    if (f->upstream >= 0)
+        close(f->upstream);
+    if (f->libvirt >= 0)
+        close(f->libvirt);
+    colo_rpc_reader_free(f->client_reader);
+    colo_rpc_reader_free(f->upstream_reader);
+    g_unlink(f->ours);
+    g_unlink(f->theirs);
+    g_rmdir(f->dir);
+    g_free(f->ours);
+    g_free(f->theirs);
+    g_free(f->dir);
+}
+
+static bool readable(int fd, int ms)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+
+    return poll(&wait, 1, ms) > 0;
+}
+
+/* ---- frames ---- */
+
+static void send_all(int fd, const uint8_t *data, size_t len)
+{
+    for (size_t at = 0; at < len;) {
+        ssize_t n = send(fd, data + at, len - at, MSG_NOSIGNAL);
+
+        g_assert_cmpint(n, >, 0);
+        at += (size_t)n;
+    }
+}
+
+static void say(int fd, uint32_t program, uint32_t procedure, uint32_t type, uint32_t serial,
+                const void *body, size_t len)
+{
+    const ColoRpcHeader header = {.program = program,
+                                  .version = 1,
+                                  .procedure = procedure,
+                                  .type = type,
+                                  .serial = serial,
+                                  .status = COLO_RPC_OK};
+    g_autoptr(GByteArray) frame = colo_remote_encode(&header, body, len);
+
+    send_all(fd, frame->data, frame->len);
+}
+
+/* The next frame; the test fails when none comes. */
+static ColoRpcFrame *hear(int fd, ColoRpcReader *reader)
+{
+    g_autoptr(GError) error = NULL;
+    ColoRpcFrame *frame;
+
+    while (!(frame = colo_rpc_reader_next(reader, &error))) {
+        uint8_t data[65536];
+        ssize_t n;
+
+        g_assert_no_error(error);
+        g_assert_true(readable(fd, WAIT_MS));
+        n = recv(fd, data, sizeof(data), 0);
+        g_assert_cmpint(n, >, 0);
+        colo_rpc_reader_feed(reader, data, (size_t)n);
+    }
+    return frame;
+}
+
+static void assert_closed(int fd)
+{
+    uint8_t byte;
+    ssize_t n;
+
+    do {
+        g_assert_true(readable(fd, WAIT_MS));
+        n = recv(fd, &byte, 1, 0);
+    } while (n > 0);
+}
+
+/* A call that opens nothing, so that the relay has connected. */
+static void accept_upstream(Fixture *f)
+{
+    say(f->client, COLO_REMOTE_PROGRAM, 66, COLO_RPC_CALL, 1, NULL, 0); /* AUTH_LIST */
+    g_assert_true(readable(f->libvirt, WAIT_MS));
+    f->upstream = accept(f->libvirt, NULL, NULL);
+    colo_rpc_frame_free(hear(f->upstream, f->upstream_reader));
+}
+
+static size_t put_string(uint8_t *to, const char *text)
+{
+    size_t len = strlen(text);
+
+    colo_put32(to, (uint32_t)len);
+    memset(to + 4, 0, (len + 3) / 4 * 4);
+    memcpy(to + 4, text, len);
+    return 4 + (len + 3) / 4 * 4;
+}
+
+static void send_open(Fixture *f, const char *uri)
+{
+    uint8_t body[200];
+    size_t len;
+
+    colo_put32(body, 1);
+    len = 4 + put_string(body + 4, uri);
+    colo_put32(body + len, 0);
+    say(f->client, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_OPEN, COLO_RPC_CALL, 2, body,
+        len + 4);
+}
+
+static bool holds(const ColoRpcFrame *frame, const char *text)
+{
+    return memmem(frame->body, frame->len, text, strlen(text)) != NULL;
+}
+
+/* ---- tests ---- */
+
+static void test_open(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) open = NULL, identity = NULL, reply = NULL, uri = NULL;
+    g_autofree char *user = g_strdup(g_get_user_name());
+    uint8_t body[100];
+    size_t len;
+
+    accept_upstream(f);
+    send_open(f, "colo:///system");
+    open = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(open->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_OPEN);
+    g_assert_true(holds(open, "qemu:///system"));
+    say(f->upstream, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_OPEN, COLO_RPC_REPLY, 2, NULL,
+        0);
+    /* Who asks is told before the client may ask anything. */
+    identity = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(identity->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY);
+    g_assert_true(holds(identity, "unix-user-id"));
+    g_assert_true(holds(identity, "process-time"));
+    g_assert_true(holds(identity, user));
+    g_assert_false(readable(f->client, QUIET_MS));
+    say(f->upstream, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, COLO_RPC_REPLY,
+        identity->header.serial, NULL, 0);
+    reply = hear(f->client, f->client_reader);
+    g_assert_cmpuint(reply->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_OPEN);
+    g_assert_cmpuint(reply->header.serial, ==, 2);
+    /* The client sees the URI that it opened. */
+    len = put_string(body, "qemu:///system");
+    say(f->upstream, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_GET_URI, COLO_RPC_REPLY, 3, body,
+        len);
+    uri = hear(f->client, f->client_reader);
+    g_assert_true(holds(uri, "colo:///system"));
+}
+
+static void test_identity_refused(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) open = NULL, identity = NULL;
+    ColoRpcHeader header;
+    g_autoptr(GByteArray) error = NULL;
+
+    accept_upstream(f);
+    send_open(f, "colo:///system");
+    open = hear(f->upstream, f->upstream_reader);
+    say(f->upstream, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_OPEN, COLO_RPC_REPLY, 2, NULL,
+        0);
+    identity = hear(f->upstream, f->upstream_reader);
+    header = identity->header;
+    header.type = COLO_RPC_REPLY;
+    header.status = COLO_RPC_ERROR;
+    error = colo_remote_encode(&header, NULL, 0);
+    send_all(f->upstream, error->data, error->len);
+    assert_closed(f->client);
+    assert_closed(f->upstream);
+}
+
+/* Programs, procedures and types that we have never heard of, streams: byte for byte. */
+static void test_everything_else_passes(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    const size_t len = 3u << 20;
+    g_autofree uint8_t *body = g_malloc(len);
+    static const uint32_t programs[] = {COLO_REMOTE_PROGRAM, 0x20008087, 0x6b656570, 0x12345678};
+
+    accept_upstream(f);
+    for (size_t i = 0; i < len; i++)
+        body[i] = (uint8_t)g_test_rand_int();
+    for (uint32_t i = 0; i < 40; i++) {
+        g_autoptr(ColoRpcFrame) there = NULL, back = NULL;
+        size_t n = i % 10 == 9 ? 200000 : (size_t)g_test_rand_int_range(0, 3000);
+        uint32_t type =
+            (uint32_t[]){COLO_RPC_CALL, COLO_RPC_STREAM, COLO_RPC_STREAM_HOLE, 99}[i % 4];
+
+        say(f->client, programs[i % 4], 1000 + i, type, 10 + i, body + i, n);
+        there = hear(f->upstream, f->upstream_reader);
+        g_assert_cmpuint(there->header.program, ==, programs[i % 4]);
+        g_assert_cmpuint(there->header.procedure, ==, 1000 + i);
+        g_assert_cmpuint(there->header.type, ==, type);
+        g_assert_cmpuint(there->header.serial, ==, 10 + i);
+        g_assert_cmpmem(there->body, there->len, body + i, n);
+        say(f->upstream, programs[i % 4], 1000 + i, COLO_RPC_MESSAGE, 0, body + i, n);
+        back = hear(f->client, f->client_reader);
+        g_assert_cmpmem(back->body, back->len, body + i, n);
+    }
+}
+
+/* libvirt sends each FD with one byte behind the frame (src/rpc/virnetsocket.c). */
+static void send_fd(int to, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    uint8_t byte = 0;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    g_assert_cmpint(sendmsg(to, &message, MSG_NOSIGNAL), ==, 1);
+}
+
+static int hear_fd(int from)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    uint8_t byte;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+    int fd;
+
+    g_assert_true(readable(from, WAIT_MS));
+    g_assert_cmpint(recvmsg(from, &message, 0), ==, 1);
+    g_assert_nonnull(CMSG_FIRSTHDR(&message));
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+    return fd;
+}
+
+static void test_fds_pass(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    int pipes[2][2];
+    uint8_t body[8] = {0, 0, 0, 2};
+
+    accept_upstream(f);
+    for (int way = 0; way < 2; way++) {
+        int from = way ? f->upstream : f->client, to = way ? f->client : f->upstream;
+        g_autoptr(ColoRpcFrame) frame = NULL, next = NULL;
+        uint8_t raw[COLO_RPC_HEADER_BYTES + sizeof(body)];
+
+        say(from, COLO_REMOTE_PROGRAM, 207, way ? COLO_RPC_REPLY_WITH_FDS : COLO_RPC_CALL_WITH_FDS,
+            5, body, sizeof(body));
+        for (int i = 0; i < 2; i++) {
+            g_assert_cmpint(pipe(pipes[i]), ==, 0);
+            send_fd(from, pipes[i][1]);
+            close(pipes[i][1]);
+        }
+        say(from, COLO_REMOTE_PROGRAM, 300, COLO_RPC_CALL, 6, NULL, 0);
+        /* Not through a reader, which would take the FDs' bytes. */
+        g_assert_true(readable(to, WAIT_MS));
+        g_assert_cmpint(recv(to, raw, sizeof(raw), MSG_WAITALL), ==, sizeof(raw));
+        for (int i = 0; i < 2; i++) {
+            int fd = hear_fd(to);
+            char c = 0;
+
+            g_assert_cmpint(write(fd, "x", 1), ==, 1);
+            close(fd);
+            g_assert_cmpint(read(pipes[i][0], &c, 1), ==, 1);
+            g_assert_cmpint(c, ==, 'x');
+            /* Nobody keeps one. */
+            g_assert_cmpint(read(pipes[i][0], &c, 1), ==, 0);
+            close(pipes[i][0]);
+        }
+        next = hear(to, way ? f->client_reader : f->upstream_reader);
+        g_assert_cmpuint(next->header.procedure, ==, 300);
+    }
+}
+
+static void test_broken_is_closed(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    static const uint8_t bad[][8] = {{0, 0, 0, 5}, {3, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        accept_upstream(f);
+        send_all(f->client, bad[i], sizeof(bad[i]));
+        assert_closed(f->client);
+        assert_closed(f->upstream);
+        close(f->client);
+        close(f->upstream);
+        f->client = connect_unix(f->ours);
+    }
+    /* More FDs than libvirt allows, and an FD that belongs to nothing. */
+    accept_upstream(f);
+    say(f->client, COLO_REMOTE_PROGRAM, 207, COLO_RPC_CALL_WITH_FDS, 5, "\0\0\0\41", 4);
+    assert_closed(f->client);
+    close(f->client);
+    close(f->upstream);
+    f->client = connect_unix(f->ours);
+    accept_upstream(f);
+    send_fd(f->client, f->libvirt);
+    assert_closed(f->client);
+}
+
+static void test_one_end_ends_both(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    accept_upstream(f);
+    close(f->upstream);
+    f->upstream = -1;
+    assert_closed(f->client);
+    close(f->client);
+    f->client = connect_unix(f->ours);
+    accept_upstream(f);
+    close(f->client);
+    f->client = -1;
+    assert_closed(f->upstream);
+}
+
+/* libvirt goes on being asked by the others while one client does not read. */
+static void test_a_client_that_does_not_read(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    const ColoRpcHeader header = {
+        .program = COLO_REMOTE_PROGRAM, .version = 1, .procedure = 9, .type = COLO_RPC_MESSAGE};
+    static const uint8_t body[1 << 20];
+    g_autoptr(GByteArray) frame = colo_remote_encode(&header, body, sizeof(body));
+    Fixture other = *f;
+    size_t sent = 0;
+
+    accept_upstream(f);
+    while (sent < 4ull * COLO_RELAY_QUEUE_MAX) {
+        struct pollfd wait = {.fd = f->upstream, .events = POLLOUT};
+        size_t at = sent % frame->len;
+        ssize_t n;
+
+        if (poll(&wait, 1, 5 * QUIET_MS) == 0)
+            break;
+        n = send(f->upstream, frame->data + at, frame->len - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+        g_assert_true(n > 0 || errno == EAGAIN);
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    g_assert_cmpuint(sent, <, 2ull * COLO_RELAY_QUEUE_MAX); /* it is held up, by a limit */
+    other.client = connect_unix(f->ours);
+    other.client_reader = colo_rpc_reader_new(NULL);
+    other.upstream_reader = colo_rpc_reader_new(NULL);
+    accept_upstream(&other);
+    close(other.client);
+    close(other.upstream);
+    colo_rpc_reader_free(other.client_reader);
+    colo_rpc_reader_free(other.upstream_reader);
+}
+
+static void test_no_libvirt(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    say(f->client, COLO_REMOTE_PROGRAM, 66, COLO_RPC_CALL, 1, NULL, 0);
+    assert_closed(f->client);
+}
+
+static void test_our_program_is_ours(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) reply = NULL;
+
+    say(f->client, COLO_RPC_PROGRAM, 12345, COLO_RPC_CALL, 1, NULL, 0);
+    reply = hear(f->client, f->client_reader);
+    g_assert_cmpuint(reply->header.program, ==, COLO_RPC_PROGRAM);
+    g_assert_cmpuint(reply->header.status, ==, COLO_RPC_ERROR); /* unknown procedure */
+    g_assert_false(readable(f->libvirt, QUIET_MS));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, function) g_test_add("/relay/" name, Fixture, NULL, setup, function, teardown)
+    ADD("open", test_open);
+    ADD("identity-refused", test_identity_refused);
+    ADD("everything-else-passes", test_everything_else_passes);
+    ADD("fds-pass", test_fds_pass);
+    ADD("broken-is-closed", test_broken_is_closed);
+    ADD("one-end-ends-both", test_one_end_ends_both);
+    ADD("I8/a-client-that-does-not-read", test_a_client_that_does_not_read);
+    ADD("our-program-is-ours", test_our_program_is_ours);
+    g_test_add("/relay/no-libvirt", Fixture, "", setup, test_no_libvirt, teardown);
+    return g_test_run();
+}
