@@ -23,7 +23,8 @@ typedef struct {
     uint64_t dropped;
     uint32_t last; /* number of the frame that was heard last and 1 */
     GByteArray *pending[2];
-    bool by_copy, held;
+    unsigned rounds;
+    bool by_copy;
 } Run;
 
 static size_t length_of(uint32_t number)
@@ -121,16 +122,12 @@ static void step(void *opaque)
     send_some(run);
     if (g_test_rand_int_range(0, 3) > 0)
         hear_some(run);
-    if (g_test_rand_int_range(0, 40) == 0) {
-        run->held = !run->held;
-        colo_channel_hold(run->out, run->held);
-    }
-    if (g_test_rand_int_range(0, 200) == 0)
+    /* Ten rounds on hold of each twenty, at the end of every second time what waits is dropped. */
+    run->rounds++;
+    if (run->rounds % 40 == 35)
         run->dropped += colo_channel_drop_frames(run->out);
-    if (run->sent == FRAMES && run->held) {
-        run->held = false;
-        colo_channel_hold(run->out, false);
-    }
+    if (run->rounds % 10 == 5)
+        colo_channel_hold(run->out, run->rounds % 20 == 5);
     if (finished(run))
         colo_loop_quit(run->loop);
     colo_loop_arm(run->loop, &run->step, colo_clock_ns() + 1);
