@@ -154,11 +154,9 @@ void colo_loop_free(ColoLoop *loop)
     free(loop);
 }
 
-static void run_timers(ColoLoop *loop)
+static void run_timers(ColoLoop *loop, uint64_t asked_ns)
 {
-    uint64_t now = colo_clock_ns();
-
-    while (loop->timers && loop->timers->due_ns <= now) {
+    while (loop->timers && loop->timers->due_ns <= asked_ns) {
         ColoTimer *timer = loop->timers;
 
         loop->timers = timer->next;
@@ -169,13 +167,10 @@ static void run_timers(ColoLoop *loop)
 }
 
 /* Milliseconds until the first timer, rounded up; -1: none. */
-static int wait_ms(const ColoLoop *loop)
+static int wait_ms(const ColoLoop *loop, uint64_t now)
 {
-    uint64_t now;
-
     if (!loop->timers)
         return -1;
-    now = colo_clock_ns();
     if (loop->timers->due_ns <= now)
         return 0;
     return (int)((loop->timers->due_ns - now + COLO_NS_PER_MS - 1) / COLO_NS_PER_MS);
@@ -185,7 +180,10 @@ static int wait_ms(const ColoLoop *loop)
 void colo_loop_run(ColoLoop *loop)
 {
     while (!loop->quit) {
-        int n = epoll_wait(loop->epoll, loop->batch, COLO_LOOP_BATCH, wait_ms(loop));
+        /* A thread that was stopped behind the call, or worked for long, has not seen what came
+         * meanwhile: timers that became due since then wait for the next call. */
+        uint64_t asked_ns = colo_clock_ns();
+        int n = epoll_wait(loop->epoll, loop->batch, COLO_LOOP_BATCH, wait_ms(loop, asked_ns));
 
         loop->batch_len = n > 0 ? n : 0;
         for (loop->batch_at = 0; loop->batch_at < loop->batch_len;) {
@@ -196,6 +194,6 @@ void colo_loop_run(ColoLoop *loop)
                 source->ready(source->opaque, event->events);
         }
         run_deferred(loop);
-        run_timers(loop);
+        run_timers(loop, asked_ns);
     }
 }

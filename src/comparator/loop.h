@@ -3,8 +3,9 @@
  * The reactor: epoll, timers and work put off to the end of a round, all in one thread. Nothing
  * here allocates; sources, timers and deferrals lie inside the objects that own them.
  *
- * A round: every ready source is called once, then the deferred work, then the timers that are
- * due. So what has arrived is always read before a timer judges silence.
+ * A round: every ready source is called once, then the deferred work, then the timers that were
+ * due when the kernel was asked for ready sources. So what had arrived by the time a timer was due
+ * is always read before it judges silence, also after this process stood still.
  */
 #pragma once
 

@@ -33,6 +33,23 @@ static void test_peer_silent_and_heard(void)
     lab_down(&lab);
 }
 
+/* A helper that was stopped itself has not heard its peer either: no silence of the peer. */
+static void test_own_standstill_is_no_silence(void)
+{
+    Lab lab;
+
+    lab_missed = 25;
+    lab_up(&lab);
+    lab_missed = 5;
+    lab_helper_pause(&lab.p);
+    json_object_put(lab_event(&lab.s, "peer-silent"));
+    g_usleep(500 * 1000);
+    kill(lab.p.pid, SIGCONT);
+    json_object_put(lab_event(&lab.s, "peer-heard"));
+    g_assert_null(lab_event_within(&lab.p, "peer-silent", 300));
+    lab_down(&lab);
+}
+
 static void test_peer_killed_is_an_event(void)
 {
     Lab lab;
@@ -295,6 +312,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/comparator/peer-silent", test_peer_silent_and_heard);
+    g_test_add_func("/comparator/own-standstill", test_own_standstill_is_no_silence);
     g_test_add_func("/comparator/peer-killed", test_peer_killed_is_an_event);
     g_test_add_func("/comparator/I4/stalled-peer", test_i4_stalled_peer);
     g_test_add_func("/comparator/I4/qemu-does-not-read", test_i4_qemu_does_not_read);
