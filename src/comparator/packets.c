@@ -83,7 +83,7 @@ static void compare_frames(ColoSession *session, ColoCompareInput *inputs, unsig
             continue;
         full = true;
         session->stats[COLO_STAT_OUTPUT_DROPPED_FULL] += !inputs[i].secondary;
-        colo_session_overflow(session, COLO_QUEUE_HELD);
+        colo_session_overflow(session, inputs[i].secondary ? COLO_QUEUE_TWINS : COLO_QUEUE_HELD);
     }
     session->queue_pressed = session->queue_pressed || full;
     /* A frame that left may have left one behind: the ACK that is owed after a clamped one. */

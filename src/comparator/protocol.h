@@ -139,10 +139,12 @@
  *                                              min): frames pass unchanged from here on, its
  *                                              filters may go, then the session. Not told when
  *                                              the answer to gate "alone" said "rewritten": 0
- *   "overflow"     {"queue", "limit": u}       a bound was reached (I8) of "held", "packets",
- *                                              "release", "in" or "input"; at most 10 a second of
- *                                              each.
- *                                              "held" in mode "hold": stop the vCPUs
+ *   "overflow"     {"queue", "limit": u}       a bound was reached (I8) of "held", "twins",
+ *                                              "packets", "release", "in" or "input"; at most 10 a
+ *                                              second of each.
+ *                                              "held" in mode "paired", told again and again with
+ *                                              no commit between: the peer is of no use;
+ *                                              in mode "hold": stop the vCPUs
  *
  * A takeover with "rewrite": the answer to "takeover-prepare" tells how many connections are
  * "rewritten". With 0 the redirectors are taken away as without "rewrite". Else the session stays

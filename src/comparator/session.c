@@ -48,6 +48,7 @@ void colo_session_overflow(ColoSession *session, ColoQueue queue)
         uint64_t limit; /* bytes */
     } queues[] = {
         [COLO_QUEUE_HELD] = {"held", COLO_SESSION_HELD_BYTES},
+        [COLO_QUEUE_TWINS] = {"twins", COLO_SESSION_HELD_BYTES},
         [COLO_QUEUE_PACKETS] = {"packets", COLO_SESSION_PACKETS_RING},
         [COLO_QUEUE_RELEASE] = {"release", COLO_SESSION_RELEASE_RING},
         [COLO_QUEUE_IN] = {"in", COLO_SESSION_FRAMES_RING},

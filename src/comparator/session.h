@@ -104,6 +104,7 @@ typedef enum {
     COLO_STAT_WANTED_PAIRED,
     COLO_STAT_WANTED_PERIOD,
     COLO_STAT_OVERFLOWS_HELD, /* limits that were reached, in the order of ColoQueue */
+    COLO_STAT_OVERFLOWS_TWINS,
     COLO_STAT_OVERFLOWS_PACKETS,
     COLO_STAT_OVERFLOWS_RELEASE,
     COLO_STAT_OVERFLOWS_IN,
@@ -116,6 +117,7 @@ typedef enum {
 /* What may be full (I8). */
 typedef enum {
     COLO_QUEUE_HELD,    /* the compare core: frames, their bytes, one flow's, flows */
+    COLO_QUEUE_TWINS,   /* the same, when the frame that found no room was the secondary's */
     COLO_QUEUE_PACKETS, /* mirrored input on its way to the peer */
     COLO_QUEUE_RELEASE, /* released output that QEMU has not read */
     COLO_QUEUE_IN,      /* secondary: input that QEMU has not read */

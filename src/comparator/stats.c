@@ -38,6 +38,7 @@ static const char *const stat_names[COLO_STAT_LAST] = {
     [COLO_STAT_WANTED_PAIRED] = "wanted-paired",
     [COLO_STAT_WANTED_PERIOD] = "wanted-period",
     [COLO_STAT_OVERFLOWS_HELD] = "overflows-held",
+    [COLO_STAT_OVERFLOWS_TWINS] = "overflows-twins",
     [COLO_STAT_OVERFLOWS_PACKETS] = "overflows-packets",
     [COLO_STAT_OVERFLOWS_RELEASE] = "overflows-release",
     [COLO_STAT_OVERFLOWS_IN] = "overflows-in",

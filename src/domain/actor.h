@@ -114,6 +114,7 @@ typedef struct {
     uint64_t committed;
     uint64_t checkpoints;
     uint64_t last_commit_ns;
+    uint64_t overflow_ns;   /* when held output reached its limit first since; 0: it has not */
     uint64_t stream_bytes;  /* of all checkpoints until the last commit */
     uint64_t dirty_per_sec; /* bytes: what the last epoch's checkpoint carried, over its length */
     uint64_t next_bound_ns; /* when the bounds of the epoch are looked at again */

@@ -31,6 +31,10 @@
  */
 #define STALL_LIMITS 4u
 #define COMMIT_STALL_MS 30000u
+/* Held output at its limit asks for a checkpoint. While one runs the guest stands and sends nothing,
+ * so output that is still dropped after this long means that none comes; a restart of libvirtd,
+ * which hears of no kick meanwhile, takes 2 to 4 s. */
+#define OVERFLOW_STALL_MS 5000u
 /* A QEMU of this host that answers nothing (kick.h) is given up when no checkpoint was completed
  * for this long either: libvirtd may hang, not QEMU. */
 #define HANG_MS 10000u
@@ -165,6 +169,30 @@ static void note_first_loaded(ColoDomain *d)
         colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
 }
 
+/*
+ * I4: the limit of held output is reached. The helper has asked for a checkpoint; when none comes
+ * the peer is given up, and with it the waiting for it. Without its consent that is DEGRADED until
+ * the arbiter has decided, where the same limit stops the vCPUs.
+ */
+static void held_overflow(ColoDomain *d)
+{
+    uint64_t now = colo_clock_ns();
+
+    if (d->record->state != COLO_STATE_PROTECTED || d->record->role != COLO_ROLE_PRIMARY) {
+        colo_primary_hold_output(d);
+        return;
+    }
+    if (!d->overflow_ns)
+        d->overflow_ns = now;
+    if (d->busy || now - d->overflow_ns < OVERFLOW_STALL_MS * COLO_NS_PER_MS)
+        return;
+    d->overflow_ns = 0;
+    if (d->control_silent || !colo_domain_control_is_up(d))
+        colo_takeover_by_arbiter(d);
+    else
+        colo_primary_peer_failed(d, "held output is at its limit and no checkpoint comes");
+}
+
 void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
 {
     const char *name = mail->name;
@@ -184,6 +212,7 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
     } else if (strcmp(name, "committed") == 0) {
         d->committed = colo_json_peek_uint(mail->body, "epoch", d->committed);
         d->checkpoints++;
+        d->overflow_ns = 0;
         colo_epoch_committed(d, mail->body);
         colo_domain_publish(d);
     } else if (strcmp(name, "loaded") == 0) {
@@ -221,7 +250,7 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
 
         colo_log_full(&log, LOG_WARNING, __func__, "queue '%s' reached its limit", queue);
         if (strcmp(queue, "held") == 0)
-            colo_primary_hold_output(d);
+            held_overflow(d);
         else
             colo_epoch_missed_input(d);
     }

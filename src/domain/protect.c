@@ -517,7 +517,7 @@ void colo_primary_begin(ColoDomain *d, const char *pair)
     d->qemu_closed_ns = 0;
     d->packets_silent = FALSE;
     d->checkpoints = 0;
-    d->last_commit_ns = 0;
+    d->last_commit_ns = d->overflow_ns = 0;
     d->progress = 0;
     g_clear_pointer(&d->abort_reason, g_free);
     g_clear_pointer(&d->error, g_free);

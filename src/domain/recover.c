@@ -69,6 +69,7 @@ static gboolean adopt_session(ColoDomain *d, gboolean *broken)
     d->packets_silent = silent_ms > (uint64_t)beat->interval_ms * beat->missed;
     d->packets_silent_ns = colo_clock_ns() - silent_ms * COLO_NS_PER_MS;
     d->last_commit_ns = colo_clock_ns(); /* a peer that completes none from now on is found */
+    d->overflow_ns = 0;
     g_hash_table_remove_all(d->streams_up);
     if (streams && json_object_is_type(streams, json_type_object)) {
         json_object_object_foreach(streams, name, value)

@@ -154,6 +154,29 @@ static void test_i4_held_frames_are_bounded(void)
     lab_down(&lab);
 }
 
+/* The secondary's frames have limits too, and that they are reached says nothing against it: it is
+ * the primary that stands. */
+static void test_i4_twins_are_bounded(void)
+{
+    Lab lab;
+    uint8_t frame[1500];
+    g_autofree char *payload = g_strnfill(1400, 'x');
+    g_autoptr(JsonObject) overflow = NULL;
+    size_t len;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    len = lab_udp(frame, 4000, payload);
+    for (int i = 0; i < 70000; i++)
+        lab_write_frame(lab.s_out, frame, len);
+    overflow = lab_event(&lab.p, "overflow");
+    g_assert_cmpstr(colo_json_peek_string(overflow, "queue", ""), ==, "twins");
+    g_assert_cmpuint(lab_counter(&lab.p, "overflows-twins"), >, 0);
+    g_assert_cmpuint(lab_counter(&lab.p, "overflows-held"), ==, 0);
+    g_assert_cmpuint(lab_counter(&lab.p, "output-dropped-full"), ==, 0);
+    lab_down(&lab);
+}
+
 /* I8: the first answer to a limit is a checkpoint, asked for before it is reached. */
 static void test_i8_a_filling_queue_asks_for_a_checkpoint(void)
 {
@@ -317,6 +340,7 @@ int main(int argc, char **argv)
     g_test_add_func("/comparator/I4/stalled-peer", test_i4_stalled_peer);
     g_test_add_func("/comparator/I4/qemu-does-not-read", test_i4_qemu_does_not_read);
     g_test_add_func("/comparator/I4/held-bounded", test_i4_held_frames_are_bounded);
+    g_test_add_func("/comparator/I4/twins-bounded", test_i4_twins_are_bounded);
     g_test_add_func("/comparator/I4/secondarys-qemu", test_i4_secondarys_qemu_does_not_read);
     g_test_add_func("/comparator/I8/queue-asks", test_i8_a_filling_queue_asks_for_a_checkpoint);
     g_test_add_func("/comparator/I8/input-bounded", test_i8_input_of_a_later_epoch_is_bounded);
