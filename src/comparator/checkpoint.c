@@ -42,6 +42,7 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
         session->sending = true;
         if (!session->config.primary)
             break;
+        colo_disk_stopping(session, false);
         /* The vCPUs stand and all that they sent lies in the sockets: it belongs to the epoch
          * that ends here. */
         colo_packets_drain(session);
@@ -173,8 +174,10 @@ static void return_event(ColoSession *session, ColoReturnEvent event)
         break;
     case COLO_RETURN_REPLY:
         session->reply_ns = colo_clock_ns();
-        if (session->config.primary)
+        if (session->config.primary) {
+            colo_disk_stopping(session, true);
             break;
+        }
         /* The secondary's vCPUs stand: rule 6. */
         colo_packets_drain(session);
         session->epoch++;

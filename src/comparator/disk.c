@@ -19,8 +19,17 @@
  * before passed here, and every end was seen there, before it. Any other checkpoint is withheld
  * (checkpoint.c): by the secondary's helper from its QEMU, and by the primary's from the peer,
  * which may learn of the end of a disk's connection later than of what went over another.
+ *
+ * I4: that drain, and the flush behind it, hold QEMU's big lock. A peer that stalls just then would
+ * hold it for as long: between REPLY and VMSTATE_SEND the requests that wait are watched.
  */
 #include "comparator/session.h"
+
+#include "util/clock.h"
+
+/* A healthy peer answers in some ms, one with a slow disk, which flushes, within a second. */
+#define STALL_NS (UINT64_C(2000) * COLO_NS_PER_MS)
+#define STALL_POLL_NS (UINT64_C(100) * COLO_NS_PER_MS)
 
 /* The epoch of bytes that arrive from the primary now. */
 static uint64_t epoch_of_arrival(const ColoSession *session)
@@ -36,6 +45,7 @@ static bool gate_open(const ColoSession *session, uint64_t epoch)
 void colo_disk_begin(ColoSession *session, unsigned disk)
 {
     colo_nbd_replies_init(&session->replies[disk]);
+    colo_nbd_requests_init(&session->requests[disk]);
     colo_disk_space(session, disk);
 }
 
@@ -61,6 +71,65 @@ void colo_disk_failed(ColoSession *session, unsigned disk, const char *reason)
     if (!session->config.primary && session->running && !session->sending && !session->sent)
         colo_session_drop_channel(session, COLO_CHANNEL_MIGRATION, 0);
     colo_checkpoint_space(session);
+}
+
+void colo_disk_let_go(ColoSession *session, const char *reason)
+{
+    for (unsigned i = 0; i < session->config.n_disks; i++) {
+        session->disk_failed = true; /* on purpose: neither logged nor counted */
+        colo_session_drop_channel(session, COLO_CHANNEL_NBD, i);
+        colo_session_drop_stream(session, COLO_STREAM_DISK + i, reason);
+    }
+}
+
+/* Primary: QEMU waits for the peer's NBD server, and since when not a request was answered. */
+static bool stalls(const ColoSession *session, unsigned disk, uint64_t now)
+{
+    uint64_t since = MAX(session->reply_ns, session->answered_ns[disk]);
+
+    return session->requests[disk].whole > session->replies[disk].answered &&
+           now - since >= STALL_NS;
+}
+
+static void look_at_stop(void *opaque)
+{
+    static const char reason[] = "the peer answers no request while the guest is being stopped";
+    ColoSession *session = opaque;
+    uint64_t now = colo_clock_ns();
+
+    for (unsigned i = 0; i < session->config.n_disks; i++) {
+        if (!stalls(session, i, now))
+            continue;
+        colo_disk_failed(session, i, reason);
+        colo_disk_let_go(session, reason);
+        return;
+    }
+    colo_loop_arm(session->host->loop, &session->stop_timer, now + STALL_POLL_NS);
+}
+
+void colo_disk_stopping(ColoSession *session, bool stopping)
+{
+    session->stop_timer.due = look_at_stop;
+    session->stop_timer.opaque = session;
+    if (stopping && !session->disk_failed)
+        colo_loop_arm(session->host->loop, &session->stop_timer, session->reply_ns + STALL_NS);
+    else
+        colo_loop_disarm(session->host->loop, &session->stop_timer);
+}
+
+/* Primary: counts what is asked and answered; of an unknown stream nothing is known to wait. */
+static void count(ColoSession *session, unsigned disk, const uint8_t *data, size_t len)
+{
+    ColoNbdReplies *replies = &session->replies[disk];
+    uint64_t before = replies->answered;
+    ColoNbdEvent event = COLO_NBD_NOTHING;
+
+    for (size_t at = 0; at < len;)
+        at += colo_nbd_replies_feed(replies, data + at, len - at, &event);
+    if (event == COLO_NBD_UNKNOWN)
+        colo_nbd_requests_stop(&session->requests[disk]);
+    if (replies->answered != before)
+        session->answered_ns[disk] = colo_clock_ns();
 }
 
 bool colo_disk_check(ColoSession *session)
@@ -114,6 +183,8 @@ void colo_disk_from_qemu(ColoSession *session, unsigned disk, const uint8_t *dat
     ColoStream *stream = colo_session_stream(session, COLO_STREAM_DISK + disk);
     const char *failure = session->config.primary ? NULL : failure_in(session, disk, data, len);
 
+    if (session->config.primary)
+        (void)colo_nbd_requests_feed(&session->requests[disk], data, len);
     /* Before the reply leaves: what the primary does upon it comes after. */
     if (failure)
         colo_disk_failed(session, disk, failure);
@@ -128,6 +199,8 @@ void colo_disk_from_peer(ColoSession *session, unsigned disk, const uint8_t *dat
 {
     ColoChannel *nbd = session->channels[COLO_CHANNEL_NBD][disk];
 
+    if (session->config.primary)
+        count(session, disk, data, len);
     if (nbd && !session->frozen && colo_channel_put(nbd, data, len))
         session->stats[COLO_STAT_DISK_BYTES_FROM_PEER] += len;
     colo_disk_space(session, disk);

@@ -71,17 +71,6 @@ static gboolean set_secondary(ColoSession *session, ColoGate mode, GError **erro
     return TRUE;
 }
 
-/* The peer is given up: its disks must not hang QEMU's drain (rule 8). */
-static void let_peer_go(ColoSession *session)
-{
-    for (unsigned i = 0; i < session->config.n_disks; i++) {
-        session->disk_failed = true; /* on purpose: neither logged nor counted */
-        colo_session_drop_channel(session, COLO_CHANNEL_NBD, i);
-        colo_session_drop_stream(session, COLO_STREAM_DISK + i, "alone");
-    }
-    session->was_paired = false;
-}
-
 static void set_primary(ColoSession *session, ColoGate mode)
 {
     if (session->gate == mode)
@@ -93,8 +82,9 @@ static void set_primary(ColoSession *session, ColoGate mode)
     case COLO_GATE_ALONE:
         hold_release(session, false);
         colo_compare_release_all(session->compare);
-        if (session->was_paired)
-            let_peer_go(session);
+        if (session->was_paired) /* its disks must not hang QEMU's drain (rule 8) */
+            colo_disk_let_go(session, "alone");
+        session->was_paired = false;
         break;
     case COLO_GATE_PAIRED:
         hold_release(session, false);

@@ -113,6 +113,7 @@ static int simple(ColoNbdReplies *parser, const uint8_t *part)
 {
     uint32_t error = colo_get32(part);
 
+    parser->answers = true;
     if (error) {
         parser->error = error;
         parser->failing = true;
@@ -142,6 +143,7 @@ static int chunk(ColoNbdReplies *parser, const uint8_t *part)
     unsigned flags = colo_get16(part), type = colo_get16(part + 2);
 
     parser->skip = colo_get32(part + 12);
+    parser->answers = flags & FLAG_DONE;
     if ((flags & ~FLAG_DONE) || parser->skip > COLO_NBD_CHUNK_MAX)
         return ST_UNKNOWN;
     if (!(type & TYPE_IS_ERROR))
@@ -190,6 +192,8 @@ static int body_done(ColoNbdReplies *parser, ColoNbdEvent *event)
 {
     if (parser->state == ST_OPTION_BODY)
         return parser->last_option ? ST_MAGIC : ST_OPTION;
+    parser->answered += parser->answers;
+    parser->answers = false;
     if (parser->failing)
         *event = COLO_NBD_ERROR;
     parser->failing = false;

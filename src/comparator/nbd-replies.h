@@ -2,7 +2,8 @@
 /*
  * What an NBD server says to its client, read incrementally while it is carried, to learn of
  * requests that failed (rule 2 of the checkpoint stream's facts: a checkpoint counts only with all
- * disk writes before it). Pure: no sockets, no allocation, no copy of the stream. One thread.
+ * disk writes before it) and to count those that are answered. Pure: no sockets, no allocation, no
+ * copy of the stream. One thread.
  *
  * Grammar (NBD protocol document; QEMU 7.2: nbd/server.c, nbd/client.c; all big-endian):
  *   stream   = greeting option* transmission
@@ -52,14 +53,16 @@ typedef enum {
 } ColoNbdEvent;
 
 typedef struct {
-    int state;        /* of the state machine in nbd-replies.c */
-    uint8_t part[20]; /* bytes of a fixed-size field that is not whole yet */
-    uint32_t have;    /* bytes in it */
-    uint32_t skip;    /* bytes of a body still to pass over */
-    uint32_t error;   /* of the last error reply: COLO_NBD_E* or another number, never 0 */
-    bool structured;  /* chunks are negotiated */
-    bool last_option; /* the option reply in work ends the negotiation */
-    bool failing;     /* the reply in work tells an error */
+    int state;         /* of the state machine in nbd-replies.c */
+    uint8_t part[20];  /* bytes of a fixed-size field that is not whole yet */
+    uint32_t have;     /* bytes in it */
+    uint32_t skip;     /* bytes of a body still to pass over */
+    uint32_t error;    /* of the last error reply: COLO_NBD_E* or another number, never 0 */
+    bool structured;   /* chunks are negotiated */
+    bool last_option;  /* the option reply in work ends the negotiation */
+    bool failing;      /* the reply in work tells an error */
+    bool answers;      /* the reply in work is the last one to its request */
+    uint64_t answered; /* requests to which the last reply has passed */
 } ColoNbdReplies;
 
 void colo_nbd_replies_init(ColoNbdReplies *parser);

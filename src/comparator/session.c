@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Events of one overflowing queue are told this far apart; all are counted. */
+/* Events of one overflowing queue are told this far apart, and logged this far; all are counted. */
 #define OVERFLOW_TELL_NS (UINT64_C(100) * COLO_NS_PER_MS)
+#define OVERFLOW_LOG_NS (UINT64_C(10) * COLO_NS_PER_SEC)
 
 void colo_session_log(ColoSession *session, int priority, const char *format, ...)
 {
@@ -60,8 +61,13 @@ void colo_session_overflow(ColoSession *session, ColoQueue queue)
     if (told && now - told < OVERFLOW_TELL_NS)
         return;
     session->overflow_told_ns[queue] = now;
-    colo_session_log(session, LOG_WARNING, "queue '%s' has reached its limit of %" G_GUINT64_FORMAT,
-                     queues[queue].name, queues[queue].limit);
+    if (!session->overflow_logged_ns[queue] ||
+        now - session->overflow_logged_ns[queue] >= OVERFLOW_LOG_NS) {
+        session->overflow_logged_ns[queue] = now;
+        colo_session_log(session, LOG_WARNING,
+                         "queue '%s' has reached its limit of %" G_GUINT64_FORMAT " bytes",
+                         queues[queue].name, queues[queue].limit);
+    }
     colo_session_event(session, "overflow", "queue", "s", queues[queue].name, "limit", "u",
                        queues[queue].limit, NULL);
 }
@@ -145,6 +151,7 @@ void colo_session_free(ColoSession *session)
     colo_loop_disarm(session->host->loop, &session->beat);
     colo_loop_disarm(session->host->loop, &session->wanted_timer);
     colo_loop_disarm(session->host->loop, &session->gate_timer);
+    colo_loop_disarm(session->host->loop, &session->stop_timer);
     colo_loop_disarm(session->host->loop, &session->rewrite_timer);
     for (unsigned i = 0; i < COLO_SESSION_STREAMS; i++)
         colo_stream_free(session->streams[i]);

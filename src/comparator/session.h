@@ -20,6 +20,7 @@
 #include "comparator/compare.h"
 #include "comparator/loop.h"
 #include "comparator/nbd-replies.h"
+#include "comparator/nbd-requests.h"
 #include "comparator/patience.h"
 #include "comparator/policy.h"
 #include "comparator/protocol.h"
@@ -177,7 +178,13 @@ struct ColoSession {
 
     ColoStream *streams[COLO_SESSION_STREAMS];
     ColoChannel *channels[COLO_CHANNEL_KINDS][COLO_CMP_MAX_DISKS];
-    ColoNbdReplies replies[COLO_CMP_MAX_DISKS]; /* secondary */
+
+    /* disk.c */
+    ColoNbdReplies replies[COLO_CMP_MAX_DISKS];
+    ColoNbdRequests requests[COLO_CMP_MAX_DISKS]; /* primary */
+    uint64_t answered_ns[COLO_CMP_MAX_DISKS];     /* primary: when it was last */
+    ColoTimer stop_timer; /* primary: armed between REPLY and VMSTATE_SEND */
+
     ColoRecordReader records;
     ColoCompare *compare; /* primary */
     ColoRing input;       /* secondary: input and SYNs that wait for their epoch, as records */
@@ -218,8 +225,9 @@ struct ColoSession {
     uint64_t reply_ns;                    /* when the running checkpoint's REPLY passed */
     uint64_t taken_ns;                    /* primary: its VMSTATE_SEND; the vCPUs stood */
     ColoCommit commits[COLO_SESSION_COMMITS];
-    uint64_t n_commits;                     /* since the session was made */
-    uint64_t overflow_told_ns[COLO_QUEUES]; /* events of overflow are limited in rate */
+    uint64_t n_commits;                       /* since the session was made */
+    uint64_t overflow_told_ns[COLO_QUEUES];   /* events of overflow are limited in rate, */
+    uint64_t overflow_logged_ns[COLO_QUEUES]; /* and so are lines in the log */
 };
 
 /* session.c */
@@ -289,6 +297,10 @@ void colo_disk_space(ColoSession *session, unsigned disk);
 void colo_disk_begin(ColoSession *session, unsigned disk);
 /* From here on no checkpoint counts whose VMSTATE_SEND has not been seen yet. */
 void colo_disk_failed(ColoSession *session, unsigned disk, const char *reason);
+/* The peer is given up, or must be: QEMU sees the end of all its NBD connections. */
+void colo_disk_let_go(ColoSession *session, const char *reason);
+/* Primary, from REPLY until VMSTATE_SEND: requests that wait for the peer are watched. */
+void colo_disk_stopping(ColoSession *session, bool stopping);
 /* Looks whether a disk has ended by now, also when the loop has not come to it yet. False when
  * one has, or has failed before. */
 bool colo_disk_check(ColoSession *session);

@@ -315,7 +315,7 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     if (strcmp(name, "domain-paired") == 0)
         return colo_secondary_paired(d, mail->body, error);
     if (strcmp(name, "domain-relinquish") == 0)
-        return colo_secondary_relinquish(d, mail->body, error);
+        return colo_secondary_relinquish(d, mail, error);
     if (strcmp(name, "domain-consent") == 0) {
         if (!colo_json_get_uint(mail->body, "generation", &generation, error))
             return NULL;

@@ -247,7 +247,8 @@ gboolean colo_primary_pause(ColoDomain *domain, GError **error);
 JsonObject *colo_secondary_prepare(ColoDomain *domain, JsonObject *params, GError **error);
 JsonObject *colo_secondary_incoming(ColoDomain *domain, GError **error);
 JsonObject *colo_secondary_paired(ColoDomain *domain, JsonObject *params, GError **error);
-JsonObject *colo_secondary_relinquish(ColoDomain *domain, JsonObject *params, GError **error);
+/* Has answered @mail by itself where taking the copy away may take long. */
+JsonObject *colo_secondary_relinquish(ColoDomain *domain, ColoMail *mail, GError **error);
 void colo_secondary_failed(ColoDomain *domain, const char *reason); /* our copy is gone */
 void colo_secondary_teardown(ColoDomain *domain);
 void colo_secondary_tick(ColoDomain *domain, uint64_t now); /* SYNCING */

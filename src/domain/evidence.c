@@ -31,9 +31,9 @@
  */
 #define STALL_LIMITS 4u
 #define COMMIT_STALL_MS 30000u
-/* Held output at its limit asks for a checkpoint. While one runs the guest stands and sends nothing,
- * so output that is still dropped after this long means that none comes; a restart of libvirtd,
- * which hears of no kick meanwhile, takes 2 to 4 s. */
+/* Held output at its limit asks for a checkpoint. While one runs the guest stands and sends
+ * nothing, so output that is still dropped after this long means that none comes; a restart of
+ * libvirtd, which hears of no kick meanwhile, takes 2 to 4 s. */
 #define OVERFLOW_STALL_MS 5000u
 /* A QEMU of this host that answers nothing (kick.h) is given up when no checkpoint was completed
  * for this long either: libvirtd may hang, not QEMU. */
@@ -243,13 +243,8 @@ void colo_evidence_comparator(ColoDomain *d, ColoMail *mail)
         colo_evidence_consider(d);
     } else if (strcmp(name, "peer-heard") == 0) {
         d->packets_silent = FALSE;
-    } else if (strcmp(name, "overflow") == 0) {
-        ColoLogContext log = colo_domain_log(d);
-
-        const char *queue = colo_json_peek_string(mail->body, "queue", "?");
-
-        colo_log_full(&log, LOG_WARNING, __func__, "queue '%s' reached its limit", queue);
-        if (strcmp(queue, "held") == 0)
+    } else if (strcmp(name, "overflow") == 0) { /* the helper has logged it */
+        if (strcmp(colo_json_peek_string(mail->body, "queue", ""), "held") == 0)
             held_overflow(d);
         else
             colo_epoch_missed_input(d);

@@ -514,13 +514,14 @@ void colo_secondary_tick(ColoDomain *d, uint64_t now)
     colo_domain_set_state(d, COLO_STATE_FENCED, "the primary ended this protection");
 }
 
-JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError **error)
+JsonObject *colo_secondary_relinquish(ColoDomain *d, ColoMail *mail, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     gboolean candidate = d->record->loaded; /* before consent() takes it away */
+    gboolean forget = colo_json_peek_bool(mail->body, "forget", FALSE);
     uint64_t generation;
 
-    if (!colo_json_get_uint(params, "generation", &generation, error))
+    if (!colo_json_get_uint(mail->body, "generation", &generation, error))
         return NULL;
     /* An owner's earlier consent is no word for today: the asker would go on beside it (rule 8). */
     if (!d->record->owner && generation <= d->record->relinquished)
@@ -544,11 +545,12 @@ JsonObject *colo_secondary_relinquish(ColoDomain *d, JsonObject *params, GError 
         colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
         return colo_json_build("relinquished", "u", generation, NULL);
     }
+    /* The primary's output waits for this word, and libvirt gives a QEMU that does not end 10 s.
+     * Who ends the protection wants to hear that the copy is gone. */
+    if (!forget)
+        colo_mail_answer(mail, colo_json_build("relinquished", "u", generation, NULL), NULL);
     colo_secondary_teardown(d);
-    colo_domain_set_state(d,
-                          colo_json_peek_bool(params, "forget", FALSE) && !d->must_end
-                              ? COLO_STATE_UNPROTECTED
-                              : COLO_STATE_FENCED,
+    colo_domain_set_state(d, forget && !d->must_end ? COLO_STATE_UNPROTECTED : COLO_STATE_FENCED,
                           "given up at the primary's request");
     return colo_json_build("relinquished", "u", generation, NULL);
 }

@@ -22,6 +22,7 @@ declare -A sources=(
     [control]="src/comparator/request.c src/comparator/rewrite-rows.c src/util/tuning.c $util"
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
+    [nbd-requests]="src/comparator/nbd-requests.c"
     [packets]="src/comparator/packet-reader.c"
     [record]="src/comparator/record.c"
     [rewrite]="$(ls src/comparator/{rewrite,rewrite-base,rewrite-table,segment,frame,frame-ipv6}.c 2>/dev/null)"
@@ -36,7 +37,7 @@ seeds() {
     local corpus=$work/corpus-$1
     mkdir -p "$corpus"
     case $1 in
-    compare | nbd-replies | rewrite) python3 "tests/fuzz/fuzz-$1-seeds.py" "$corpus" ;;
+    compare | nbd-replies | nbd-requests | rewrite) python3 "tests/fuzz/fuzz-$1-seeds.py" "$corpus" ;;
     domxml) cp tests/unit/data/xml/*.xml "$corpus" ;;
     *) [ -d "tests/fuzz/seeds/$1" ] && cp "tests/fuzz/seeds/$1"/* "$corpus" ;;
     esac

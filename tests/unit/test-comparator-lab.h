@@ -113,6 +113,8 @@ void lab_checkpoint(Lab *lab); /* all of it */
 /* What the secondary's NBD server says, until the primary's client has it: up to the first reply;
  * a reply (@error 0: done); data of a READ. lab_open() has done the first. */
 void lab_nbd_open(Lab *lab);
+/* A request of the primary's QEMU, and its answer. */
+void lab_nbd_flush(Lab *lab);
 void lab_nbd_reply(Lab *lab, uint32_t error);
 void lab_nbd_data(Lab *lab, const void *data, size_t len);
 

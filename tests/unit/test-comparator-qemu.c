@@ -114,6 +114,16 @@ static void nbd_back(Lab *lab, const void *data, size_t len)
     g_assert_cmpmem(data, len, got, len);
 }
 
+/* From the primary's client to the secondary's server. */
+static void nbd_there(Lab *lab, const void *data, size_t len)
+{
+    g_autofree uint8_t *got = g_malloc(len);
+
+    lab_write(lab->p_nbd, data, len);
+    lab_read(lab->s_nbd, got, len);
+    g_assert_cmpmem(data, len, got, len);
+}
+
 void lab_nbd_open(Lab *lab)
 {
     /* Fixed newstyle; structured replies; the export's size; done (see nbd-replies.h). */
@@ -122,8 +132,19 @@ void lab_nbd_open(Lab *lab)
                                "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\7\0\0\0\3\0\0\0\xc"
                                "\0\0\0\0\0\0\4\0\0\0\4\xed"
                                "\0\3\xe8\x89\4\x55\x65\xa9\0\0\0\7\0\0\0\1\0\0\0\0";
+    static const char asked[] = "\0\0\0\3IHAVEOPT\0\0\0\x8\0\0\0\0"
+                                "IHAVEOPT\0\0\0\7\0\0\0\x9\0\0\0\3vda\0\0";
 
     nbd_back(lab, text, sizeof(text) - 1);
+    nbd_there(lab, asked, sizeof(asked) - 1);
+}
+
+void lab_nbd_flush(Lab *lab)
+{
+    static const char text[] = "\x25\x60\x95\x13\0\0\0\3\0\0\0\0\0\0\0\0"
+                               "\0\0\0\0\0\0\0\0\0\0\0\0";
+
+    nbd_there(lab, text, sizeof(text) - 1);
 }
 
 void lab_nbd_reply(Lab *lab, uint32_t error)

@@ -356,6 +356,80 @@ static void test_end_before_ready(void)
     lab_down(&lab);
 }
 
+/* Longer than a request may wait while QEMU stops the guest (disk.c). */
+#define PAST_STALL_MS 3000
+
+static bool disk_goes_on(Lab *lab)
+{
+    g_autoptr(JsonObject) down = lab_event_within(&lab->p, "stream-down", PAST_STALL_MS);
+
+    return !down;
+}
+
+/* QEMU drains and flushes its disks between REPLY and SEND, with its big lock held: a peer that
+ * stalls there is given up, and QEMU goes on. */
+static void test_i4_flush_stalls(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_nbd_flush(&lab);
+    lab_nbd_reply(&lab, 0);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    lab_nbd_flush(&lab);
+    assert_disk_down(&lab.p, "the peer answers no request while the guest is being stopped");
+    assert_cut(lab.p_nbd);
+    g_assert_cmpuint(lab_counter(&lab.p, "disk-failures"), ==, 1);
+    put_word(lab.p_migration, COLO_MSG_VMSTATE_SEND);
+    put_rest(lab.p_migration);
+    wait_counter(&lab.p, "checkpoint-bytes-withheld", 4 + 28);
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, 1);
+    assert_candidate(&lab, 1);
+    lab_down(&lab);
+}
+
+/* A stop that takes long for another reason, or outside that time, is none of the peer's. */
+static void test_i4_nothing_waits(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_nbd_flush(&lab);
+    lab_nbd_reply(&lab, 0);
+    lab_request_checkpoint(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    g_assert_true(disk_goes_on(&lab));
+    lab_word_there(&lab, COLO_MSG_VMSTATE_SEND);
+    lab_nbd_flush(&lab);
+    g_assert_true(disk_goes_on(&lab));
+    lab_nbd_reply(&lab, 0);
+    lab_down(&lab);
+}
+
+/* A slow disk that answers one request after another is not a stalled one. */
+static void test_i4_slow_disk(void)
+{
+    Lab lab;
+
+    lab_up(&lab);
+    lab_protect(&lab);
+    lab_request_checkpoint(&lab);
+    lab_nbd_flush(&lab);
+    lab_nbd_flush(&lab);
+    lab_word_back(&lab, COLO_MSG_CHECKPOINT_REPLY);
+    for (int i = 0; i < 3; i++) {
+        g_usleep(1000 * 1000);
+        lab_nbd_flush(&lab);
+        lab_nbd_reply(&lab, 0);
+    }
+    g_assert_null(lab_event_within(&lab.p, "stream-down", 0));
+    json_object_put(lab_event(&lab.p, "stream-down"));
+    lab_down(&lab);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -373,5 +447,8 @@ int main(int argc, char **argv)
     g_test_add_func("/session/disk/I2/server-ends-candidate", test_server_ends_candidate);
     g_test_add_func("/session/disk/I2/end-unread", test_end_unread_at_send);
     g_test_add_func("/session/disk/I2/end-before-ready", test_end_before_ready);
+    g_test_add_func("/session/disk/I4/flush-stalls", test_i4_flush_stalls);
+    g_test_add_func("/session/disk/I4/nothing-waits", test_i4_nothing_waits);
+    g_test_add_func("/session/disk/I4/slow-disk", test_i4_slow_disk);
     return g_test_run();
 }
