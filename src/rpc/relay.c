@@ -14,8 +14,9 @@
 
 /* A stream frame of libvirt's clients is 256 KiB: read in one go. */
 #define READ_CHUNK (256u * 1024u)
-/* The socket of libvirt is local and listens, or is not there. */
-#define CONNECT_TIMEOUT_S 5
+/* A libvirtd whose queue of connections is full is asked again, for as long as this. */
+#define CONNECT_RETRY_MS 50u
+#define CONNECT_LIMIT_MS 5000
 
 /* One piece of output: bytes, or one byte that an FD goes with. */
 typedef struct {
@@ -37,17 +38,20 @@ typedef struct {
     GQueue output;       /* Piece */
     size_t sent;         /* bytes of the head of @output that are gone */
     size_t queued;       /* bytes in @output that are not */
+    gboolean ended;      /* nothing more comes from it */
+    gboolean deaf;       /* it takes nothing more */
 } Side;
 
 struct Pair {
     ColoRelay *relay;
     ColoRpcCaller caller;
     Side client, libvirt;
+    GSource *retry;         /* libvirt is to be connected to again ... */
+    gint64 retry_end;       /* ... until then, us */
     char *scheme;           /* of the client's URI; NULL: nothing of ours was opened */
-    gboolean opening;       /* CONNECT_OPEN is under way ... */
-    uint32_t open_serial;   /* ... with this serial */
-    uint32_t identity;      /* serial of the CONNECT_SET_IDENTITY under way, or 0 */
-    GByteArray *open_reply; /* held meanwhile */
+    gboolean opening;       /* CONNECT_OPEN is under way: the client's next frames wait ... */
+    uint32_t open_serial;   /* ... for its reply with this serial ... */
+    GByteArray *open_reply; /* ... which is held while libvirt is told the identity */
     gboolean dead;
 };
 
@@ -55,7 +59,6 @@ struct ColoRelay {
     GMainContext *context;
     char **upstreams;
     GPtrArray *pairs;
-    ColoRelayStats stats;
 };
 
 static void watch(Side *side);
@@ -107,7 +110,7 @@ static void pair_free(gpointer data)
 {
     Pair *pair = data;
 
-    pair->relay->stats.clients--;
+    drop_source(&pair->retry);
     side_clear(&pair->client);
     side_clear(&pair->libvirt);
     g_free(pair->scheme);
@@ -124,6 +127,7 @@ static void pair_close(Pair *pair)
     if (pair->dead)
         return;
     pair->dead = TRUE;
+    drop_source(&pair->retry);
     for (size_t i = 0; i < G_N_ELEMENTS(sides); i++) {
         drop_source(&sides[i]->in);
         drop_source(&sides[i]->out);
@@ -137,7 +141,6 @@ static void pair_broken(Pair *pair, const Side *side, const char *what)
 {
     colo_warn("relay of the client of uid %u, pid %d closed: %s: %s", (unsigned)pair->caller.uid,
               (int)pair->caller.pid, side->name, what);
-    pair->relay->stats.broken++;
     pair_close(pair);
 }
 
@@ -170,8 +173,16 @@ static ssize_t send_piece(const Side *side, const Piece *piece)
     return sendmsg(side->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* Writes what the socket takes. False: the connection failed. */
-static gboolean flush(Side *side)
+/* Nothing more can be written to it; what it has said is still to be read. */
+static void side_deaf(Side *side)
+{
+    side->deaf = TRUE;
+    side->queued = 0;
+    g_queue_clear_full(&side->output, piece_free);
+}
+
+/* Writes what the socket takes. */
+static void flush(Side *side)
 {
     Piece *piece;
 
@@ -180,8 +191,11 @@ static gboolean flush(Side *side)
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return errno == EAGAIN;
+        if (n < 0) {
+            if (errno != EAGAIN)
+                side_deaf(side);
+            return;
+        }
         side->sent += (size_t)n;
         side->queued -= (size_t)n;
         if (side->sent == piece->bytes->len) {
@@ -189,7 +203,6 @@ static gboolean flush(Side *side)
             piece_free(g_queue_pop_head(&side->output));
         }
     }
-    return TRUE;
 }
 
 /* @bytes and @fd are taken over. */
@@ -198,36 +211,44 @@ static void put(Side *to, GByteArray *bytes, int fd)
     Piece *piece = g_new(Piece, 1);
 
     *piece = (Piece){.bytes = bytes, .fd = fd};
+    if (to->deaf) {
+        piece_free(piece);
+        return;
+    }
     g_queue_push_tail(&to->output, piece);
     to->queued += bytes->len;
 }
 
 /* ---- frames ---- */
 
-/* What the client says to libvirt; NULL: @frame as it is. */
-static GByteArray *to_libvirt(Pair *pair, const ColoRpcFrame *frame)
+/* What the client says to libvirt. TRUE: it has been dealt with. */
+static gboolean from_client(Pair *pair, const ColoRpcFrame *frame, GByteArray **changed)
 {
     const ColoRpcHeader *h = &frame->header;
     char *scheme = NULL;
-    GByteArray *changed;
 
-    if (h->program != COLO_REMOTE_PROGRAM || h->type != COLO_RPC_CALL ||
-        h->procedure != COLO_REMOTE_PROC_CONNECT_OPEN)
-        return NULL;
+    if (h->program != COLO_REMOTE_PROGRAM || h->procedure != COLO_REMOTE_PROC_CONNECT_OPEN)
+        return FALSE;
+    if (h->type != COLO_RPC_CALL) { /* libvirtd takes CALL_WITH_FDS for one as well */
+        pair_broken(pair, &pair->client, "a CONNECT_OPEN that is no plain call");
+        return TRUE;
+    }
     pair->opening = TRUE;
     pair->open_serial = h->serial;
-    changed = colo_remote_open(frame, &scheme);
-    if (changed) {
+    *changed = colo_remote_open(frame, &scheme);
+    if (*changed) {
         g_free(pair->scheme);
         pair->scheme = scheme;
     }
-    return changed;
+    return FALSE;
 }
 
-static void tell_identity(Pair *pair)
+/* The end of what began with CONNECT_OPEN: the client may ask from here on. */
+static void opened(Pair *pair)
 {
-    pair->identity = COLO_REMOTE_OWN_SERIAL;
-    put(&pair->libvirt, colo_remote_identity(&pair->caller, pair->identity), -1);
+    pair->opening = FALSE;
+    if (pair->open_reply)
+        put(&pair->client, g_steal_pointer(&pair->open_reply), -1);
 }
 
 /* What libvirt says to the client. TRUE: it has been dealt with. */
@@ -237,27 +258,27 @@ static gboolean from_libvirt(Pair *pair, const ColoRpcFrame *frame, GByteArray *
 
     if (h->program != COLO_REMOTE_PROGRAM || h->type != COLO_RPC_REPLY)
         return FALSE;
-    if (pair->identity && h->serial == pair->identity &&
+    if (pair->open_reply && h->serial == COLO_REMOTE_OWN_SERIAL &&
         h->procedure == COLO_REMOTE_PROC_CONNECT_SET_IDENTITY) {
-        pair->identity = 0;
-        if (h->status != COLO_RPC_OK) {
+        if (h->status == COLO_RPC_OK)
+            opened(pair);
+        else
             pair_broken(pair, &pair->libvirt, "it does not take the client's identity");
-            return TRUE;
-        }
-        put(&pair->client, g_steal_pointer(&pair->open_reply), -1);
         return TRUE;
     }
-    if (h->status != COLO_RPC_OK)
-        return FALSE;
-    if (h->procedure == COLO_REMOTE_PROC_CONNECT_GET_URI && pair->scheme)
-        *changed = colo_remote_uri(frame, pair->scheme);
-    if (h->procedure == COLO_REMOTE_PROC_CONNECT_OPEN && pair->opening &&
+    if (h->procedure == COLO_REMOTE_PROC_CONNECT_OPEN && pair->opening && !pair->open_reply &&
         h->serial == pair->open_serial) {
-        pair->opening = FALSE;
+        if (h->status != COLO_RPC_OK) {
+            opened(pair);
+            return FALSE;
+        }
         pair->open_reply = colo_remote_encode(h, frame->body, frame->len);
-        tell_identity(pair);
+        put(&pair->libvirt, colo_remote_identity(&pair->caller, COLO_REMOTE_OWN_SERIAL), -1);
         return TRUE;
     }
+    if (h->status == COLO_RPC_OK && h->procedure == COLO_REMOTE_PROC_CONNECT_GET_URI &&
+        pair->scheme)
+        *changed = colo_remote_uri(frame, pair->scheme);
     return FALSE;
 }
 
@@ -268,9 +289,8 @@ static void pass(Side *from, const ColoRpcFrame *frame)
     Side *to = from == &pair->client ? &pair->libvirt : &pair->client;
     GByteArray *changed = NULL;
 
-    if (from == &pair->client)
-        changed = to_libvirt(pair, frame);
-    else if (from_libvirt(pair, frame, &changed))
+    if (from == &pair->client ? from_client(pair, frame, &changed)
+                              : from_libvirt(pair, frame, &changed))
         return;
     put(to, changed ? changed : colo_remote_encode(&frame->header, frame->body, frame->len), -1);
     for (unsigned i = 0; i < from->n_fds; i++) {
@@ -296,12 +316,20 @@ static gboolean count_fds(const ColoRpcFrame *frame, unsigned *n)
     return *n <= COLO_RELAY_FDS_MAX;
 }
 
+/* What has come of it waits. */
+static gboolean is_held(const Side *side)
+{
+    const Pair *pair = side->pair;
+
+    return side == &pair->client && (pair->opening || pair->libvirt.fd < 0);
+}
+
 /* Handles all that is whole. */
 static void process(Side *side)
 {
     Pair *pair = side->pair;
 
-    while (!pair->dead) {
+    while (!pair->dead && !is_held(side)) {
         g_autoptr(GError) error = NULL;
 
         if (!side->frame) {
@@ -324,13 +352,13 @@ static void process(Side *side)
         g_clear_pointer(&side->frame, colo_rpc_frame_free);
         side->n_fds = 0;
     }
-    if (!pair->dead && side->fds->len > side->n_fds)
+    if (!pair->dead && !is_held(side) && side->fds->len > side->n_fds)
         pair_broken(pair, side, "an FD that belongs to no frame");
 }
 
 /* ---- input ---- */
 
-/* One recvmsg(); FDs go to side->fds. */
+/* One recvmsg(); FDs go to side->fds. -1 with EMSGSIZE: there were too many. */
 static ssize_t receive(Side *side, uint8_t *data, size_t size)
 {
     union {
@@ -351,7 +379,31 @@ static ssize_t receive(Side *side, uint8_t *data, size_t size)
             g_array_append_vals(side->fds, CMSG_DATA(c),
                                 (guint)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int)));
     }
+    if (message.msg_flags & MSG_CTRUNC) {
+        errno = EMSGSIZE;
+        return -1;
+    }
     return n;
+}
+
+/* After anything that may have changed either side. @pair may be gone then. */
+static void settle(Pair *pair)
+{
+    Side *client = &pair->client, *libvirt = &pair->libvirt;
+
+    process(client); /* an answer of libvirt's may have let it go on */
+    if (!pair->dead) {
+        flush(client);
+        flush(libvirt);
+        /* What was said before the end is to be heard. */
+        if ((client->ended && libvirt->queued == 0) || (libvirt->ended && client->queued == 0))
+            pair_close(pair);
+    }
+    if (!pair->dead) {
+        watch(client);
+        watch(libvirt);
+    }
+    reap(pair);
 }
 
 static gboolean on_readable(gint fd G_GNUC_UNUSED, GIOCondition condition G_GNUC_UNUSED,
@@ -359,43 +411,26 @@ static gboolean on_readable(gint fd G_GNUC_UNUSED, GIOCondition condition G_GNUC
 {
     static uint8_t buffer[READ_CHUNK]; /* of the context's thread */
     Side *side = data;
-    Pair *pair = side->pair;
-    Side *other = side == &pair->client ? &pair->libvirt : &pair->client;
     ssize_t n = receive(side, buffer, sizeof(buffer));
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return G_SOURCE_CONTINUE;
-    if (n <= 0) {
-        /* What it said last is still to be heard. */
-        (void)flush(other);
-        pair_close(pair);
-    } else {
+    if (n > 0) {
         colo_rpc_reader_feed(side->reader, buffer, (size_t)n);
         process(side);
+    } else if (n < 0 && errno == EMSGSIZE) {
+        pair_broken(side->pair, side, "more FDs at once than libvirt allows");
+    } else {
+        side->ended = TRUE;
     }
-    if (!pair->dead && (!flush(&pair->client) || !flush(&pair->libvirt)))
-        pair_close(pair);
-    if (!pair->dead) {
-        watch(&pair->client);
-        watch(&pair->libvirt);
-    }
-    reap(pair);
+    settle(side->pair);
     return G_SOURCE_CONTINUE;
 }
 
 static gboolean on_writable(gint fd G_GNUC_UNUSED, GIOCondition condition G_GNUC_UNUSED,
                             gpointer data)
 {
-    Side *side = data;
-    Pair *pair = side->pair;
-
-    if (!flush(side)) {
-        pair_close(pair);
-    } else {
-        watch(&pair->client);
-        watch(&pair->libvirt);
-    }
-    reap(pair);
+    settle(((Side *)data)->pair);
     return G_SOURCE_CONTINUE;
 }
 
@@ -417,27 +452,67 @@ static void watch(Side *side)
     Pair *pair = side->pair;
     const Side *other = side == &pair->client ? &pair->libvirt : &pair->client;
 
-    wait_for(side, &side->in, other->queued < COLO_RELAY_QUEUE_MAX, G_IO_IN | G_IO_HUP | G_IO_ERR,
-             on_readable);
+    wait_for(side, &side->in,
+             !side->ended && !is_held(side) && other->queued < COLO_RELAY_QUEUE_MAX,
+             G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable);
     wait_for(side, &side->out, side->queued > 0, G_IO_OUT | G_IO_HUP | G_IO_ERR, on_writable);
 }
 
 /* ---- connections ---- */
 
+/* -1 with errno; EAGAIN: it is there, and has no room for one more now. */
 static int connect_to(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval limit = {.tv_sec = CONNECT_TIMEOUT_S};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd, saved;
 
-    if (fd < 0)
+    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path)) {
+        errno = ENAMETOOLONG;
         return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) < sizeof(address.sun_path) &&
-        connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
         return fd;
+    saved = errno;
     close(fd);
+    errno = saved;
     return -1;
+}
+
+static gboolean connect_again(gpointer data);
+
+/* Connects @pair to the first libvirt that is there. */
+static void connect_pair(Pair *pair)
+{
+    const ColoRelay *relay = pair->relay;
+    int fd = -1;
+
+    for (char **path = relay->upstreams; *path && fd < 0; path++) {
+        fd = connect_to(*path);
+        if (fd < 0 && errno == EAGAIN && g_get_monotonic_time() < pair->retry_end) {
+            pair->retry = g_timeout_source_new(CONNECT_RETRY_MS);
+            g_source_set_callback(pair->retry, connect_again, pair, NULL);
+            g_source_attach(pair->retry, relay->context);
+            return;
+        }
+    }
+    pair->libvirt.fd = fd;
+    if (fd < 0) {
+        colo_warn("client of uid %u, pid %d closed: no libvirt answers at %s: start virtqemud or "
+                  "libvirtd",
+                  (unsigned)pair->caller.uid, (int)pair->caller.pid, relay->upstreams[0]);
+        pair_close(pair);
+    }
+    settle(pair);
+}
+
+static gboolean connect_again(gpointer data)
+{
+    Pair *pair = data;
+
+    drop_source(&pair->retry);
+    connect_pair(pair);
+    return G_SOURCE_REMOVE;
 }
 
 ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams)
@@ -453,39 +528,25 @@ ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams)
 void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, const uint8_t *data,
                       size_t len)
 {
-    int upstream = -1;
     Pair *pair;
 
-    for (char **path = relay->upstreams; *path && upstream < 0; path++)
-        upstream = connect_to(*path);
-    if (upstream < 0) {
-        colo_warn("client of uid %u, pid %d closed: no libvirt answers at %s: start virtqemud or "
-                  "libvirtd",
-                  (unsigned)caller->uid, (int)caller->pid, relay->upstreams[0]);
-        relay->stats.refused++;
-        close(fd);
+    if (fd < 0 || relay->pairs->len >= COLO_RELAY_CLIENTS_MAX) {
+        colo_warn("client of uid %u, pid %d closed: %s", (unsigned)caller->uid, (int)caller->pid,
+                  fd < 0 ? "no descriptor is left for it"
+                         : "as many as may be are connected to libvirt");
+        if (fd >= 0)
+            close(fd);
         return;
     }
     pair = g_new0(Pair, 1);
     pair->relay = relay;
     pair->caller = *caller;
+    pair->retry_end = g_get_monotonic_time() + CONNECT_LIMIT_MS * 1000;
     side_init(&pair->client, pair, "the client", fd);
-    side_init(&pair->libvirt, pair, "libvirt", upstream);
+    side_init(&pair->libvirt, pair, "libvirt", -1);
     g_ptr_array_add(relay->pairs, pair);
-    relay->stats.clients++;
-    relay->stats.relayed++;
     colo_rpc_reader_feed(pair->client.reader, data, len);
-    process(&pair->client);
-    if (!pair->dead) {
-        watch(&pair->client);
-        watch(&pair->libvirt);
-    }
-    reap(pair);
-}
-
-void colo_relay_get_stats(const ColoRelay *relay, ColoRelayStats *stats)
-{
-    *stats = relay->stats;
+    connect_pair(pair);
 }
 
 void colo_relay_free(ColoRelay *relay)

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -222,6 +223,66 @@ static void test_open(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_true(holds(uri, "colo:///system"));
 }
 
+static void reply(Fixture *f, uint32_t procedure, uint32_t serial, uint32_t status)
+{
+    const ColoRpcHeader header = {.program = COLO_REMOTE_PROGRAM,
+                                  .version = 1,
+                                  .procedure = procedure,
+                                  .type = COLO_RPC_REPLY,
+                                  .serial = serial,
+                                  .status = status};
+    g_autoptr(GByteArray) frame = colo_remote_encode(&header, NULL, 0);
+
+    send_all(f->upstream, frame->data, frame->len);
+}
+
+/* What is sent behind CONNECT_OPEN without waiting must not run as root, which we are. */
+static void test_nothing_before_the_identity(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) open = NULL, identity = NULL, call = NULL;
+
+    accept_upstream(f);
+    send_open(f, "colo:///system");
+    say(f->client, COLO_REMOTE_PROGRAM, 12, COLO_RPC_CALL, 3, NULL, 0); /* DOMAIN_DESTROY */
+    open = hear(f->upstream, f->upstream_reader);
+    g_assert_false(readable(f->upstream, QUIET_MS));
+    reply(f, COLO_REMOTE_PROC_CONNECT_OPEN, 2, COLO_RPC_OK);
+    identity = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(identity->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY);
+    g_assert_false(readable(f->upstream, QUIET_MS));
+    reply(f, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, identity->header.serial, COLO_RPC_OK);
+    call = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(call->header.procedure, ==, 12);
+    g_assert_cmpuint(call->header.serial, ==, 3);
+}
+
+/* libvirtd takes a call with FDs for a call: it would be opened, and nobody told who asks. */
+static void test_open_with_fds(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    accept_upstream(f);
+    say(f->client, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_OPEN, COLO_RPC_CALL_WITH_FDS, 2,
+        "\0\0\0\0\0\0\0\0\0\0\0\0", 12);
+    assert_closed(f->client);
+    assert_closed(f->upstream);
+}
+
+static void test_open_refused(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) first = NULL, second = NULL, refusal = NULL;
+
+    accept_upstream(f);
+    send_open(f, "colo:///nonsense");
+    send_open(f, "colo:///system");
+    first = hear(f->upstream, f->upstream_reader);
+    g_assert_true(holds(first, "qemu:///nonsense"));
+    g_assert_false(readable(f->upstream, QUIET_MS));
+    reply(f, COLO_REMOTE_PROC_CONNECT_OPEN, 2, COLO_RPC_ERROR);
+    refusal = hear(f->client, f->client_reader);
+    g_assert_cmpuint(refusal->header.status, ==, COLO_RPC_ERROR);
+    second = hear(f->upstream, f->upstream_reader);
+    g_assert_true(holds(second, "qemu:///system"));
+}
+
 static void test_identity_refused(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     g_autoptr(ColoRpcFrame) open = NULL, identity = NULL;
@@ -290,6 +351,41 @@ static void send_fd(int to, int fd)
 
     memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
     g_assert_cmpint(sendmsg(to, &message, MSG_NOSIGNAL), ==, 1);
+}
+
+/* @n times @fd with one byte. */
+static void send_fds(int to, int fd, unsigned n)
+{
+    g_autofree uint8_t *control = g_malloc0(CMSG_SPACE(n * sizeof(int)));
+    uint8_t byte = 0;
+    struct iovec part = {&byte, 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+    header->cmsg_len = CMSG_LEN(n * sizeof(int));
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    for (unsigned i = 0; i < n; i++)
+        memcpy(CMSG_DATA(header) + i * sizeof(int), &fd, sizeof(fd));
+    g_assert_cmpint(sendmsg(to, &message, MSG_NOSIGNAL), ==, 1);
+}
+
+typedef struct {
+    int fd;
+    const uint8_t *body;
+    size_t len;
+} LastWords;
+
+static gpointer say_and_end(gpointer data)
+{
+    const LastWords *words = data;
+
+    say(words->fd, COLO_REMOTE_PROGRAM, 14, COLO_RPC_REPLY, 7, words->body, words->len);
+    close(words->fd);
+    return NULL;
 }
 
 static int hear_fd(int from)
@@ -375,6 +471,32 @@ static void test_broken_is_closed(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     accept_upstream(f);
     send_fd(f->client, f->libvirt);
     assert_closed(f->client);
+    close(f->client);
+    close(f->upstream);
+    f->client = connect_unix(f->ours);
+    accept_upstream(f);
+    send_fds(f->client, f->libvirt, COLO_RELAY_FDS_MAX + 1);
+    assert_closed(f->client);
+}
+
+/* What was said before one end ended still gets to the other. */
+static void test_last_words(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    const size_t len = 8u << 20;
+    g_autofree uint8_t *body = g_malloc0(len);
+    g_autoptr(ColoRpcFrame) frame = NULL;
+    g_autoptr(GThread) writer = NULL;
+    LastWords words = {f->upstream, body, len};
+
+    accept_upstream(f);
+    words.fd = f->upstream;
+    writer = g_thread_new("writer", say_and_end, &words);
+    g_usleep(QUIET_MS * 1000); /* the relay's queue holds all of it, and libvirt's end */
+    frame = hear(f->client, f->client_reader);
+    g_assert_cmpuint(frame->len, ==, len);
+    assert_closed(f->client);
+    g_thread_join(g_steal_pointer(&writer));
+    f->upstream = -1;
 }
 
 static void test_one_end_ends_both(Fixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -424,6 +546,71 @@ static void test_a_client_that_does_not_read(Fixture *f, gconstpointer data G_GN
     colo_rpc_reader_free(other.upstream_reader);
 }
 
+/* libvirtd has no room for one more connection now: the client waits, and nobody else. */
+static void test_busy_libvirt(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(GArray) waiting = g_array_new(FALSE, FALSE, sizeof(int));
+    g_autoptr(ColoRpcFrame) reply = NULL;
+    int ours, theirs;
+
+    for (;;) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        g_strlcpy(address.sun_path, f->theirs, sizeof(address.sun_path));
+        if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+            g_assert_cmpint(errno, ==, EAGAIN);
+            close(fd);
+            break;
+        }
+        g_array_append_val(waiting, fd);
+    }
+    say(f->client, COLO_REMOTE_PROGRAM, 66, COLO_RPC_CALL, 1, NULL, 0);
+    ours = connect_unix(f->ours);
+    say(ours, COLO_RPC_PROGRAM, 12345, COLO_RPC_CALL, 1, NULL, 0);
+    reply = hear(ours, f->client_reader);
+    g_assert_cmpuint(reply->header.program, ==, COLO_RPC_PROGRAM);
+    close(ours);
+    for (guint i = 0; i < waiting->len; i++) {
+        close(accept(f->libvirt, NULL, NULL));
+        close(g_array_index(waiting, int, i));
+    }
+    g_assert_true(readable(f->libvirt, WAIT_MS));
+    theirs = accept(f->libvirt, NULL, NULL);
+    colo_rpc_frame_free(hear(theirs, f->upstream_reader));
+    close(theirs);
+}
+
+static void test_clients_are_bounded(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    struct rlimit files;
+    int ends[COLO_RELAY_CLIENTS_MAX][2];
+
+    /* Four descriptors a client: this process is all three. */
+    g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &files), ==, 0);
+    files.rlim_cur = files.rlim_max;
+    g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &files), ==, 0);
+    g_assert_cmpuint(files.rlim_max, >=, 4 * COLO_RELAY_CLIENTS_MAX + 100);
+    for (unsigned i = 0; i < COLO_RELAY_CLIENTS_MAX; i++) {
+        accept_upstream(f);
+        ends[i][0] = f->client;
+        ends[i][1] = f->upstream;
+        f->client = connect_unix(f->ours);
+    }
+    say(f->client, COLO_REMOTE_PROGRAM, 66, COLO_RPC_CALL, 1, NULL, 0);
+    assert_closed(f->client);
+    close(f->client);
+    close(ends[0][0]);
+    assert_closed(ends[0][1]);
+    close(ends[0][1]);
+    f->client = connect_unix(f->ours);
+    accept_upstream(f);
+    for (unsigned i = 1; i < COLO_RELAY_CLIENTS_MAX; i++) {
+        close(ends[i][0]);
+        close(ends[i][1]);
+    }
+}
+
 static void test_no_libvirt(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     say(f->client, COLO_REMOTE_PROGRAM, 66, COLO_RPC_CALL, 1, NULL, 0);
@@ -446,11 +633,17 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, function) g_test_add("/relay/" name, Fixture, NULL, setup, function, teardown)
     ADD("open", test_open);
+    ADD("nothing-before-the-identity", test_nothing_before_the_identity);
+    ADD("open-with-fds", test_open_with_fds);
+    ADD("open-refused", test_open_refused);
     ADD("identity-refused", test_identity_refused);
     ADD("everything-else-passes", test_everything_else_passes);
     ADD("fds-pass", test_fds_pass);
     ADD("broken-is-closed", test_broken_is_closed);
+    ADD("last-words", test_last_words);
     ADD("one-end-ends-both", test_one_end_ends_both);
+    ADD("busy-libvirt", test_busy_libvirt);
+    ADD("I8/clients", test_clients_are_bounded);
     ADD("I8/a-client-that-does-not-read", test_a_client_that_does_not_read);
     ADD("our-program-is-ours", test_our_program_is_ours);
     g_test_add("/relay/no-libvirt", Fixture, "", setup, test_no_libvirt, teardown);
