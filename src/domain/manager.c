@@ -54,6 +54,13 @@ static ColoDomain *add(ColoManager *m, ColoDomainRecord *record)
     return domain;
 }
 
+JsonObject *colo_manager_view(ColoManager *m, const char *uuid_or_name)
+{
+    ColoDomain *domain = lookup(m, uuid_or_name);
+
+    return domain ? colo_domain_view(domain) : NULL;
+}
+
 ColoDomain *colo_manager_find(ColoManager *m, const char *name_or_uuid, GError **error)
 {
     ColoDomain *found = lookup(m, name_or_uuid);

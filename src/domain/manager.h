@@ -27,6 +27,10 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
 void colo_manager_free(ColoManager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoManager, colo_manager_free)
 
+/* What colo-status shows first of the domain of that UUID or name, the caller's; NULL: not known
+ * here. Never blocks. */
+JsonObject *colo_manager_view(ColoManager *manager, const char *uuid_or_name);
+
 /* Runs @command (rpc/command-table.h) with validated @args; blocks until it is answered. */
 JsonObject *colo_manager_command(ColoManager *manager, const char *command, JsonObject *args,
                                  GError **error);

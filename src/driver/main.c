@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * virtcolod: the control plane. Reads its configuration, takes or makes its sockets, starts the
- * manager (src/domain) and serves door 1 (src/rpc). Guests outlive it (I5): stopping it changes
- * nothing for a protected domain.
+ * manager (src/domain) and serves colo:/// and door 1 (driver.h, src/rpc). Guests outlive it (I5):
+ * stopping it changes nothing for a protected domain.
  */
 #include "config.h"
 
 #include "comparator/protocol.h"
 #include "domain/manager.h"
+#include "driver/driver.h"
 #include "pair/config.h"
 #include "rpc/server.h"
 #include "util/activation.h"
@@ -22,7 +23,9 @@
 #include <unistd.h>
 
 #define RPC_SOCKET RUNSTATEDIR "/libvirt/virtcolod-sock"
+#define RPC_SOCKET_RO RPC_SOCKET "-ro"
 #define FD_RPC "rpc"
+#define FD_RPC_RO "rpc-ro"
 #define FD_CONTROL "control"
 
 typedef struct {
@@ -36,6 +39,7 @@ typedef struct {
 
 typedef struct {
     ColoManager *manager;
+    ColoDriver *driver;
     ColoRpcServer *rpc;
 } Daemon;
 
@@ -45,6 +49,21 @@ static JsonObject *on_command(const ColoRpcCaller *caller, const char *command, 
     Daemon *daemon = opaque;
 
     (void)caller;
+    return colo_manager_command(daemon->manager, command, args, error);
+}
+
+static JsonObject *view(const char *uuid_or_name, void *opaque)
+{
+    const Daemon *daemon = opaque;
+
+    return colo_manager_view(daemon->manager, uuid_or_name);
+}
+
+static JsonObject *monitor_command(const char *command, JsonObject *args, void *opaque,
+                                   GError **error)
+{
+    const Daemon *daemon = opaque;
+
     return colo_manager_command(daemon->manager, command, args, error);
 }
 
@@ -77,6 +96,18 @@ static int take_rpc_socket(const ColoConfig *config, GError **error)
                            error);
 }
 
+/* Adds the read-only socket. When systemd passes the other one and not this, it is not wanted. */
+static gboolean add_readonly_socket(ColoRpcServer *rpc, GError **error)
+{
+    int fd = colo_activation_take(FD_RPC_RO);
+
+    if (fd < 0 && colo_activation_take(FD_RPC) >= 0)
+        return TRUE;
+    if (fd < 0)
+        fd = colo_rpc_listen_readonly(RPC_SOCKET_RO, error);
+    return fd >= 0 && colo_rpc_server_add_readonly(rpc, fd, error);
+}
+
 static int take_control_socket(const ColoConfig *config, GError **error)
 {
     int fd = colo_activation_take(FD_CONTROL);
@@ -107,12 +138,16 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     rpc = colo_rpc_server_new(rpc_fd, on_command, daemon, error);
     if (!rpc)
         return FALSE;
-    if (*config->unix_sock_group &&
-        !colo_rpc_server_set_group(rpc, config->unix_sock_group, error)) {
+    if (!add_readonly_socket(rpc, error) ||
+        (*config->unix_sock_group &&
+         !colo_rpc_server_set_group(rpc, config->unix_sock_group, error))) {
         colo_rpc_server_free(rpc);
         return FALSE;
     }
-    colo_rpc_server_relay_to(rpc, libvirt_sockets);
+    daemon->driver = colo_driver_new(
+        config->host_name,
+        &(ColoDriverHost){.view = view, .command = monitor_command, .opaque = daemon});
+    colo_rpc_server_relay_to(rpc, libvirt_sockets, colo_driver_relay(daemon->driver));
     g_atomic_pointer_set(&daemon->rpc, rpc);
     return TRUE;
 }
@@ -172,6 +207,7 @@ static int run(const Options *options, GError **error)
 
     sd_notify(0, "STOPPING=1");
     colo_rpc_server_free(g_atomic_pointer_exchange(&daemon.rpc, NULL));
+    colo_driver_free(daemon.driver);
     colo_manager_free(daemon.manager);
     if (options->pid_file)
         unlink(options->pid_file);

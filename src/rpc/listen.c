@@ -16,7 +16,7 @@
 #define LISTEN_BACKLOG 64
 
 /* Mode and group of the socket file; the file is not yet listening. FALSE with @error. */
-static gboolean set_access(const char *path, const char *group, GError **error)
+static gboolean set_access(const char *path, mode_t mode, const char *group, GError **error)
 {
     const struct group *entry = NULL;
 
@@ -33,14 +33,14 @@ static gboolean set_access(const char *path, const char *group, GError **error)
             return FALSE;
         }
     }
-    if (chmod(path, entry ? 0660 : 0600) < 0) {
+    if (chmod(path, mode) < 0) {
         colo_error_set_errno(error, errno, "cannot set the mode of %s", path);
         return FALSE;
     }
     return TRUE;
 }
 
-int colo_rpc_listen(const char *path, const char *group, GError **error)
+static int listen_at(const char *path, mode_t mode, const char *group, GError **error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat st;
@@ -57,7 +57,7 @@ int colo_rpc_listen(const char *path, const char *group, GError **error)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
         colo_error_set_errno(error, errno, "cannot bind socket %s", path);
-    } else if (set_access(path, group, error)) {
+    } else if (set_access(path, mode, group, error)) {
         if (listen(fd, LISTEN_BACKLOG) == 0)
             return fd;
         colo_error_set_errno(error, errno, "cannot listen on socket %s", path);
@@ -65,4 +65,14 @@ int colo_rpc_listen(const char *path, const char *group, GError **error)
     if (fd >= 0)
         close(fd);
     return -1;
+}
+
+int colo_rpc_listen(const char *path, const char *group, GError **error)
+{
+    return listen_at(path, group ? 0660 : 0600, group, error);
+}
+
+int colo_rpc_listen_readonly(const char *path, GError **error)
+{
+    return listen_at(path, 0666, NULL, error);
 }

@@ -52,13 +52,28 @@ struct Pair {
     gboolean opening;       /* CONNECT_OPEN is under way: the client's next frames wait ... */
     uint32_t open_serial;   /* ... for its reply with this serial ... */
     GByteArray *open_reply; /* ... which is held while libvirt is told the identity */
+    gboolean open;
+    guint64 serial;   /* among all pairs there ever were */
+    unsigned pending; /* calls that workers answer */
     gboolean dead;
 };
+
+/* A call that a worker answers. Its pair may be gone when it is done. */
+typedef struct {
+    ColoRelay *relay;
+    guint64 serial;
+    ColoRpcFrame *call;
+    GByteArray *answer;
+} Work;
 
 struct ColoRelay {
     GMainContext *context;
     char **upstreams;
     GPtrArray *pairs;
+    guint n_readonly; /* of them */
+    const ColoRelayDriver *driver;
+    GThreadPool *workers;
+    guint64 last_serial;
 };
 
 static void watch(Side *side);
@@ -110,6 +125,7 @@ static void pair_free(gpointer data)
 {
     Pair *pair = data;
 
+    pair->relay->n_readonly -= pair->caller.readonly;
     drop_source(&pair->retry);
     side_clear(&pair->client);
     side_clear(&pair->libvirt);
@@ -247,8 +263,102 @@ static gboolean from_client(Pair *pair, const ColoRpcFrame *frame, GByteArray **
 static void opened(Pair *pair)
 {
     pair->opening = FALSE;
+    pair->open = pair->open_reply != NULL;
     if (pair->open_reply)
         put(&pair->client, g_steal_pointer(&pair->open_reply), -1);
+}
+
+static ColoRpcFrame *copy_frame(const ColoRpcFrame *frame)
+{
+    return g_memdup2(frame, sizeof(*frame) + frame->len);
+}
+
+static void work_free(gpointer data)
+{
+    Work *work = data;
+
+    colo_rpc_frame_free(work->call);
+    g_clear_pointer(&work->answer, g_byte_array_unref);
+    g_free(work);
+}
+
+static void settle(Pair *pair);
+
+static gboolean work_done(gpointer data)
+{
+    Work *work = data;
+    ColoRelay *relay = work->relay;
+
+    for (guint i = 0; i < relay->pairs->len; i++) {
+        Pair *pair = g_ptr_array_index(relay->pairs, i);
+
+        if (pair->serial != work->serial)
+            continue;
+        pair->pending--;
+        put(&pair->client, g_steal_pointer(&work->answer), -1);
+        settle(pair);
+        break;
+    }
+    return G_SOURCE_REMOVE;
+}
+
+static void run_work(gpointer data, gpointer opaque)
+{
+    Work *work = data;
+    ColoRelay *relay = opaque;
+    g_autoptr(GSource) source = g_idle_source_new();
+
+    work->answer = relay->driver->work(work->call, relay->driver->opaque);
+    g_source_set_priority(source, G_PRIORITY_DEFAULT);
+    g_source_set_callback(source, work_done, work, work_free);
+    g_source_attach(source, relay->context);
+}
+
+static void start_work(Pair *pair, const ColoRpcFrame *frame)
+{
+    Work *work = g_new0(Work, 1);
+
+    work->relay = pair->relay;
+    work->serial = pair->serial;
+    work->call = copy_frame(frame);
+    pair->pending++;
+    /* Fails only when no thread can be made at all; then it stays queued. */
+    g_thread_pool_push(pair->relay->workers, work, NULL);
+}
+
+/* Whether the driver has dealt with what @from said. */
+static gboolean ask_driver(Side *from, const ColoRpcFrame *frame, GByteArray **changed)
+{
+    Pair *pair = from->pair;
+    const ColoRelayDriver *driver = pair->relay->driver;
+    gboolean client = from == &pair->client;
+    uint32_t type = frame->header.type;
+    g_autoptr(GByteArray) answer = NULL;
+    ColoRelayVerdict verdict;
+
+    if (!driver || !pair->open)
+        return FALSE;
+    if (client && type != COLO_RPC_CALL && type != COLO_RPC_CALL_WITH_FDS)
+        return FALSE;
+    verdict = (client ? driver->call : driver->heard)(frame, &answer, driver->opaque);
+    switch (verdict) {
+    case COLO_RELAY_PASS:
+        return FALSE;
+    case COLO_RELAY_WORK:
+        if (pair->caller.readonly) /* libvirt refuses it, in its own words */
+            return FALSE;
+        start_work(pair, frame);
+        return TRUE;
+    case COLO_RELAY_ANSWER:
+        if (client)
+            put(&pair->client, g_steal_pointer(&answer), -1);
+        else
+            *changed = g_steal_pointer(&answer);
+        return client;
+    case COLO_RELAY_DROP:
+        break;
+    }
+    return TRUE;
 }
 
 /* What libvirt says to the client. TRUE: it has been dealt with. */
@@ -282,6 +392,14 @@ static gboolean from_libvirt(Pair *pair, const ColoRpcFrame *frame, GByteArray *
     return FALSE;
 }
 
+/* Those of a frame that goes no further. */
+static void drop_fds(Side *side)
+{
+    for (guint i = 0; i < side->fds->len && i < side->n_fds; i++)
+        close(g_array_index(side->fds, int, i));
+    g_array_remove_range(side->fds, 0, MIN(side->fds->len, side->n_fds));
+}
+
 /* Hands on a whole frame with its FDs. */
 static void pass(Side *from, const ColoRpcFrame *frame)
 {
@@ -292,6 +410,10 @@ static void pass(Side *from, const ColoRpcFrame *frame)
     if (from == &pair->client ? from_client(pair, frame, &changed)
                               : from_libvirt(pair, frame, &changed))
         return;
+    if (!changed && ask_driver(from, frame, &changed)) {
+        drop_fds(from);
+        return;
+    }
     put(to, changed ? changed : colo_remote_encode(&frame->header, frame->body, frame->len), -1);
     for (unsigned i = 0; i < from->n_fds; i++) {
         GByteArray *byte = g_byte_array_new();
@@ -300,7 +422,7 @@ static void pass(Side *from, const ColoRpcFrame *frame)
         byte->data[0] = 0;
         put(to, byte, g_array_index(from->fds, int, i));
     }
-    g_array_set_size(from->fds, 0);
+    g_array_remove_range(from->fds, 0, from->n_fds);
 }
 
 /* How many FDs follow @frame; false when it says more than libvirt allows. */
@@ -321,7 +443,8 @@ static gboolean is_held(const Side *side)
 {
     const Pair *pair = side->pair;
 
-    return side == &pair->client && (pair->opening || pair->libvirt.fd < 0);
+    return side == &pair->client &&
+           (pair->opening || pair->libvirt.fd < 0 || pair->pending >= COLO_RELAY_PENDING_MAX);
 }
 
 /* Handles all that is whole. */
@@ -488,7 +611,9 @@ static void connect_pair(Pair *pair)
     int fd = -1;
 
     for (char **path = relay->upstreams; *path && fd < 0; path++) {
-        fd = connect_to(*path);
+        g_autofree char *at = g_strconcat(*path, pair->caller.readonly ? "-ro" : "", NULL);
+
+        fd = connect_to(at);
         if (fd < 0 && errno == EAGAIN && g_get_monotonic_time() < pair->retry_end) {
             pair->retry = g_timeout_source_new(CONNECT_RETRY_MS);
             g_source_set_callback(pair->retry, connect_again, pair, NULL);
@@ -515,13 +640,17 @@ static gboolean connect_again(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams)
+ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams,
+                          const ColoRelayDriver *driver)
 {
     ColoRelay *relay = g_new0(ColoRelay, 1);
 
     relay->context = context;
     relay->upstreams = g_strdupv((char **)upstreams);
     relay->pairs = g_ptr_array_new_with_free_func(pair_free);
+    relay->driver = driver;
+    if (driver)
+        relay->workers = g_thread_pool_new(run_work, relay, COLO_RELAY_WORKERS, FALSE, NULL);
     return relay;
 }
 
@@ -530,7 +659,8 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
 {
     Pair *pair;
 
-    if (fd < 0 || relay->pairs->len >= COLO_RELAY_CLIENTS_MAX) {
+    if (fd < 0 || relay->pairs->len >= COLO_RELAY_CLIENTS_MAX ||
+        (caller->readonly && relay->n_readonly >= COLO_RELAY_RO_CLIENTS_MAX)) {
         colo_warn("client of uid %u, pid %d closed: %s", (unsigned)caller->uid, (int)caller->pid,
                   fd < 0 ? "no descriptor is left for it"
                          : "as many as may be are connected to libvirt");
@@ -541,6 +671,8 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
     pair = g_new0(Pair, 1);
     pair->relay = relay;
     pair->caller = *caller;
+    relay->n_readonly += caller->readonly;
+    pair->serial = ++relay->last_serial;
     pair->retry_end = g_get_monotonic_time() + CONNECT_LIMIT_MS * 1000;
     side_init(&pair->client, pair, "the client", fd);
     side_init(&pair->libvirt, pair, "libvirt", -1);
@@ -553,6 +685,8 @@ void colo_relay_free(ColoRelay *relay)
 {
     if (!relay)
         return;
+    if (relay->workers)
+        g_thread_pool_free(relay->workers, FALSE, TRUE);
     g_ptr_array_unref(relay->pairs);
     g_strfreev(relay->upstreams);
     g_free(relay);

@@ -16,6 +16,7 @@
  */
 #pragma once
 
+#include "rpc/frame.h"
 #include "rpc/server.h"
 
 #include <glib.h>
@@ -25,16 +26,46 @@
 #define COLO_RELAY_QUEUE_MAX (2u * 32u * 1024u * 1024u)
 /* Clients at a time; one more is closed at once. libvirtd has its own limits behind it. */
 #define COLO_RELAY_CLIENTS_MAX 1000u
+/* Of them read-only ones, which anybody may be. */
+#define COLO_RELAY_RO_CLIENTS_MAX 200u
 /* FDs of a frame: VIR_NET_MESSAGE_NUM_FDS_MAX. */
 #define COLO_RELAY_FDS_MAX 32u
 
+/* Calls of one client that a worker answers; above it its next frames wait. */
+#define COLO_RELAY_PENDING_MAX 16u
+/* Of all clients at the same time. */
+#define COLO_RELAY_WORKERS 8
+
 typedef struct ColoRelay ColoRelay;
 
-/* @upstreams: paths of sockets, tried in order for each client; NULL at the end; copied. */
-ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams);
+typedef enum {
+    COLO_RELAY_PASS,   /* to libvirt */
+    COLO_RELAY_ANSWER, /* the client hears @answer, libvirt nothing */
+    COLO_RELAY_WORK,   /* the same, when work() has made it */
+    COLO_RELAY_DROP,   /* nobody hears of it */
+} ColoRelayVerdict;
+
+/* What the driver makes of the frames of a client that has opened its connection. Answers are whole
+ * frames and given over. */
+typedef struct ColoRelayDriver {
+    /* A call. On the relay's thread: never blocks. */
+    ColoRelayVerdict (*call)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);
+    /* The answer to a call that takes its time; on a thread of its own. */
+    GByteArray *(*work)(const ColoRpcFrame *frame, void *opaque);
+    /* A reply or an event of libvirt's: PASS, DROP, or ANSWER with what is to be said instead. On
+     * the relay's thread: never blocks. */
+    ColoRelayVerdict (*heard)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);
+    void *opaque;
+} ColoRelayDriver;
+
+/* @upstreams: paths of sockets, tried in order for each client, with "-ro" behind them for a
+ * read-only one; NULL at the end; copied. @driver:
+ * NULL, or outlives the relay. */
+ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams,
+                          const ColoRelayDriver *driver);
 /* Takes @fd over (-1: it could not be had), a connection of which @len bytes at @data have been
  * read. */
 void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, const uint8_t *data,
                       size_t len);
-/* Closes all connections. NULL is allowed. */
+/* Waits for work under way and closes all connections. NULL is allowed. */
 void colo_relay_free(ColoRelay *relay);

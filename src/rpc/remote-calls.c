@@ -14,6 +14,14 @@ enum { PARAM_LLONG = 3, PARAM_ULLONG = 4, PARAM_STRING = 7 };
 /* A URI is not longer: REMOTE_STRING_MAX is 4 MiB, of which no client has use. */
 #define URI_MAX 4096u
 
+/* REMOTE_STRING_MAX again; a guest's name is a file name (libvirt's qemu driver). */
+#define NAME_MAX_BYTES 4096u
+#define UUID_BYTES 16u
+
+/* VIR_FROM_QEMU, VIR_ERR_ERROR of libvirt/virterror.h: stable ABI. */
+#define FROM_QEMU 10u
+#define LEVEL_ERROR 2u
+
 static void put32(GByteArray *to, uint32_t value)
 {
     uint8_t bytes[4];
@@ -38,21 +46,60 @@ static void put_string(GByteArray *to, const char *text)
     g_byte_array_append(to, zeros, (4 - len % 4) % 4);
 }
 
-/* The string at @at of the body; *at moves behind it. NULL when there is none that is whole. */
-static char *get_string(const ColoRpcFrame *frame, size_t *at)
+gboolean colo_remote_get_word(const ColoRpcFrame *frame, size_t *at, uint32_t *word)
 {
-    uint32_t len;
-    char *text;
+    if (*at > frame->len || frame->len - *at < 4)
+        return FALSE;
+    *word = colo_get32(frame->body + *at);
+    *at += 4;
+    return TRUE;
+}
 
-    if (frame->len - *at < 4)
+char *colo_remote_get_text(const ColoRpcFrame *frame, size_t *at, size_t max)
+{
+    size_t begin = *at;
+    uint32_t len;
+
+    if (!colo_remote_get_word(frame, at, &len) || len > max ||
+        frame->len - *at < (len + (size_t)3) / 4 * 4 || memchr(frame->body + *at, 0, len)) {
+        *at = begin;
         return NULL;
-    len = colo_get32(frame->body + *at);
-    if (len > URI_MAX || frame->len - *at - 4 < (len + 3u) / 4 * 4 ||
-        memchr(frame->body + *at + 4, 0, len))
-        return NULL;
-    text = g_strndup((const char *)frame->body + *at + 4, len);
-    *at += 4 + (len + 3u) / 4 * 4;
-    return text;
+    }
+    *at += (len + (size_t)3) / 4 * 4;
+    return g_strndup((const char *)frame->body + begin + 4, len);
+}
+
+static char *get_uri(const ColoRpcFrame *frame, size_t *at)
+{
+    return colo_remote_get_text(frame, at, URI_MAX);
+}
+
+size_t colo_remote_body_at(const ColoRpcFrame *frame)
+{
+    return frame->header.type == COLO_RPC_CALL_WITH_FDS ? 4 : 0;
+}
+
+gboolean colo_remote_get_domain(const ColoRpcFrame *frame, size_t *at, ColoRemoteDomain *domain)
+{
+    const uint8_t *u;
+    uint32_t id;
+
+    domain->name = colo_remote_get_text(frame, at, NAME_MAX_BYTES);
+    if (!domain->name)
+        return FALSE;
+    if (frame->len - *at < UUID_BYTES + 4) {
+        g_clear_pointer(&domain->name, g_free);
+        return FALSE;
+    }
+    u = frame->body + *at;
+    g_snprintf(domain->uuid, sizeof(domain->uuid),
+               "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+               u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
+               u[15]);
+    *at += UUID_BYTES;
+    (void)colo_remote_get_word(frame, at, &id);
+    domain->id = (int32_t)id;
+    return TRUE;
 }
 
 GByteArray *colo_remote_encode(const ColoRpcHeader *header, const void *body, size_t len)
@@ -83,7 +130,7 @@ GByteArray *colo_remote_open(const ColoRpcFrame *frame, char **scheme)
 
     if (frame->len < 4 || colo_get32(frame->body) != 1)
         return NULL;
-    uri = get_string(frame, &at);
+    uri = get_uri(frame, &at);
     if (!uri || frame->len - at != 4)
         return NULL;
     rest = strchr(uri, ':');
@@ -104,13 +151,90 @@ GByteArray *colo_remote_uri(const ColoRpcFrame *frame, const char *scheme)
     size_t at = 0;
     GByteArray *body;
 
-    uri = get_string(frame, &at);
+    uri = get_uri(frame, &at);
     if (!uri || !g_str_has_prefix(uri, "qemu:"))
         return NULL;
     theirs = g_strconcat(scheme, uri + strlen("qemu"), NULL);
     body = g_byte_array_new();
     put_string(body, theirs);
     return with_header(&frame->header, body);
+}
+
+static ColoRpcHeader reply_to(const ColoRpcHeader *call, uint32_t status)
+{
+    ColoRpcHeader header = *call;
+
+    header.type = COLO_RPC_REPLY;
+    header.status = status;
+    return header;
+}
+
+/* remote_string: optional. */
+static void put_optional(GByteArray *body, const char *text)
+{
+    put32(body, text != NULL);
+    if (text)
+        put_string(body, text);
+}
+
+/* struct virNetMessageError of src/rpc/virnetprotocol.x. */
+GByteArray *colo_remote_error(const ColoRpcHeader *call, int code, const char *message)
+{
+    ColoRpcHeader header = reply_to(call, COLO_RPC_ERROR);
+    GByteArray *body = g_byte_array_new();
+
+    put32(body, (uint32_t)code);
+    put32(body, FROM_QEMU);
+    put_optional(body, message);
+    put32(body, LEVEL_ERROR);
+    put32(body, 0); /* domain */
+    put_optional(body, "%s");
+    put_optional(body, message);
+    put_optional(body, NULL);
+    put32(body, 0);
+    put32(body, 0);
+    put32(body, 0); /* network */
+    return with_header(&header, body);
+}
+
+GByteArray *colo_remote_string(const ColoRpcHeader *call, const char *text)
+{
+    ColoRpcHeader header = reply_to(call, COLO_RPC_OK);
+    GByteArray *body = g_byte_array_new();
+
+    put_string(body, text);
+    return with_header(&header, body);
+}
+
+/* remote_nonnull_domain domains<>; unsigned int ret */
+GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
+                                     gboolean (*hidden)(const char *uuid, void *opaque),
+                                     void *opaque)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+    uint32_t n, ret, kept = 0;
+    size_t at = 0;
+
+    if (!colo_remote_get_word(frame, &at, &n))
+        return NULL;
+    put32(body, 0);
+    for (uint32_t i = 0; i < n; i++) {
+        ColoRemoteDomain domain;
+        size_t from = at;
+
+        if (!colo_remote_get_domain(frame, &at, &domain))
+            return NULL;
+        g_free(domain.name);
+        if (hidden(domain.uuid, opaque))
+            continue;
+        g_byte_array_append(body, frame->body + from, (guint)(at - from));
+        kept++;
+    }
+    if (kept == n || !colo_remote_get_word(frame, &at, &ret) || at != frame->len)
+        return NULL;
+    colo_put32(body->data, kept);
+    put32(body, kept);
+    return with_header(&frame->header, g_steal_pointer(&body));
 }
 
 /* When the process began, in clock ticks after boot (proc(5), field 22 of stat), 0: it is gone. */

@@ -9,11 +9,29 @@
 #define COLO_REMOTE_PROGRAM 0x20008086u
 #define COLO_REMOTE_VERSION 1u
 
+#define COLO_REMOTE_QEMU_PROGRAM 0x20008087u
+
 enum {
     COLO_REMOTE_PROC_CONNECT_OPEN = 1,
+    COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE = 107,
     COLO_REMOTE_PROC_CONNECT_GET_URI = 110,
+    COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS = 273,
+    COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE = 318,
     COLO_REMOTE_PROC_CONNECT_SET_IDENTITY = 419,
 };
+
+/* Of the QEMU program (qemu_protocol.x). */
+enum {
+    COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND = 1,
+    COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND_WITH_FILES = 7,
+};
+
+/* remote_nonnull_domain */
+typedef struct {
+    char *name;
+    char uuid[37];
+    int32_t id;
+} ColoRemoteDomain;
 
 /* Serials of our own calls; libvirt's clients count from 1. */
 #define COLO_REMOTE_OWN_SERIAL 0xc0100000u
@@ -28,6 +46,25 @@ GByteArray *colo_remote_open(const ColoRpcFrame *frame, char **scheme);
 
 /* The reply to CONNECT_GET_URI with @scheme instead of "qemu"; NULL: as it is. */
 GByteArray *colo_remote_uri(const ColoRpcFrame *frame, const char *scheme);
+
+/* Where the body of a call with or without FDs begins. */
+size_t colo_remote_body_at(const ColoRpcFrame *frame);
+/* Read the body of @frame from *@at on, which moves behind; false when it holds no such thing.
+ * @domain->name and the string are the caller's. */
+gboolean colo_remote_get_domain(const ColoRpcFrame *frame, size_t *at, ColoRemoteDomain *domain);
+/* A string of at most @max bytes without NUL. */
+char *colo_remote_get_text(const ColoRpcFrame *frame, size_t *at, size_t max);
+gboolean colo_remote_get_word(const ColoRpcFrame *frame, size_t *at, uint32_t *word);
+
+/* The reply to @call that libvirt would give: an error (a virErrorNumber and its text), or success
+ * with one string. */
+GByteArray *colo_remote_error(const ColoRpcHeader *call, int code, const char *message);
+GByteArray *colo_remote_string(const ColoRpcHeader *call, const char *text);
+
+/* The reply to CONNECT_LIST_ALL_DOMAINS without the domains that @hidden says; NULL: as it is. */
+GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
+                                     gboolean (*hidden)(const char *uuid, void *opaque),
+                                     void *opaque);
 
 /* CONNECT_SET_IDENTITY of @caller with @serial. */
 GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial);

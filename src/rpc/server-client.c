@@ -55,6 +55,7 @@ ColoRpcClient *colo_rpc_client_new(ColoRpcServer *server, int fd, const ColoRpcC
     client->reader = colo_rpc_reader_new(colo_rpc_own_frame_limit);
     g_queue_init(&client->output);
     watch_input(client);
+    server->n_readonly += caller->readonly;
     g_mutex_lock(&server->lock);
     server->stats.clients++;
     g_mutex_unlock(&server->lock);
@@ -71,6 +72,7 @@ void colo_rpc_client_close(ColoRpcClient *client)
     drop_source(&client->out);
     close(client->fd);
     client->fd = -1;
+    server->n_readonly -= client->caller.readonly;
     g_mutex_lock(&server->lock);
     server->stats.clients--;
     g_mutex_unlock(&server->lock);

@@ -12,16 +12,23 @@
 
 #define COLO_RPC_READ_CHUNK (64u * 1024u)
 
+typedef struct {
+    ColoRpcServer *server;
+    int fd; /* -1: there is none */
+    gboolean readonly;
+    GSource *source;
+} ColoRpcListener;
+
 struct ColoRpcServer {
-    int listen_fd;
+    ColoRpcListener listeners[2]; /* the second is the read-only one */
     ColoRpcDispatch dispatch;
     void *opaque;
     GMainContext *context;
     GMainLoop *loop;
     GThread *thread;
     GThreadPool *workers;
-    GSource *accept_source;
     GPtrArray *clients;       /* ColoRpcClient, a reference each */
+    guint n_readonly;         /* of them */
     ColoRelay *relay;         /* NULL: other programs are unknown */
     gint stopping;            /* atomic: jobs that have not begun return at once */
     gint64 group;             /* under @lock: gid that may connect, or -1 */

@@ -72,7 +72,8 @@ static gboolean subscribe(ColoRpcClient *client, const ColoRpcFrame *frame, GErr
 }
 
 /* The command's name and arguments, checked; NULL with @error. The caller owns the object. */
-static JsonObject *parse_command(const struct colo_rpc_command_args *args, GError **error)
+static JsonObject *parse_command(const struct colo_rpc_command_args *args, gboolean readonly,
+                                 GError **error)
 {
     g_autoptr(JsonObject) json = NULL;
     const ColoCommand *command;
@@ -95,6 +96,11 @@ static JsonObject *parse_command(const struct colo_rpc_command_args *args, GErro
                     "%s is not a command of the daemon: subscribe to events instead", args->name);
         return NULL;
     }
+    if (command->changes && readonly) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_AUTH,
+                    "operation %s forbidden for read only access", args->name);
+        return NULL;
+    }
     return g_steal_pointer(&json);
 }
 
@@ -107,7 +113,7 @@ static gboolean start_command(ColoRpcClient *client, const ColoRpcFrame *frame, 
                                           sizeof(args), error);
 
     if (ok) {
-        JsonObject *json = parse_command(&args, &invalid);
+        JsonObject *json = parse_command(&args, client->caller.readonly, &invalid);
 
         if (json) {
             ColoRpcJob *job = g_new0(ColoRpcJob, 1);

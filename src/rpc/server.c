@@ -19,7 +19,7 @@
 /* Supplementary groups of a caller that are looked at: the kernel's NGROUPS_MAX. */
 #define MAX_GROUPS 65536
 
-static void watch_listener(ColoRpcServer *server);
+static void watch_listener(ColoRpcListener *listener);
 
 void colo_rpc_server_count(ColoRpcServer *server, uint64_t *counter)
 {
@@ -60,8 +60,9 @@ static gboolean peer_in_group(int fd, const ColoRpcCaller *caller, gid_t group)
     return FALSE;
 }
 
-static gboolean may_connect(ColoRpcServer *server, int fd, ColoRpcCaller *caller)
+static gboolean may_connect(const ColoRpcListener *listener, int fd, ColoRpcCaller *caller)
 {
+    ColoRpcServer *server = listener->server;
     struct ucred cred;
     socklen_t len = sizeof(cred);
     gint64 group;
@@ -70,7 +71,10 @@ static gboolean may_connect(ColoRpcServer *server, int fd, ColoRpcCaller *caller
         colo_warn("client without credentials closed: %s", g_strerror(errno));
         return FALSE;
     }
-    *caller = (ColoRpcCaller){.pid = cred.pid, .uid = cred.uid, .gid = cred.gid};
+    *caller = (ColoRpcCaller){
+        .pid = cred.pid, .uid = cred.uid, .gid = cred.gid, .readonly = listener->readonly};
+    if (listener->readonly)
+        return TRUE;
     g_mutex_lock(&server->lock);
     group = server->group;
     g_mutex_unlock(&server->lock);
@@ -90,7 +94,8 @@ static gboolean accept_again(gpointer data)
 
 static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpointer data)
 {
-    ColoRpcServer *server = data;
+    ColoRpcListener *listener = data;
+    ColoRpcServer *server = listener->server;
     int sock = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     ColoRpcCaller caller;
 
@@ -99,17 +104,19 @@ static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
             return G_SOURCE_CONTINUE;
         colo_err("cannot accept a client: %s", g_strerror(errno));
         g_autoptr(GSource) timer = g_timeout_source_new(ACCEPT_PAUSE_MS);
-        g_source_set_callback(timer, accept_again, server, NULL);
+        g_source_set_callback(timer, accept_again, listener, NULL);
         g_source_attach(timer, server->context);
-        g_clear_pointer(&server->accept_source, g_source_unref);
+        g_clear_pointer(&listener->source, g_source_unref);
         return G_SOURCE_REMOVE;
     }
-    if (!may_connect(server, sock, &caller)) {
+    if (!may_connect(listener, sock, &caller)) {
         colo_rpc_server_count(server, &server->stats.refused_auth);
         close(sock);
-    } else if (server->clients->len >= COLO_RPC_MAX_CLIENTS) {
+    } else if (server->clients->len >= COLO_RPC_MAX_CLIENTS ||
+               (caller.readonly && server->n_readonly >= COLO_RPC_MAX_RO_CLIENTS)) {
         colo_warn("client of uid %u, pid %d closed: %d are connected, the limit",
-                  (unsigned)caller.uid, (int)caller.pid, COLO_RPC_MAX_CLIENTS);
+                  (unsigned)caller.uid, (int)caller.pid,
+                  caller.readonly ? COLO_RPC_MAX_RO_CLIENTS : COLO_RPC_MAX_CLIENTS);
         colo_rpc_server_count(server, &server->stats.refused_limit);
         close(sock);
     } else {
@@ -119,11 +126,24 @@ static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
     return G_SOURCE_CONTINUE;
 }
 
-static void watch_listener(ColoRpcServer *server)
+static void watch_listener(ColoRpcListener *listener)
 {
-    server->accept_source = g_unix_fd_source_new(server->listen_fd, G_IO_IN);
-    g_source_set_callback(server->accept_source, G_SOURCE_FUNC(on_listener), server, NULL);
-    g_source_attach(server->accept_source, server->context);
+    listener->source = g_unix_fd_source_new(listener->fd, G_IO_IN);
+    g_source_set_callback(listener->source, G_SOURCE_FUNC(on_listener), listener, NULL);
+    g_source_attach(listener->source, listener->server->context);
+}
+
+static gboolean start_listener(ColoRpcServer *server, int fd, gboolean readonly, GError **error)
+{
+    ColoRpcListener *listener = &server->listeners[readonly];
+
+    listener->fd = fd;
+    if (!g_unix_set_fd_nonblocking(fd, TRUE, error)) {
+        g_prefix_error(error, "listening socket: ");
+        return FALSE;
+    }
+    watch_listener(listener);
+    return TRUE;
 }
 
 static gpointer io_thread(gpointer data)
@@ -142,31 +162,35 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
     g_autoptr(ColoRpcServer) server = g_new0(ColoRpcServer, 1);
 
     g_mutex_init(&server->lock);
-    server->listen_fd = listen_fd;
+    for (int i = 0; i < 2; i++)
+        server->listeners[i] = (ColoRpcListener){.server = server, .fd = -1, .readonly = i == 1};
     server->dispatch = dispatch;
     server->opaque = opaque;
     server->group = -1;
     server->context = g_main_context_new();
     server->loop = g_main_loop_new(server->context, FALSE);
     server->clients = g_ptr_array_new_with_free_func((GDestroyNotify)colo_rpc_client_unref);
-    if (!g_unix_set_fd_nonblocking(listen_fd, TRUE, error)) {
-        g_prefix_error(error, "listening socket: ");
+    if (!start_listener(server, listen_fd, FALSE, error))
         return NULL;
-    }
     server->workers =
         g_thread_pool_new(colo_rpc_request_run, server, COLO_RPC_WORKERS, FALSE, error);
     if (!server->workers)
         return NULL;
-    watch_listener(server);
     server->thread = g_thread_try_new("rpc-io", io_thread, server, error);
     if (!server->thread)
         return NULL;
     return g_steal_pointer(&server);
 }
 
+gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GError **error)
+{
+    return start_listener(server, listen_fd, TRUE, error);
+}
+
 typedef struct {
     ColoRpcServer *server;
     char **upstreams;
+    const ColoRelayDriver *driver;
 } RelayTo;
 
 static void relay_to_free(gpointer data)
@@ -182,15 +206,17 @@ static gboolean relay_on_io_thread(gpointer data)
     RelayTo *to = data;
 
     if (!to->server->relay)
-        to->server->relay = colo_relay_new(to->server->context, (const char *const *)to->upstreams);
+        to->server->relay =
+            colo_relay_new(to->server->context, (const char *const *)to->upstreams, to->driver);
     return G_SOURCE_REMOVE;
 }
 
-void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams)
+void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams,
+                              const ColoRelayDriver *driver)
 {
     RelayTo *to = g_new(RelayTo, 1);
 
-    *to = (RelayTo){.server = server, .upstreams = g_strdupv((char **)upstreams)};
+    *to = (RelayTo){.server = server, .upstreams = g_strdupv((char **)upstreams), .driver = driver};
     colo_rpc_server_post(server, relay_on_io_thread, to, relay_to_free);
 }
 
@@ -295,9 +321,15 @@ void colo_rpc_server_free(ColoRpcServer *server)
      * what they still post is dropped with the context. */
     if (server->workers)
         g_thread_pool_free(server->workers, FALSE, TRUE);
-    if (server->accept_source) {
-        g_source_destroy(server->accept_source);
-        g_source_unref(server->accept_source);
+    for (int i = 0; i < 2; i++) {
+        ColoRpcListener *listener = &server->listeners[i];
+
+        if (listener->source) {
+            g_source_destroy(listener->source);
+            g_source_unref(listener->source);
+        }
+        if (listener->fd >= 0)
+            close(listener->fd);
     }
     while (server->clients->len > 0)
         colo_rpc_client_close(g_ptr_array_index(server->clients, server->clients->len - 1));
@@ -305,7 +337,6 @@ void colo_rpc_server_free(ColoRpcServer *server)
     g_ptr_array_unref(server->clients);
     g_main_loop_unref(server->loop);
     g_main_context_unref(server->context);
-    close(server->listen_fd);
     g_mutex_clear(&server->lock);
     g_free(server);
 }

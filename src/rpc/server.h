@@ -7,7 +7,9 @@
  * Everything below may be called from any thread, except from a dispatch function where noted.
  *
  * Who may connect: uid 0, the uid of the daemon itself, and members of the group set by
- * colo_rpc_server_set_group() (SO_PEERCRED, SO_PEERGROUPS). Others are closed with a log line.
+ * colo_rpc_server_set_group() (SO_PEERCRED, SO_PEERGROUPS). Others are closed with a log line. To
+ * the read-only socket everybody may whom its file's mode lets, as to libvirt's; commands that
+ * change something are refused there, and libvirt is asked through its own read-only socket.
  *
  * A client that breaks the framing is closed with a log line; the server goes on (I8: every queue
  * below has its limit).
@@ -22,6 +24,8 @@
 
 /* Connected clients; one more is closed at once. A virsh-colo per domain of a large host. */
 #define COLO_RPC_MAX_CLIENTS 128
+/* Of them on the read-only socket: others cannot lock the administrator out. */
+#define COLO_RPC_MAX_RO_CLIENTS 64
 /* Commands that run at the same time, over all clients. */
 #define COLO_RPC_WORKERS 8
 /* Requests of one client that wait or run; above it its socket is not read until one ends. */
@@ -36,6 +40,7 @@ typedef struct {
     pid_t pid;
     uid_t uid;
     gid_t gid;
+    gboolean readonly; /* it came by the read-only socket */
 } ColoRpcCaller;
 
 /*
@@ -47,9 +52,12 @@ typedef JsonObject *(*ColoRpcDispatch)(const ColoRpcCaller *caller, const char *
                                        JsonObject *args, void *opaque, GError **error);
 
 /* Clients of other programs, libvirt's own, get a connection to the first of @upstreams (paths of
- * sockets, NULL at the end) that answers: rpc/relay.h. Without this call they hear that the program
- * is unknown. */
-void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams);
+ * sockets, NULL at the end; with "-ro" behind them for read-only clients) that answers, past
+ * @driver (NULL: none; it outlives the server): rpc/relay.h. Without this call they hear that the
+ * program is unknown. */
+struct ColoRelayDriver;
+void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams,
+                              const struct ColoRelayDriver *driver);
 
 /* What the server has counted since its start. */
 typedef struct {
@@ -69,6 +77,8 @@ typedef struct {
  * -1 with @error on failure.
  */
 int colo_rpc_listen(const char *path, const char *group, GError **error);
+/* The same with mode 0666, for colo_rpc_server_add_readonly(). */
+int colo_rpc_listen_readonly(const char *path, GError **error);
 
 /*
  * Starts to serve @listen_fd (listening, unix, stream; the server owns it from now on, also on
@@ -76,6 +86,9 @@ int colo_rpc_listen(const char *path, const char *group, GError **error);
  */
 ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void *opaque,
                                    GError **error);
+
+/* Serves @listen_fd (owned from now on) too, as the read-only socket. Once, before clients come. */
+gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GError **error);
 
 /* Lets members of @group connect too; NULL: only root and the daemon's own uid (the default).
  * FALSE with @error (COLO_ERROR_INVALID_ARG) when there is no such group. */

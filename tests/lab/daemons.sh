@@ -64,7 +64,8 @@ start() {
     virtcolod)
         mkdir -p /run/libvirt /run/libvirt-colo
         # The host's own file, whatever sysconfdir the prefix was configured with.
-        run virtcolod --unix rpc=/run/libvirt/virtcolod-sock:0777 --tcp control=0.0.0.0:16516 \
+        run virtcolod --unix rpc=/run/libvirt/virtcolod-sock:0777 \
+            --unix rpc-ro=/run/libvirt/virtcolod-sock-ro:0777 --tcp control=0.0.0.0:16516 \
             -- "$bin" --config /etc/libvirt-colo/virtcolod.conf ${LAB_VIRTCOLOD_ARGS:-}
         ;;
     esac

@@ -129,6 +129,22 @@ check "and resumed" eval 'works resume ft > /dev/null && same domstate ft --reas
 check "QEMU's monitor" is "$(at colo qemu-monitor-command ft '{"execute":"query-name"}' | json return name)" ft
 check "a volume through streams, there and back" upload_and_back
 check "events of another client's doing" hears_events
-check "its file descriptors: a command's own pass-through" same start ft --pass-fds 99
+# The descriptor goes to virtcolod, to libvirtd and to QEMU, which knows it by its name then.
+passes_fd() {
+    on "$P" sh -c 'exec 7< /etc/hostname
+        virsh -q -c colo:///system qemu-monitor-command ft --pass-fds 7 "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"stock\"}}"
+        virsh -q -c colo:///system qemu-monitor-command ft "{\"execute\":\"closefd\",\"arguments\":{\"fdname\":\"stock\"}}"' > "$TMP/fd" 2>&1
+    is "$(grep -c '"return":{}' "$TMP/fd")" 2
+}
+check "a file descriptor reaches QEMU" passes_fd
+at_ro() { on "$P" timeout 60 virsh -r -q -c "$1:///system" "${@:2}" 2>&1; }
+read_only() {
+    is "$(at_ro colo domstate ft)" running && is "$(at_ro colo list --all --name)" "$(at_ro qemu list --all --name)" &&
+        is "$(at_ro colo destroy ft | tail -1)" "$(at_ro qemu destroy ft | tail -1)" && is "$(at_ro qemu domstate ft)" running
+}
+check "virsh -r: it looks, and is refused the rest in libvirt's words" read_only
+nobody() { on "$P" setpriv --reuid 65534 --regid 65534 --clear-groups timeout 60 virsh -q "$@" 2>&1; }
+check "anybody may look" is "$(nobody -r -c colo:///system domstate ft)" running
+check "and nobody else may do more" eval '! nobody -c colo:///system destroy ft && is "$(at qemu domstate ft)" running'
 check "the same client at both doors: virsh-colo" colo "$P" colo-pair-list
 finish

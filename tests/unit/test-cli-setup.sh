@@ -71,7 +71,8 @@ grep -qx 'host_name = "alpha"' "$conf" && grep -qx 'arbiter = "etcd"' "$conf" &&
     grep -qx 'etcd_endpoints = \[ "https://w1:2379", "https://w2:2379" \]' "$conf" &&
     grep -qx 'etcd_ca = "/etc/ca.pem"' "$conf" && grep -qx '#heartbeat_missed = 5' "$conf"
 result 'the configuration is set, the rest of the file kept' $?
-[ -L "$a/etc/systemd/system/sockets.target.wants/virtcolod.socket" ]
+[ -L "$a/etc/systemd/system/sockets.target.wants/virtcolod.socket" ] &&
+    [ -L "$a/etc/systemd/system/sockets.target.wants/virtcolod-ro.socket" ]
 result 'units are enabled' $?
 run "${first[@]}"
 grep -q 'TCP ports 16516 (control) and 16515 (data)' "$dir/out"

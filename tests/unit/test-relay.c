@@ -26,6 +26,52 @@ typedef struct {
     ColoRpcReader *client_reader, *upstream_reader;
 } Fixture;
 
+/* ---- a driver: procedure 2000 is answered at once, 2001 by a worker, 2002 libvirt hears not ----
+ */
+
+static gint workers, workers_max; /* atomic */
+
+static ColoRelayVerdict drive_call(const ColoRpcFrame *frame, GByteArray **answer,
+                                   void *opaque G_GNUC_UNUSED)
+{
+    switch (frame->header.procedure) {
+    case 2000:
+        *answer = colo_remote_error(&frame->header, 55, "no");
+        return COLO_RELAY_ANSWER;
+    case 2001:
+        return COLO_RELAY_WORK;
+    case 2002:
+        return COLO_RELAY_DROP;
+    default:
+        return COLO_RELAY_PASS;
+    }
+}
+
+static GByteArray *drive_work(const ColoRpcFrame *frame, void *opaque G_GNUC_UNUSED)
+{
+    gint now = g_atomic_int_add(&workers, 1) + 1;
+
+    if (now > g_atomic_int_get(&workers_max))
+        g_atomic_int_set(&workers_max, now);
+    g_usleep(QUIET_MS * 1000);
+    g_atomic_int_add(&workers, -1);
+    return colo_remote_string(&frame->header, "done");
+}
+
+static ColoRelayVerdict drive_heard(const ColoRpcFrame *frame, GByteArray **answer,
+                                    void *opaque G_GNUC_UNUSED)
+{
+    if (frame->header.procedure == 3000)
+        return COLO_RELAY_DROP;
+    if (frame->header.procedure != 3001)
+        return COLO_RELAY_PASS;
+    *answer = colo_remote_encode(&frame->header, "other", 5);
+    return COLO_RELAY_ANSWER;
+}
+
+static const ColoRelayDriver driver = {
+    .call = drive_call, .work = drive_work, .heard = drive_heard};
+
 static JsonObject *no_command(const ColoRpcCaller *caller G_GNUC_UNUSED,
                               const char *command G_GNUC_UNUSED, JsonObject *args G_GNUC_UNUSED,
                               void *opaque G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -63,7 +109,7 @@ static void setup(Fixture *f, gconstpointer data)
     g_assert_no_error(error);
     f->server = colo_rpc_server_new(fd, no_command, NULL, &error);
     g_assert_no_error(error);
-    colo_rpc_server_relay_to(f->server, upstreams);
+    colo_rpc_server_relay_to(f->server, upstreams, &driver);
     f->client = connect_unix(f->ours);
     f->client_reader = colo_rpc_reader_new(NULL);
     f->upstream_reader = colo_rpc_reader_new(NULL);
@@ -611,6 +657,112 @@ static void test_clients_are_bounded(Fixture *f, gconstpointer data G_GNUC_UNUSE
     }
 }
 
+static void open_connection(Fixture *f)
+{
+    g_autoptr(ColoRpcFrame) open = NULL, identity = NULL, answer = NULL;
+
+    accept_upstream(f);
+    send_open(f, "colo:///system");
+    open = hear(f->upstream, f->upstream_reader);
+    reply(f, COLO_REMOTE_PROC_CONNECT_OPEN, 2, COLO_RPC_OK);
+    identity = hear(f->upstream, f->upstream_reader);
+    reply(f, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, identity->header.serial, COLO_RPC_OK);
+    answer = hear(f->client, f->client_reader);
+}
+
+static void test_driver_answers(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) at_once = NULL, later = NULL, passed = NULL, event = NULL;
+
+    open_connection(f);
+    say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10, NULL, 0);
+    say(f->client, COLO_REMOTE_PROGRAM, 2000, COLO_RPC_CALL, 11, NULL, 0);
+    say(f->client, COLO_REMOTE_PROGRAM, 2002, COLO_RPC_CALL, 12, NULL, 0);
+    say(f->client, COLO_REMOTE_PROGRAM, 2003, COLO_RPC_CALL, 13, NULL, 0);
+    at_once = hear(f->client, f->client_reader);
+    g_assert_cmpuint(at_once->header.serial, ==, 11);
+    g_assert_cmpuint(at_once->header.status, ==, COLO_RPC_ERROR);
+    later = hear(f->client, f->client_reader);
+    g_assert_cmpuint(later->header.serial, ==, 10);
+    g_assert_true(holds(later, "done"));
+    passed = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(passed->header.procedure, ==, 2003);
+    say(f->upstream, COLO_REMOTE_PROGRAM, 3000, COLO_RPC_MESSAGE, 0, NULL, 0);
+    say(f->upstream, COLO_REMOTE_PROGRAM, 3001, COLO_RPC_MESSAGE, 0, NULL, 0);
+    event = hear(f->client, f->client_reader);
+    g_assert_cmpuint(event->header.procedure, ==, 3001);
+    g_assert_true(holds(event, "other"));
+}
+
+/* Before the connection is open libvirt alone speaks. */
+static void test_driver_waits_for_open(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) passed = NULL;
+
+    accept_upstream(f);
+    say(f->client, COLO_REMOTE_PROGRAM, 2000, COLO_RPC_CALL, 11, NULL, 0);
+    passed = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(passed->header.procedure, ==, 2000);
+}
+
+/* A client that asks faster than workers answer is not read; all answers come. */
+static void test_work_is_bounded(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    const unsigned calls = 3 * COLO_RELAY_PENDING_MAX;
+    bool seen[3 * COLO_RELAY_PENDING_MAX] = {false};
+
+    g_atomic_int_set(&workers_max, 0);
+    open_connection(f);
+    for (unsigned i = 0; i < calls; i++)
+        say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10 + i, NULL, 0);
+    for (unsigned i = 0; i < calls; i++) {
+        g_autoptr(ColoRpcFrame) answer = hear(f->client, f->client_reader);
+
+        g_assert_false(seen[answer->header.serial - 10]);
+        seen[answer->header.serial - 10] = true;
+    }
+    g_assert_cmpint(g_atomic_int_get(&workers_max), <=, COLO_RELAY_WORKERS);
+}
+
+static void test_client_leaves_while_work_runs(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    open_connection(f);
+    for (unsigned i = 0; i < 4; i++)
+        say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10 + i, NULL, 0);
+    g_usleep(QUIET_MS * 500);
+    close(f->client);
+    assert_closed(f->upstream);
+    close(f->upstream);
+    f->client = connect_unix(f->ours);
+    colo_rpc_reader_free(f->client_reader);
+    f->client_reader = colo_rpc_reader_new(NULL);
+    test_driver_answers(f, data);
+}
+
+/* A read-only client is connected to libvirt's read-only socket, and runs no command of ours. */
+static void test_readonly(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree char *ours = g_strconcat(f->ours, "-ro", NULL);
+    g_autofree char *theirs = g_strconcat(f->theirs, "-ro", NULL);
+    g_autoptr(ColoRpcFrame) passed = NULL;
+    g_autoptr(GError) error = NULL;
+    int listener = colo_rpc_listen_readonly(ours, &error);
+
+    g_assert_no_error(error);
+    g_assert_true(colo_rpc_server_add_readonly(f->server, listener, &error));
+    close(f->libvirt); /* the other socket is not what it takes */
+    f->libvirt = colo_rpc_listen(theirs, NULL, &error);
+    g_assert_no_error(error);
+    close(f->client);
+    f->client = connect_unix(ours);
+    open_connection(f);
+    say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10, NULL, 0);
+    passed = hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(passed->header.procedure, ==, 2001);
+    g_unlink(ours);
+    g_unlink(theirs);
+}
+
 static void test_no_libvirt(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     say(f->client, COLO_REMOTE_PROGRAM, 66, COLO_RPC_CALL, 1, NULL, 0);
@@ -644,6 +796,11 @@ int main(int argc, char **argv)
     ADD("one-end-ends-both", test_one_end_ends_both);
     ADD("busy-libvirt", test_busy_libvirt);
     ADD("I8/clients", test_clients_are_bounded);
+    ADD("readonly", test_readonly);
+    ADD("driver/answers", test_driver_answers);
+    ADD("driver/waits-for-open", test_driver_waits_for_open);
+    ADD("driver/I8/work", test_work_is_bounded);
+    ADD("driver/client-leaves", test_client_leaves_while_work_runs);
     ADD("I8/a-client-that-does-not-read", test_a_client_that_does_not_read);
     ADD("our-program-is-ours", test_our_program_is_ours);
     g_test_add("/relay/no-libvirt", Fixture, "", setup, test_no_libvirt, teardown);

@@ -340,6 +340,52 @@ static void test_only_root_and_the_group_may_connect(RpcFixture *f,
     g_assert_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG);
 }
 
+/* The read-only socket: everybody may look, nobody changes anything. */
+static void test_readonly(RpcFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    static const struct {
+        const char *name, *args;
+        gboolean allowed;
+    } commands[] = {{"colo-list", "{}", TRUE},
+                    {"colo-checkpoint", "{\"domain\":\"x\"}", FALSE},
+                    {"colo-unprotect", "{\"domain\":\"x\"}", FALSE},
+                    {"colo-pair-list", "{}", TRUE}};
+    g_autofree char *path = g_strconcat(f->path, "-ro", NULL);
+    g_autoptr(ColoRpcReader) reader = colo_rpc_reader_new(NULL);
+    g_autoptr(GError) error = NULL;
+    int fds[COLO_RPC_MAX_RO_CLIENTS + 1];
+    GStatBuf st;
+    int listener = colo_rpc_listen_readonly(path, &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpint(g_stat(path, &st), ==, 0);
+    g_assert_cmpuint(st.st_mode & 0777, ==, 0666);
+    g_assert_true(colo_rpc_server_add_readonly(f->server, listener, &error));
+    fds[0] = rpc_raw_connect(path);
+    for (uint32_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_autoptr(ColoRpcFrame) frame = NULL;
+        g_autoptr(GError) refused = NULL;
+
+        send_command(fds[0], i, commands[i].name, commands[i].args, strlen(commands[i].args));
+        frame = rpc_raw_read(fds[0], reader);
+        g_assert_cmpuint(frame->header.status, ==,
+                         commands[i].allowed ? COLO_RPC_OK : COLO_RPC_ERROR);
+        if (commands[i].allowed)
+            continue;
+        colo_rpc_error_decode(frame, &refused);
+        g_assert_error(refused, COLO_ERROR, COLO_ERROR_AUTH);
+        g_assert_nonnull(strstr(refused->message, "read only"));
+    }
+    /* As many as there may be do not lock the others out. */
+    for (int i = 1; i <= COLO_RPC_MAX_RO_CLIENTS; i++)
+        fds[i] = rpc_raw_connect(path);
+    g_assert_null(rpc_raw_read(fds[COLO_RPC_MAX_RO_CLIENTS], reader));
+    rpc_assert_server_lives(f);
+    for (int i = 0; i <= COLO_RPC_MAX_RO_CLIENTS; i++)
+        close(fds[i]);
+    g_unlink(path);
+}
+
 static void test_socket_file_is_not_open_to_all(RpcFixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     GStatBuf st;
@@ -363,6 +409,7 @@ int main(int argc, char **argv)
     ADD("I8-output-bounded", test_client_that_does_not_read_is_closed);
     ADD("stop-while-running", test_stop_while_commands_run);
     ADD("who-may-connect", test_only_root_and_the_group_may_connect);
+    ADD("readonly", test_readonly);
     ADD("socket-mode", test_socket_file_is_not_open_to_all);
     return g_test_run();
 }

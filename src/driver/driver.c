@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "driver/driver.h"
+
+#include "driver/monitor.h"
+#include "driver/policy.h"
+#include "rpc/remote-calls.h"
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <libxml/parser.h>
+#include <string.h>
+
+/* REMOTE_STRING_MAX. */
+#define TEXT_MAX (4u << 20)
+
+struct ColoDriver {
+    char *host_name;
+    ColoDriverHost host;
+    ColoRelayDriver relay;
+};
+
+/* ---- calls ---- */
+
+/* The content of <domain>'s child @name, the caller's; NULL: there is none. */
+static char *domain_child(xmlDocPtr doc, const char *name)
+{
+    xmlNodePtr root = doc ? xmlDocGetRootElement(doc) : NULL;
+
+    if (!root || !xmlStrEqual(root->name, BAD_CAST "domain"))
+        return NULL;
+    for (xmlNodePtr child = root->children; child; child = child->next) {
+        if (child->type == XML_ELEMENT_NODE && xmlStrEqual(child->name, BAD_CAST name)) {
+            xmlChar *content = xmlNodeGetContent(child);
+            char *text = g_strdup((const char *)content);
+
+            xmlFree(content);
+            return g_strstrip(text);
+        }
+    }
+    return NULL;
+}
+
+/* The view of the domain that @xml describes: by its UUID, or by its name, which libvirt takes for
+ * the same. */
+static JsonObject *view_of_xml(const ColoDriver *driver, const char *xml)
+{
+    xmlDocPtr doc = xmlReadMemory(xml, (int)strlen(xml), NULL, NULL,
+                                  XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    g_autofree char *uuid = domain_child(doc, "uuid"), *name = domain_child(doc, "name");
+    JsonObject *view = uuid ? driver->host.view(uuid, driver->host.opaque) : NULL;
+
+    if (!view && name)
+        view = driver->host.view(name, driver->host.opaque);
+    xmlFreeDoc(doc);
+    return view;
+}
+
+/* The view of the domain that the call is about; NULL: COLO has nothing to do with it, or libvirt
+ * will say that the call is malformed. */
+static JsonObject *view_of_call(const ColoDriver *driver, const ColoRpcFrame *frame,
+                                ColoPolicyObject object)
+{
+    size_t at = colo_remote_body_at(frame);
+    ColoRemoteDomain domain;
+    g_autofree char *text = NULL;
+    JsonObject *view;
+
+    switch (object) {
+    case COLO_OBJECT_NONE:
+        return NULL;
+    case COLO_OBJECT_XML:
+        text = colo_remote_get_text(frame, &at, TEXT_MAX);
+        return text ? view_of_xml(driver, text) : NULL;
+    case COLO_OBJECT_CHILD:
+        text = colo_remote_get_text(frame, &at, TEXT_MAX);
+        if (!text)
+            return NULL;
+        break;
+    case COLO_OBJECT_DOMAIN:
+        break;
+    }
+    if (!colo_remote_get_domain(frame, &at, &domain))
+        return NULL;
+    g_free(domain.name);
+    view = driver->host.view(domain.uuid, driver->host.opaque);
+    return view;
+}
+
+static ColoRelayVerdict refuse(const ColoDriver *driver, const ColoRpcFrame *frame,
+                               ColoPolicyAction action, JsonObject *view, GByteArray **answer)
+{
+    g_autofree char *reason = view ? colo_policy_refusal(action, view, driver->host_name) : NULL;
+    g_autofree char *message = NULL;
+
+    if (!reason)
+        return COLO_RELAY_PASS;
+    message = g_strconcat("Requested operation is not valid: ", reason, NULL);
+    *answer = colo_remote_error(&frame->header, VIR_ERR_OPERATION_INVALID, message);
+    return COLO_RELAY_ANSWER;
+}
+
+static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+    const ColoRpcHeader *h = &frame->header;
+    g_autoptr(JsonObject) view = NULL;
+    const ColoPolicyRow *row;
+
+    if (h->program == COLO_REMOTE_QEMU_PROGRAM) {
+        if (h->procedure != COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND &&
+            h->procedure != COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND_WITH_FILES)
+            return COLO_RELAY_PASS;
+        if (colo_monitor_is_ours(frame))
+            return COLO_RELAY_WORK;
+        view = view_of_call(driver, frame, COLO_OBJECT_DOMAIN);
+        return refuse(driver, frame, COLO_ACTION_TOUCH, view, answer);
+    }
+    row = h->program == COLO_REMOTE_PROGRAM ? colo_policy_find(h->procedure) : NULL;
+    if (!row || row->action == COLO_ACTION_PASS)
+        return COLO_RELAY_PASS;
+    view = view_of_call(driver, frame, row->object);
+    return refuse(driver, frame, row->action, view, answer);
+}
+
+static GByteArray *work(const ColoRpcFrame *frame, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+
+    return colo_monitor_answer(frame, driver->host.command, driver->host.opaque);
+}
+
+/* ---- what libvirt says ---- */
+
+static gboolean is_hidden(const char *uuid, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+    g_autoptr(JsonObject) view = driver->host.view(uuid, driver->host.opaque);
+
+    return view && colo_policy_is_copy(view);
+}
+
+/* A checkpoint's stop or start, as libvirt tells it, of a guest whose pauses nobody else causes. */
+static gboolean is_of_checkpoint(const ColoDriver *driver, const ColoRpcFrame *frame)
+{
+    size_t at = frame->header.procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE ? 4 : 0;
+    g_autoptr(JsonObject) view = NULL;
+    ColoRemoteDomain domain;
+    uint32_t event, detail;
+    const char *state;
+
+    if (!colo_remote_get_domain(frame, &at, &domain))
+        return FALSE;
+    g_free(domain.name);
+    if (!colo_remote_get_word(frame, &at, &event) || !colo_remote_get_word(frame, &at, &detail))
+        return FALSE;
+    if (!(event == VIR_DOMAIN_EVENT_SUSPENDED && (detail == VIR_DOMAIN_EVENT_SUSPENDED_PAUSED ||
+                                                  detail == VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED)) &&
+        !(event == VIR_DOMAIN_EVENT_RESUMED && (detail == VIR_DOMAIN_EVENT_RESUMED_UNPAUSED ||
+                                                detail == VIR_DOMAIN_EVENT_RESUMED_MIGRATED)))
+        return FALSE;
+    view = driver->host.view(domain.uuid, driver->host.opaque);
+    state = colo_json_peek_string(view, "state", "");
+    return strcmp(state, "syncing") == 0 || strcmp(state, "protected") == 0;
+}
+
+static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+    const ColoRpcHeader *h = &frame->header;
+
+    if (h->program != COLO_REMOTE_PROGRAM)
+        return COLO_RELAY_PASS;
+    if (h->type == COLO_RPC_MESSAGE &&
+        (h->procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE ||
+         h->procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE))
+        return is_of_checkpoint(driver, frame) ? COLO_RELAY_DROP : COLO_RELAY_PASS;
+    if (h->type == COLO_RPC_REPLY && h->status == COLO_RPC_OK &&
+        h->procedure == COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS) {
+        *answer = colo_remote_list_without(frame, is_hidden, opaque);
+        return *answer ? COLO_RELAY_ANSWER : COLO_RELAY_PASS;
+    }
+    return COLO_RELAY_PASS;
+}
+
+/* ---- life ---- */
+
+ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host)
+{
+    ColoDriver *driver = g_new0(ColoDriver, 1);
+
+    driver->host_name = g_strdup(host_name);
+    driver->host = *host;
+    driver->relay = (ColoRelayDriver){.call = call, .work = work, .heard = heard, .opaque = driver};
+    return driver;
+}
+
+void colo_driver_free(ColoDriver *driver)
+{
+    if (!driver)
+        return;
+    g_free(driver->host_name);
+    g_free(driver);
+}
+
+const ColoRelayDriver *colo_driver_relay(const ColoDriver *driver)
+{
+    return &driver->relay;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What colo:/// changes in libvirt's own calls (design section 1, I7):
+ * - calls that COLO cannot bear are refused for domains under it (policy.h);
+ * - door 2: virDomainQemuMonitorCommand() with {"execute": "colo-status"}, or a line "colo-status"
+ *   of HMP, runs our command and never reaches QEMU;
+ * - the copy of a guest that runs on the peer is not listed;
+ * - that checkpoints stop the guest for some ms is not told to clients.
+ * Everything else passes.
+ */
+#pragma once
+
+#include "rpc/relay.h"
+#include "util/json.h"
+
+typedef struct ColoDriver ColoDriver;
+
+typedef struct {
+    /* What is known of the domain of that UUID or name (colo_domain_view()), the caller's; NULL:
+     * nothing. Never blocks; any thread. */
+    JsonObject *(*view)(const char *uuid_or_name, void *opaque);
+    /* Runs a command of rpc/command-table.h; may take long. Several threads at once. */
+    JsonObject *(*command)(const char *command, JsonObject *args, void *opaque, GError **error);
+    void *opaque;
+} ColoDriverHost;
+
+/* @host_name: this host, for people. */
+ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host);
+void colo_driver_free(ColoDriver *driver);
+/* For colo_rpc_server_relay_to(); valid as long as the driver. */
+const ColoRelayDriver *colo_driver_relay(const ColoDriver *driver);

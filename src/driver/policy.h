@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What becomes of each of libvirt's calls when its domain is under COLO: the one table of it, and
+ * the refusals in words that name the domain, the reason and the command that helps. Pure; any
+ * thread.
+ */
+#pragma once
+
+#include "util/json.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* How a call names its domain. */
+typedef enum {
+    COLO_OBJECT_NONE,   /* it is about none */
+    COLO_OBJECT_DOMAIN, /* remote_nonnull_domain comes first */
+    COLO_OBJECT_CHILD,  /* a snapshot or checkpoint: its name, then the domain */
+    COLO_OBJECT_XML,    /* the domain's XML comes first */
+} ColoPolicyObject;
+
+typedef enum {
+    COLO_ACTION_PASS,  /* as at qemu:/// */
+    COLO_ACTION_TOUCH, /* passes where the guest runs, not at its copy */
+    COLO_ACTION_START,
+    COLO_ACTION_END, /* passes where the guest runs: the copy ends with it (domain/evidence.c) */
+    COLO_ACTION_RESET,
+    /* The rest is refused while a protection is on. */
+    COLO_ACTION_PAUSE,
+    COLO_ACTION_SAVE,
+    COLO_ACTION_CHANGE,
+    COLO_ACTION_SNAPSHOT,
+    COLO_ACTION_BLOCK_JOB,
+    COLO_ACTION_MIGRATE,
+    COLO_ACTION_DEFINE,
+    COLO_ACTION_AUTOSTART,
+} ColoPolicyAction;
+
+typedef struct {
+    uint32_t procedure;
+    const char *name;
+    ColoPolicyObject object;
+    ColoPolicyAction action;
+} ColoPolicyRow;
+
+/* Of the remote program, by rising numbers from 1 without a gap (policy-table.c). */
+extern const ColoPolicyRow colo_policy_rows[];
+extern const size_t colo_policy_n_rows;
+
+/* NULL: a procedure of a later libvirt. It passes (I7). */
+const ColoPolicyRow *colo_policy_find(uint32_t procedure);
+
+/* Why @action may not be done on @host to the domain that @view shows (colo_domain_view(): "name",
+ * "state", "role", "peer", "pair"); the caller's. NULL: it may. */
+char *colo_policy_refusal(ColoPolicyAction action, JsonObject *view, const char *host);
+
+/* TRUE when what runs on this host is the copy of a guest that runs on the peer. */
+gboolean colo_policy_is_copy(JsonObject *view);
