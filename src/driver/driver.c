@@ -163,6 +163,35 @@ static gboolean is_of_checkpoint(const ColoDriver *driver, const ColoRpcFrame *f
     return strcmp(state, "syncing") == 0 || strcmp(state, "protected") == 0;
 }
 
+/* virsh domstats: what is known of it without asking anybody. */
+static unsigned add_stats(const char *uuid, GByteArray *params, void *opaque)
+{
+    static const char *const texts[] = {"state", "role", "pair", "peer", "control"};
+    static const char *const numbers[] = {"generation", "checkpoints", "last-checkpoint-ms"};
+    const ColoDriver *driver = opaque;
+    g_autoptr(JsonObject) view = driver->host.view(uuid, driver->host.opaque);
+    unsigned added = 0;
+
+    if (!view || strcmp(colo_json_peek_string(view, "state", ""), "unprotected") == 0)
+        return 0;
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autofree char *name = g_strconcat("colo.", texts[i], NULL);
+        const char *text = colo_json_peek_string(view, texts[i], NULL);
+
+        if (text) {
+            colo_remote_put_text_param(params, name, text);
+            added++;
+        }
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
+        g_autofree char *name = g_strconcat("colo.", numbers[i], NULL);
+
+        colo_remote_put_number_param(params, name, colo_json_peek_uint(view, numbers[i], 0));
+        added++;
+    }
+    return added;
+}
+
 static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, void *opaque)
 {
     const ColoDriver *driver = opaque;
@@ -174,12 +203,13 @@ static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, vo
         (h->procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE ||
          h->procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE))
         return is_of_checkpoint(driver, frame) ? COLO_RELAY_DROP : COLO_RELAY_PASS;
-    if (h->type == COLO_RPC_REPLY && h->status == COLO_RPC_OK &&
-        h->procedure == COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS) {
+    if (h->type != COLO_RPC_REPLY || h->status != COLO_RPC_OK)
+        return COLO_RELAY_PASS;
+    if (h->procedure == COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS)
         *answer = colo_remote_list_without(frame, is_hidden, opaque);
-        return *answer ? COLO_RELAY_ANSWER : COLO_RELAY_PASS;
-    }
-    return COLO_RELAY_PASS;
+    else if (h->procedure == COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS)
+        *answer = colo_remote_stats_with(frame, add_stats, opaque);
+    return *answer ? COLO_RELAY_ANSWER : COLO_RELAY_PASS;
 }
 
 /* ---- life ---- */
@@ -200,6 +230,15 @@ void colo_driver_free(ColoDriver *driver)
         return;
     g_free(driver->host_name);
     g_free(driver);
+}
+
+char *colo_driver_may_run(const char *uuid, gboolean *replicated, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+    g_autoptr(JsonObject) view = driver->host.view(uuid, driver->host.opaque);
+
+    *replicated = view && colo_policy_is_replicated(view);
+    return view ? colo_policy_may_run(view, driver->host_name) : NULL;
 }
 
 const ColoRelayDriver *colo_driver_relay(const ColoDriver *driver)

@@ -4,6 +4,7 @@
  * - calls that COLO cannot bear are refused for domains under it (policy.h);
  * - door 2: virDomainQemuMonitorCommand() with {"execute": "colo-status"}, or a line "colo-status"
  *   of HMP, runs our command and never reaches QEMU;
+ * - virsh domstats says colo.state and more of it;
  * - the copy of a guest that runs on the peer is not listed;
  * - that checkpoints stop the guest for some ms is not told to clients.
  * Everything else passes.
@@ -27,5 +28,7 @@ typedef struct {
 /* @host_name: this host, for people. */
 ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host);
 void colo_driver_free(ColoDriver *driver);
+/* For colo_rpc_server_set_may_run(). */
+char *colo_driver_may_run(const char *uuid, gboolean *replicated, void *driver);
 /* For colo_rpc_server_relay_to(); valid as long as the driver. */
 const ColoRelayDriver *colo_driver_relay(const ColoDriver *driver);

@@ -19,6 +19,9 @@ static const struct {
                                NULL},
 };
 
+static const char *const merging[] = {"failing-over", "committing", NULL};
+static const char *const lost[] = {"fenced", "manual", NULL};
+
 const ColoPolicyRow *colo_policy_find(uint32_t procedure)
 {
     return procedure >= 1 && procedure <= colo_policy_n_rows ? &colo_policy_rows[procedure - 1]
@@ -40,6 +43,57 @@ gboolean colo_policy_is_copy(JsonObject *view)
 
     return strcmp(colo_json_peek_string(view, "role", ""), "secondary") == 0 &&
            is_one_of(colo_json_peek_string(view, "state", ""), states);
+}
+
+gboolean colo_policy_is_replicated(JsonObject *view)
+{
+    static const char *const states[] = {"syncing",      "protected",  "degraded",
+                                         "failing-over", "committing", NULL};
+
+    return is_one_of(colo_json_peek_string(view, "state", ""), states);
+}
+
+static char *refuse_copy(JsonObject *view, const char *host)
+{
+    const char *peer = colo_json_peek_string(view, "peer", "the peer");
+
+    return g_strdup_printf("domain '%s' on %s is the copy of the guest that runs on %s: use it "
+                           "there, at colo+ssh://%s/system",
+                           colo_json_peek_string(view, "name", "?"), host, peer, peer);
+}
+
+static char *refuse_lost(JsonObject *view, const char *host)
+{
+    const char *name = colo_json_peek_string(view, "name", "?");
+    const char *peer = colo_json_peek_string(view, "peer", "the peer");
+
+    return g_strdup_printf("domain '%s' is %s on %s and may not run here: %s may own it, with "
+                           "newer disks: see 'virsh-colo colo-status %s'; if %s is lost for good, "
+                           "'virsh-colo colo-failover %s --i-am-sure --discard' goes on from the "
+                           "disks of this host",
+                           name, colo_json_peek_string(view, "state", ""), host, peer, name, peer,
+                           name);
+}
+
+static char *refuse_merging(JsonObject *view)
+{
+    const char *name = colo_json_peek_string(view, "name", "?");
+
+    return g_strdup_printf("domain '%s' has just been taken over and its disks are being merged "
+                           "(%s): ask again when 'virsh-colo colo-status %s' says alone or "
+                           "protected",
+                           name, colo_json_peek_string(view, "state", ""), name);
+}
+
+char *colo_policy_may_run(JsonObject *view, const char *host)
+{
+    const char *state = colo_json_peek_string(view, "state", "");
+
+    if (colo_policy_is_copy(view))
+        return refuse_copy(view, host);
+    if (is_one_of(state, lost))
+        return refuse_lost(view, host);
+    return is_one_of(state, merging) ? refuse_merging(view) : NULL;
 }
 
 /* Under a protection that is on. */
@@ -64,28 +118,15 @@ static char *refuse_protected(ColoPolicyAction action, JsonObject *view)
 char *colo_policy_refusal(ColoPolicyAction action, JsonObject *view, const char *host)
 {
     static const char *const on[] = {"preparing", "syncing", "protected", "degraded", NULL};
-    static const char *const merging[] = {"failing-over", "committing", NULL};
-    static const char *const lost[] = {"fenced", "manual", NULL};
-    const char *name = colo_json_peek_string(view, "name", "?");
     const char *state = colo_json_peek_string(view, "state", "");
-    const char *peer = colo_json_peek_string(view, "peer", "the peer");
 
     if (action == COLO_ACTION_PASS)
         return NULL;
     if (colo_policy_is_copy(view))
-        return g_strdup_printf("domain '%s' on %s is the copy of the guest that runs on %s: use "
-                               "it there, at colo+ssh://%s/system",
-                               name, host, peer, peer);
+        return refuse_copy(view, host);
     if (is_one_of(state, lost) && action == COLO_ACTION_START)
-        return g_strdup_printf("domain '%s' is %s on %s and may not run here: %s may own it, with "
-                               "newer disks: see 'virsh-colo colo-status %s'; if %s is lost for "
-                               "good, 'virsh-colo colo-failover %s --i-am-sure --discard' goes on "
-                               "from the disks of this host",
-                               name, state, host, peer, name, peer, name);
+        return refuse_lost(view, host);
     if (is_one_of(state, merging) && action != COLO_ACTION_TOUCH)
-        return g_strdup_printf("domain '%s' has just been taken over and its disks are being "
-                               "merged (%s): ask again when 'virsh-colo colo-status %s' says "
-                               "alone or protected",
-                               name, state, name);
+        return refuse_merging(view);
     return is_one_of(state, on) ? refuse_protected(action, view) : NULL;
 }

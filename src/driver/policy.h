@@ -54,5 +54,12 @@ const ColoPolicyRow *colo_policy_find(uint32_t procedure);
  * "state", "role", "peer", "pair"); the caller's. NULL: it may. */
 char *colo_policy_refusal(ColoPolicyAction action, JsonObject *view, const char *host);
 
+/* Why @host may not run the domain that @view shows, be it started or resumed by anybody but
+ * virtcolod itself; the caller's. NULL: it may. */
+char *colo_policy_may_run(JsonObject *view, const char *host);
+
+/* TRUE while the guest's vCPUs stop and start with checkpoints, on either host. */
+gboolean colo_policy_is_replicated(JsonObject *view);
+
 /* TRUE when what runs on this host is the copy of a guest that runs on the peer. */
 gboolean colo_policy_is_copy(JsonObject *view);

@@ -9,7 +9,15 @@
 #include <string.h>
 
 /* enum virTypedParameterType */
-enum { PARAM_LLONG = 3, PARAM_ULLONG = 4, PARAM_STRING = 7 };
+enum {
+    PARAM_INT = 1,
+    PARAM_UINT = 2,
+    PARAM_LLONG = 3,
+    PARAM_ULLONG = 4,
+    PARAM_DOUBLE = 5,
+    PARAM_BOOLEAN = 6,
+    PARAM_STRING = 7,
+};
 
 /* A URI is not longer: REMOTE_STRING_MAX is 4 MiB, of which no client has use. */
 #define URI_MAX 4096u
@@ -17,6 +25,7 @@ enum { PARAM_LLONG = 3, PARAM_ULLONG = 4, PARAM_STRING = 7 };
 /* REMOTE_STRING_MAX again; a guest's name is a file name (libvirt's qemu driver). */
 #define NAME_MAX_BYTES 4096u
 #define UUID_BYTES 16u
+#define TEXT_MAX (4u << 20) /* REMOTE_STRING_MAX */
 
 /* VIR_FROM_QEMU, VIR_ERR_ERROR of libvirt/virterror.h: stable ABI. */
 #define FROM_QEMU 10u
@@ -265,6 +274,82 @@ static void put_text(GByteArray *body, const char *name, const char *value)
     put_string(body, name);
     put32(body, PARAM_STRING);
     put_string(body, value);
+}
+
+void colo_remote_put_text_param(GByteArray *body, const char *name, const char *value)
+{
+    put_text(body, name, value);
+}
+
+void colo_remote_put_number_param(GByteArray *body, const char *name, uint64_t value)
+{
+    put_number(body, name, PARAM_ULLONG, value);
+}
+
+/* Passes over one remote_typed_param. */
+static gboolean skip_param(const ColoRpcFrame *frame, size_t *at)
+{
+    g_autofree char *name = colo_remote_get_text(frame, at, TEXT_MAX);
+    g_autofree char *text = NULL;
+    uint32_t type, word;
+
+    if (!name || !colo_remote_get_word(frame, at, &type))
+        return FALSE;
+    switch (type) {
+    case PARAM_INT:
+    case PARAM_UINT:
+    case PARAM_BOOLEAN:
+        return colo_remote_get_word(frame, at, &word);
+    case PARAM_LLONG:
+    case PARAM_ULLONG:
+    case PARAM_DOUBLE:
+        return colo_remote_get_word(frame, at, &word) && colo_remote_get_word(frame, at, &word);
+    case PARAM_STRING:
+        text = colo_remote_get_text(frame, at, TEXT_MAX);
+        return text != NULL;
+    default: /* of a later libvirt */
+        return FALSE;
+    }
+}
+
+/* remote_domain_stats_record retStats<>; each: remote_nonnull_domain dom; remote_typed_param
+ * params<> */
+GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
+                                   unsigned (*more)(const char *uuid, GByteArray *params,
+                                                    void *opaque),
+                                   void *opaque)
+{
+    g_autoptr(GByteArray) body = g_byte_array_new();
+    gboolean changed = FALSE;
+    size_t at = 0;
+    uint32_t n;
+
+    if (!colo_remote_get_word(frame, &at, &n))
+        return NULL;
+    put32(body, n);
+    for (uint32_t i = 0; i < n; i++) {
+        ColoRemoteDomain domain;
+        size_t from = at;
+        uint32_t params;
+        guint count_at;
+        unsigned added;
+
+        if (!colo_remote_get_domain(frame, &at, &domain))
+            return NULL;
+        g_free(domain.name);
+        count_at = body->len + (guint)(at - from);
+        if (!colo_remote_get_word(frame, &at, &params))
+            return NULL;
+        for (uint32_t j = 0; j < params; j++) {
+            if (!skip_param(frame, &at))
+                return NULL;
+        }
+        g_byte_array_append(body, frame->body + from, (guint)(at - from));
+        added = more(domain.uuid, body, opaque);
+        colo_put32(body->data + count_at, params + added);
+        changed = changed || added > 0;
+    }
+    return changed && at == frame->len ? with_header(&frame->header, g_steal_pointer(&body)) : NULL;
 }
 
 /* As virIdentityGetSystem() of libvirt's src/util/viridentity.c names them. */

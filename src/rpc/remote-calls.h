@@ -17,6 +17,7 @@ enum {
     COLO_REMOTE_PROC_CONNECT_GET_URI = 110,
     COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS = 273,
     COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE = 318,
+    COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS = 344,
     COLO_REMOTE_PROC_CONNECT_SET_IDENTITY = 419,
 };
 
@@ -65,6 +66,17 @@ GByteArray *colo_remote_string(const ColoRpcHeader *call, const char *text);
 GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
                                      gboolean (*hidden)(const char *uuid, void *opaque),
                                      void *opaque);
+
+/* Appends typed parameters to a body; they are counted by the caller. */
+void colo_remote_put_text_param(GByteArray *body, const char *name, const char *value);
+void colo_remote_put_number_param(GByteArray *body, const char *name, uint64_t value);
+
+/* The reply to CONNECT_GET_ALL_DOMAIN_STATS with what @more appends to each domain's parameters
+ * (returns how many); NULL: as it is. */
+GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
+                                   unsigned (*more)(const char *uuid, GByteArray *params,
+                                                    void *opaque),
+                                   void *opaque);
 
 /* CONNECT_SET_IDENTITY of @caller with @serial. */
 GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial);

@@ -20,6 +20,9 @@ declare -A sources=(
     [checkpoint-stream]="src/comparator/checkpoint-stream.c"
     [compare]="$(sed -n '/^libcolo_compare_la_SOURCES/,/[^\\]$/p' src/comparator/Compare.am | grep -o 'src/comparator/[a-z0-9-]*\.c')"
     [control]="src/comparator/request.c src/comparator/rewrite-rows.c src/util/tuning.c $util"
+    [driver]="src/driver/driver.c src/driver/monitor.c src/driver/policy.c src/driver/policy-table.c
+        src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c src/rpc/remote-calls.c $work/rpc/colo-protocol.c
+        src/util/json.c src/util/error.c"
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
     [nbd-requests]="src/comparator/nbd-requests.c"
@@ -37,7 +40,7 @@ seeds() {
     local corpus=$work/corpus-$1
     mkdir -p "$corpus"
     case $1 in
-    compare | nbd-replies | nbd-requests | rewrite) python3 "tests/fuzz/fuzz-$1-seeds.py" "$corpus" ;;
+    compare | driver | nbd-replies | nbd-requests | rewrite) python3 "tests/fuzz/fuzz-$1-seeds.py" "$corpus" ;;
     domxml) cp tests/unit/data/xml/*.xml "$corpus" ;;
     *) [ -d "tests/fuzz/seeds/$1" ] && cp "tests/fuzz/seeds/$1"/* "$corpus" ;;
     esac

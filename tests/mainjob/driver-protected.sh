@@ -68,6 +68,7 @@ check "door 2: an unknown command is an error of ours" grep -q "there is no comm
     <<< "$(at "$P" qemu-monitor-command ft '{"execute":"colo-nonsense"}')"
 check "QEMU's own commands reach QEMU" is "$(door '{"execute":"query-name"}' name)" ft
 
+check "virsh domstats knows COLO" grep -q 'colo.state="\?protected' <<< "$(at "$P" domstats ft)"
 check "at qemu:/// each checkpoint is two events" at_least "$(events qemu)" 4 events
 check "at colo:/// none is" is "$(events colo)" 0
 check_load "every answer came, in order and right"

@@ -446,6 +446,48 @@ static void test_copy_is_not_listed(Fixture *f, gconstpointer data G_GNUC_UNUSED
     g_assert_cmpuint(colo_get32(without->data + without->len - 4), ==, 2);
 }
 
+static ColoRpcFrame *stats_frame(gboolean unknown_type)
+{
+    GByteArray *body = g_byte_array_new();
+
+    put_word(body, 2);
+    for (int i = 0; i < 2; i++) {
+        put_domain(body, i ? "other" : "ft");
+        put_word(body, 3);
+        put_text(body, "state.state");
+        put_word(body, 1);
+        put_word(body, 1);
+        put_text(body, "cpu.time");
+        put_word(body, unknown_type ? 9 : 4);
+        put_word(body, 0);
+        put_word(body, 77);
+        put_text(body, "block.0.name");
+        put_word(body, 7);
+        put_text(body, "vda");
+    }
+    return frame_of(COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS,
+                    COLO_RPC_REPLY, body);
+}
+
+static void test_domstats(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(GByteArray) answer = NULL, none = NULL, later = NULL;
+    g_autoptr(ColoRpcFrame) said = stats_frame(FALSE);
+    const size_t domain = 4 + 4 + 16 + 4; /* "ft" */
+
+    g_assert_cmpint(f->relay->heard(said, &answer, f->relay->opaque), ==, COLO_RELAY_ANSWER);
+    g_assert_cmpuint(colo_get32(answer->data), ==, answer->len);
+    /* state, role, pair, peer and three numbers; the fixture says nothing of control. */
+    g_assert_cmpuint(colo_get32(answer->data + COLO_RPC_HEADER_BYTES + 4 + domain), ==, 3 + 7);
+    g_assert_true(says(answer, "colo.state"));
+    g_assert_true(says(answer, "colo.checkpoints"));
+    g_assert_true(says(answer, "block.0.name"));
+    f->state = "unprotected";
+    g_assert_cmpint(hears(f, stats_frame(FALSE), &none), ==, COLO_RELAY_PASS);
+    f->state = "protected";
+    g_assert_cmpint(hears(f, stats_frame(TRUE), &later), ==, COLO_RELAY_PASS);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -462,5 +504,6 @@ int main(int argc, char **argv)
     ADD("door-2/qemus-own", test_qemus_own_commands_pass);
     ADD("heard/checkpoints", test_checkpoints_are_not_told);
     ADD("heard/copy-not-listed", test_copy_is_not_listed);
+    ADD("heard/domstats", test_domstats);
     return g_test_run();
 }
