@@ -147,6 +147,7 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     daemon->driver = colo_driver_new(
         config->host_name,
         &(ColoDriverHost){.view = view, .command = monitor_command, .opaque = daemon});
+    colo_rpc_server_set_may_run(rpc, colo_driver_may_run, daemon->driver);
     colo_rpc_server_relay_to(rpc, libvirt_sockets, colo_driver_relay(daemon->driver));
     g_atomic_pointer_set(&daemon->rpc, rpc);
     return TRUE;

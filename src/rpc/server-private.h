@@ -23,6 +23,8 @@ struct ColoRpcServer {
     ColoRpcListener listeners[2]; /* the second is the read-only one */
     ColoRpcDispatch dispatch;
     void *opaque;
+    ColoRpcMayRun may_run; /* under @lock */
+    void *may_run_opaque;
     GMainContext *context;
     GMainLoop *loop;
     GThread *thread;

@@ -134,6 +134,40 @@ static gboolean start_command(ColoRpcClient *client, const ColoRpcFrame *frame, 
     return ok;
 }
 
+/* Here, not on a worker: virtcolod's own jobs may wait for the libvirt that asks. */
+static gboolean may_run(ColoRpcClient *client, const ColoRpcFrame *frame, GError **error)
+{
+    ColoRpcServer *server = client->server;
+    struct colo_rpc_may_run_args args;
+    struct colo_rpc_may_run_ret ret = {.reason = (char *)""};
+    g_autofree char *reason = NULL;
+    gboolean replicated = FALSE, ok;
+    ColoRpcMayRun func;
+    void *opaque;
+
+    g_mutex_lock(&server->lock);
+    func = server->may_run;
+    opaque = server->may_run_opaque;
+    g_mutex_unlock(&server->lock);
+    ok = colo_rpc_message_decode(frame, (xdrproc_t)xdr_colo_rpc_may_run_args, &args, sizeof(args),
+                                 error);
+    if (ok && func) {
+        reason = func(args.uuid, &replicated, opaque);
+        ret.may = !reason;
+        ret.replicated = replicated;
+        if (reason)
+            ret.reason = reason;
+        send_reply(client, &frame->header, (xdrproc_t)xdr_colo_rpc_may_run_ret, &ret);
+    } else if (ok) {
+        g_autoptr(GError) starting = g_error_new_literal(COLO_ERROR, COLO_ERROR_RESOURCE,
+                                                         "virtcolod is starting: try again");
+
+        send_error(client, &frame->header, starting);
+    }
+    xdr_free((xdrproc_t)xdr_colo_rpc_may_run_args, (char *)&args);
+    return ok;
+}
+
 gboolean colo_rpc_request_handle(ColoRpcClient *client, const ColoRpcFrame *frame, GError **error)
 {
     const ColoRpcHeader *header = &frame->header;
@@ -160,6 +194,8 @@ gboolean colo_rpc_request_handle(ColoRpcClient *client, const ColoRpcFrame *fram
         return start_command(client, frame, error);
     case COLO_RPC_PROC_SUBSCRIBE:
         return subscribe(client, frame, error);
+    case COLO_RPC_PROC_MAY_RUN:
+        return may_run(client, frame, error);
     default:
         unknown = g_error_new(COLO_ERROR, COLO_ERROR_INVALID_ARG, "unknown procedure %u",
                               header->procedure);

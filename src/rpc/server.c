@@ -220,6 +220,14 @@ void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstream
     colo_rpc_server_post(server, relay_on_io_thread, to, relay_to_free);
 }
 
+void colo_rpc_server_set_may_run(ColoRpcServer *server, ColoRpcMayRun func, void *opaque)
+{
+    g_mutex_lock(&server->lock);
+    server->may_run = func;
+    server->may_run_opaque = opaque;
+    g_mutex_unlock(&server->lock);
+}
+
 gboolean colo_rpc_server_set_group(ColoRpcServer *server, const char *group, GError **error)
 {
     gint64 gid = -1;

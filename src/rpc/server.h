@@ -51,6 +51,12 @@ typedef struct {
 typedef JsonObject *(*ColoRpcDispatch)(const ColoRpcCaller *caller, const char *command,
                                        JsonObject *args, void *opaque, GError **error);
 
+/* Why this host may not run the domain @uuid, for people and the caller's; NULL: it may. Never
+ * blocks; on the I/O thread. *replicated: it is under COLO, on either host. */
+typedef char *(*ColoRpcMayRun)(const char *uuid, gboolean *replicated, void *opaque);
+/* Answers the lock manager plugin (src/lock). Without this call it hears an error. */
+void colo_rpc_server_set_may_run(ColoRpcServer *server, ColoRpcMayRun func, void *opaque);
+
 /* Clients of other programs, libvirt's own, get a connection to the first of @upstreams (paths of
  * sockets, NULL at the end; with "-ro" behind them for read-only clients) that answers, past
  * @driver (NULL: none; it outlives the server): rpc/relay.h. Without this call they hear that the

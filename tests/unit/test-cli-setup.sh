@@ -140,13 +140,33 @@ lock=$(sed -n 's/^LOCK_PLUGIN=//p' "$setup")
 mkdir -p "$a$(dirname "$lock")" && : >"$a$lock"
 printf '#lock_manager = "lockd"\nuser = "root"\n' >"$a/etc/libvirt/qemu.conf"
 run "$a" --host alpha --make-ca --yes
+! grep -q '^lock_manager' "$a/etc/libvirt/qemu.conf" &&
+    grep -q "the folder of libvirt's lock managers is not found" "$dir/out"
+result 'no lock manager is named that libvirt would not find' $?
+run "$a" --undo --yes
+locks=/usr/lib/x-linux-gnu/libvirt/lock-driver
+mkdir -p "$a$locks" && : >"$a$locks/lockd.so"
+run "$a" --host alpha --make-ca --yes
 grep -qx 'lock_manager = "colo"' "$a/etc/libvirt/qemu.conf" &&
-    grep -qx 'user = "root"' "$a/etc/libvirt/qemu.conf"
+    grep -qx 'user = "root"' "$a/etc/libvirt/qemu.conf" &&
+    [ "$(readlink "$a$locks/colo.so")" = "$lock" ] && [ ! -e "$a/etc/libvirt/qemu-colo.conf" ]
 result 'qemu.conf names the lock manager where it is installed' $?
+grep -q '^Restart libvirtd' "$dir/out"
+result 'and libvirtd is to be restarted' $?
 run "$a" --undo --yes
 [ "$(cat "$a/etc/libvirt/qemu.conf")" = '#lock_manager = "lockd"
-user = "root"' ]
-result 'and is restored' $?
+user = "root"' ] && [ ! -L "$a$locks/colo.so" ] && [ -e "$a$locks/lockd.so" ]
+result 'and all is restored' $?
+printf 'lock_manager = "lockd"\n' >"$a/etc/libvirt/qemu.conf"
+run "$a" --host alpha --make-ca --yes
+grep -qx 'chain = "lockd"' "$a/etc/libvirt/qemu-colo.conf" &&
+    grep -qx 'lock_manager = "colo"' "$a/etc/libvirt/qemu.conf"
+result 'a lock manager that was there is chained' $?
+run "$a" --undo --yes
+[ "$(cat "$a/etc/libvirt/qemu.conf")" = 'lock_manager = "lockd"' ] &&
+    [ ! -e "$a/etc/libvirt/qemu-colo.conf" ]
+result 'and is alone again' $?
+rm -r "$a/usr"
 
 for bad in '--host a;b' '--host -x' '--peer a/b' '--days 0' '--days x' '--arbiter quorum' \
     '--arbiter etcd' '--etcd-endpoint https://x' '--arbiter etcd --etcd-endpoint http://x' \
