@@ -56,7 +56,15 @@ static ColoDomain *add(ColoManager *m, ColoDomainRecord *record)
 
 JsonObject *colo_manager_view(ColoManager *m, const char *uuid_or_name)
 {
-    ColoDomain *domain = lookup(m, uuid_or_name);
+    ColoDomain *domain;
+
+    if (g_uuid_string_is_valid(uuid_or_name)) { /* mostly: no look at every name */
+        g_mutex_lock(&m->lock);
+        domain = g_hash_table_lookup(m->domains, uuid_or_name);
+        g_mutex_unlock(&m->lock);
+    } else {
+        domain = lookup(m, uuid_or_name);
+    }
 
     return domain ? colo_domain_view(domain) : NULL;
 }

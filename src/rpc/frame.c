@@ -8,6 +8,7 @@
 
 struct ColoRpcReader {
     GByteArray *pending;
+    size_t at; /* what was read of it */
     ColoRpcFrameLimit limit;
     gboolean broken;
 };
@@ -57,21 +58,28 @@ void colo_rpc_reader_free(ColoRpcReader *reader)
 
 void colo_rpc_reader_feed(ColoRpcReader *reader, const void *data, size_t len)
 {
-    if (!reader->broken)
-        g_byte_array_append(reader->pending, data, (guint)len);
+    if (reader->broken)
+        return;
+    /* What was read goes when it is most of it: however many frames came with one read, each byte
+     * is moved about once. */
+    if (reader->at > reader->pending->len / 2) {
+        g_byte_array_remove_range(reader->pending, 0, (guint)reader->at);
+        reader->at = 0;
+    }
+    g_byte_array_append(reader->pending, data, (guint)len);
 }
 
 const uint8_t *colo_rpc_reader_pending(const ColoRpcReader *reader, size_t *len)
 {
-    *len = reader->pending->len;
-    return reader->pending->data;
+    *len = reader->pending->len - reader->at;
+    return reader->pending->data + reader->at;
 }
 
 gboolean colo_rpc_reader_skip(ColoRpcReader *reader, size_t n)
 {
-    if (reader->pending->len < n)
+    if (reader->pending->len - reader->at < n)
         return FALSE;
-    g_byte_array_remove_range(reader->pending, 0, (guint)n);
+    reader->at += n;
     return TRUE;
 }
 
@@ -80,25 +88,27 @@ static void set_broken(ColoRpcReader *reader, GError **error, const char *what, 
 {
     reader->broken = TRUE;
     g_byte_array_set_size(reader->pending, 0);
+    reader->at = 0;
     g_set_error(error, COLO_ERROR, COLO_ERROR_PEER, "RPC frame of %zu bytes is %s %zu", found, what,
                 bound);
 }
 
 ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error)
 {
-    const GByteArray *in = reader->pending;
     size_t limit = COLO_RPC_FRAME_MAX;
     ColoRpcHeader header;
     ColoRpcFrame *frame;
-    size_t length;
+    size_t length, available;
+    const uint8_t *in;
 
     if (reader->broken) {
         set_broken(reader, error, "after a frame outside of", 0, limit);
         return NULL;
     }
-    if (in->len < COLO_RPC_LENGTH_BYTES)
+    in = colo_rpc_reader_pending(reader, &available);
+    if (available < COLO_RPC_LENGTH_BYTES)
         return NULL;
-    length = colo_get32(in->data);
+    length = colo_get32(in);
     if (length < COLO_RPC_HEADER_BYTES) {
         set_broken(reader, error, "below the header of", length, COLO_RPC_HEADER_BYTES);
         return NULL;
@@ -107,21 +117,21 @@ ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error)
         set_broken(reader, error, "above the limit of", length, limit);
         return NULL;
     }
-    if (in->len < COLO_RPC_HEADER_BYTES)
+    if (available < COLO_RPC_HEADER_BYTES)
         return NULL;
-    decode_header(in->data, &header);
+    decode_header(in, &header);
     if (reader->limit)
         limit = MIN(limit, reader->limit(&header));
     if (length > limit) {
         set_broken(reader, error, "above the program's limit of", length, limit);
         return NULL;
     }
-    if (in->len < length)
+    if (available < length)
         return NULL;
     frame = g_malloc(sizeof(*frame) + length - COLO_RPC_HEADER_BYTES);
     frame->header = header;
     frame->len = length - COLO_RPC_HEADER_BYTES;
-    memcpy(frame->body, in->data + COLO_RPC_HEADER_BYTES, frame->len);
-    g_byte_array_remove_range(reader->pending, 0, (guint)length);
+    memcpy(frame->body, in + COLO_RPC_HEADER_BYTES, frame->len);
+    reader->at += length;
     return frame;
 }

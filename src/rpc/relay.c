@@ -18,9 +18,12 @@
 #define CONNECT_RETRY_MS 50u
 #define CONNECT_LIMIT_MS 5000
 
-/* One piece of output: bytes, or one byte that an FD goes with. */
+/* One piece of output: a frame as it came, bytes of ours, or one byte that an FD goes with. */
 typedef struct {
+    ColoRpcFrame *frame; /* NULL: bytes */
+    uint8_t header[COLO_RPC_HEADER_BYTES];
     GByteArray *bytes;
+    size_t len;
     int fd; /* -1: none */
 } Piece;
 
@@ -90,7 +93,8 @@ static void piece_free(gpointer data)
 {
     Piece *piece = data;
 
-    g_byte_array_unref(piece->bytes);
+    colo_rpc_frame_free(piece->frame);
+    g_clear_pointer(&piece->bytes, g_byte_array_unref);
     if (piece->fd >= 0)
         close(piece->fd);
     g_free(piece);
@@ -170,14 +174,24 @@ static void reap(Pair *pair)
 
 static ssize_t send_piece(const Side *side, const Piece *piece)
 {
-    struct iovec part = {.iov_base = piece->bytes->data + side->sent,
-                         .iov_len = piece->bytes->len - side->sent};
+    struct iovec parts[2];
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {0};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr message = {.msg_iov = parts};
+    size_t at = side->sent;
 
+    if (!piece->frame) {
+        parts[message.msg_iovlen++] = (struct iovec){piece->bytes->data + at, piece->len - at};
+    } else {
+        if (at < COLO_RPC_HEADER_BYTES)
+            parts[message.msg_iovlen++] =
+                (struct iovec){(void *)(piece->header + at), COLO_RPC_HEADER_BYTES - at};
+        at = at > COLO_RPC_HEADER_BYTES ? at - COLO_RPC_HEADER_BYTES : 0;
+        parts[message.msg_iovlen++] =
+            (struct iovec){piece->frame->body + at, piece->frame->len - at};
+    }
     if (piece->fd >= 0) {
         message.msg_control = control.bytes;
         message.msg_controllen = sizeof(control.bytes);
@@ -214,11 +228,21 @@ static void flush(Side *side)
         }
         side->sent += (size_t)n;
         side->queued -= (size_t)n;
-        if (side->sent == piece->bytes->len) {
+        if (side->sent == piece->len) {
             side->sent = 0;
             piece_free(g_queue_pop_head(&side->output));
         }
     }
+}
+
+static void queue_piece(Side *to, Piece *piece)
+{
+    if (to->deaf) {
+        piece_free(piece);
+        return;
+    }
+    g_queue_push_tail(&to->output, piece);
+    to->queued += piece->len;
 }
 
 /* @bytes and @fd are taken over. */
@@ -226,13 +250,18 @@ static void put(Side *to, GByteArray *bytes, int fd)
 {
     Piece *piece = g_new(Piece, 1);
 
-    *piece = (Piece){.bytes = bytes, .fd = fd};
-    if (to->deaf) {
-        piece_free(piece);
-        return;
-    }
-    g_queue_push_tail(&to->output, piece);
-    to->queued += bytes->len;
+    *piece = (Piece){.bytes = bytes, .len = bytes->len, .fd = fd};
+    queue_piece(to, piece);
+}
+
+/* @frame is taken over, and goes on as it came: most bytes are those of volumes in streams. */
+static void put_frame(Side *to, ColoRpcFrame *frame)
+{
+    Piece *piece = g_new(Piece, 1);
+
+    *piece = (Piece){.frame = frame, .len = COLO_RPC_HEADER_BYTES + frame->len, .fd = -1};
+    colo_rpc_header_encode(&frame->header, frame->len, piece->header);
+    queue_piece(to, piece);
 }
 
 /* ---- frames ---- */
@@ -400,9 +429,10 @@ static void drop_fds(Side *side)
     g_array_remove_range(side->fds, 0, MIN(side->fds->len, side->n_fds));
 }
 
-/* Hands on a whole frame with its FDs. */
-static void pass(Side *from, const ColoRpcFrame *frame)
+/* Hands on a whole frame, which it takes over, with its FDs. */
+static void pass(Side *from, ColoRpcFrame *owned)
 {
+    g_autoptr(ColoRpcFrame) frame = owned;
     Pair *pair = from->pair;
     Side *to = from == &pair->client ? &pair->libvirt : &pair->client;
     GByteArray *changed = NULL;
@@ -414,7 +444,10 @@ static void pass(Side *from, const ColoRpcFrame *frame)
         drop_fds(from);
         return;
     }
-    put(to, changed ? changed : colo_remote_encode(&frame->header, frame->body, frame->len), -1);
+    if (changed)
+        put(to, changed, -1);
+    else
+        put_frame(to, g_steal_pointer(&frame));
     for (unsigned i = 0; i < from->n_fds; i++) {
         GByteArray *byte = g_byte_array_new();
 
@@ -471,8 +504,7 @@ static void process(Side *side)
         /* Each FD comes with a byte of its own behind the frame. */
         if (side->fds->len < side->n_fds || !colo_rpc_reader_skip(side->reader, side->n_fds))
             break;
-        pass(side, side->frame);
-        g_clear_pointer(&side->frame, colo_rpc_frame_free);
+        pass(side, g_steal_pointer(&side->frame));
         side->n_fds = 0;
     }
     if (!pair->dead && !is_held(side) && side->fds->len > side->n_fds)

@@ -25,6 +25,7 @@ enum {
 /* REMOTE_STRING_MAX again; a guest's name is a file name (libvirt's qemu driver). */
 #define NAME_MAX_BYTES 4096u
 #define UUID_BYTES 16u
+#define UUID_TEXT 37        /* with its NUL */
 #define TEXT_MAX (4u << 20) /* REMOTE_STRING_MAX */
 
 /* VIR_FROM_QEMU, VIR_ERR_ERROR of libvirt/virterror.h: stable ABI. */
@@ -64,18 +65,36 @@ gboolean colo_remote_get_word(const ColoRpcFrame *frame, size_t *at, uint32_t *w
     return TRUE;
 }
 
-char *colo_remote_get_text(const ColoRpcFrame *frame, size_t *at, size_t max)
+/* Passes over a string; its bytes in @text. */
+static gboolean skip_text(const ColoRpcFrame *frame, size_t *at, size_t max, const char **text,
+                          size_t *len)
 {
     size_t begin = *at;
-    uint32_t len;
+    uint32_t n;
 
-    if (!colo_remote_get_word(frame, at, &len) || len > max ||
-        frame->len - *at < (len + (size_t)3) / 4 * 4 || memchr(frame->body + *at, 0, len)) {
+    if (!colo_remote_get_word(frame, at, &n) || n > max ||
+        frame->len - *at < (n + (size_t)3) / 4 * 4) {
+        *at = begin;
+        return FALSE;
+    }
+    *text = (const char *)frame->body + *at;
+    *len = n;
+    *at += (n + (size_t)3) / 4 * 4;
+    return TRUE;
+}
+
+char *colo_remote_get_text(const ColoRpcFrame *frame, size_t *at, size_t max)
+{
+    size_t begin = *at, len;
+    const char *text;
+
+    if (!skip_text(frame, at, max, &text, &len))
+        return NULL;
+    if (memchr(text, 0, len)) {
         *at = begin;
         return NULL;
     }
-    *at += (len + (size_t)3) / 4 * 4;
-    return g_strndup((const char *)frame->body + begin + 4, len);
+    return g_strndup(text, len);
 }
 
 static char *get_uri(const ColoRpcFrame *frame, size_t *at)
@@ -88,9 +107,35 @@ size_t colo_remote_body_at(const ColoRpcFrame *frame)
     return frame->header.type == COLO_RPC_CALL_WITH_FDS ? 4 : 0;
 }
 
+/* Not by printf(): a list has thousands. */
+static void print_uuid(const uint8_t *uuid, char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (int i = 0; i < (int)UUID_BYTES; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *text++ = '-';
+        *text++ = digits[uuid[i] >> 4];
+        *text++ = digits[uuid[i] & 15];
+    }
+    *text = '\0';
+}
+
+/* Passes over a domain, of which only the UUID is wanted. */
+static gboolean skip_domain(const ColoRpcFrame *frame, size_t *at, char *uuid)
+{
+    const char *name;
+    size_t len;
+
+    if (!skip_text(frame, at, NAME_MAX_BYTES, &name, &len) || frame->len - *at < UUID_BYTES + 4)
+        return FALSE;
+    print_uuid(frame->body + *at, uuid);
+    *at += UUID_BYTES + 4;
+    return TRUE;
+}
+
 gboolean colo_remote_get_domain(const ColoRpcFrame *frame, size_t *at, ColoRemoteDomain *domain)
 {
-    const uint8_t *u;
     uint32_t id;
 
     domain->name = colo_remote_get_text(frame, at, NAME_MAX_BYTES);
@@ -100,11 +145,7 @@ gboolean colo_remote_get_domain(const ColoRpcFrame *frame, size_t *at, ColoRemot
         g_clear_pointer(&domain->name, g_free);
         return FALSE;
     }
-    u = frame->body + *at;
-    g_snprintf(domain->uuid, sizeof(domain->uuid),
-               "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
-               u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
-               u[15]);
+    print_uuid(frame->body + *at, domain->uuid);
     *at += UUID_BYTES;
     (void)colo_remote_get_word(frame, at, &id);
     domain->id = (int32_t)id;
@@ -228,13 +269,12 @@ GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
         return NULL;
     put32(body, 0);
     for (uint32_t i = 0; i < n; i++) {
-        ColoRemoteDomain domain;
+        char uuid[UUID_TEXT];
         size_t from = at;
 
-        if (!colo_remote_get_domain(frame, &at, &domain))
+        if (!skip_domain(frame, &at, uuid))
             return NULL;
-        g_free(domain.name);
-        if (hidden(domain.uuid, opaque))
+        if (hidden(uuid, opaque))
             continue;
         g_byte_array_append(body, frame->body + from, (guint)(at - from));
         kept++;
@@ -289,11 +329,11 @@ void colo_remote_put_number_param(GByteArray *body, const char *name, uint64_t v
 /* Passes over one remote_typed_param. */
 static gboolean skip_param(const ColoRpcFrame *frame, size_t *at)
 {
-    g_autofree char *name = colo_remote_get_text(frame, at, TEXT_MAX);
-    g_autofree char *text = NULL;
     uint32_t type, word;
+    const char *text;
+    size_t len;
 
-    if (!name || !colo_remote_get_word(frame, at, &type))
+    if (!skip_text(frame, at, TEXT_MAX, &text, &len) || !colo_remote_get_word(frame, at, &type))
         return FALSE;
     switch (type) {
     case PARAM_INT:
@@ -305,8 +345,7 @@ static gboolean skip_param(const ColoRpcFrame *frame, size_t *at)
     case PARAM_DOUBLE:
         return colo_remote_get_word(frame, at, &word) && colo_remote_get_word(frame, at, &word);
     case PARAM_STRING:
-        text = colo_remote_get_text(frame, at, TEXT_MAX);
-        return text != NULL;
+        return skip_text(frame, at, TEXT_MAX, &text, &len);
     default: /* of a later libvirt */
         return FALSE;
     }
@@ -328,15 +367,14 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
         return NULL;
     put32(body, n);
     for (uint32_t i = 0; i < n; i++) {
-        ColoRemoteDomain domain;
+        char uuid[UUID_TEXT];
         size_t from = at;
         uint32_t params;
         guint count_at;
         unsigned added;
 
-        if (!colo_remote_get_domain(frame, &at, &domain))
+        if (!skip_domain(frame, &at, uuid))
             return NULL;
-        g_free(domain.name);
         count_at = body->len + (guint)(at - from);
         if (!colo_remote_get_word(frame, &at, &params))
             return NULL;
@@ -345,7 +383,7 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
                 return NULL;
         }
         g_byte_array_append(body, frame->body + from, (guint)(at - from));
-        added = more(domain.uuid, body, opaque);
+        added = more(uuid, body, opaque);
         colo_put32(body->data + count_at, params + added);
         changed = changed || added > 0;
     }

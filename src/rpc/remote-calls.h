@@ -30,7 +30,7 @@ enum {
 /* remote_nonnull_domain */
 typedef struct {
     char *name;
-    char uuid[37];
+    char uuid[37]; /* lower case, as libvirt writes it */
     int32_t id;
 } ColoRemoteDomain;
 

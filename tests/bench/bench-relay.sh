@@ -4,7 +4,7 @@
 #   bench-relay.sh [--rounds N] [--prefix DIR] [--out DIR]
 # call: the smallest call, 100 a round in turn (N rounds, 40): median, and what is added at the median
 # and at the 99th percentile. list: 1,000 defined domains. upload, download: a volume of 256 MiB.
-# idle: processor time of virtcolod for 200 connections that say nothing, ms a second.
+# idle: processor time of virtcolod with 200 connections that say nothing, ms a second, and without.
 usage() { sed -n '4s/^# *//p' "$0"; }
 . "$(dirname "$(readlink -f "$0")")/lib.sh"
 options relay 40 "$@"
@@ -23,7 +23,7 @@ times() {
 
 # added CASE PERCENT FILE: ours less direct at that percentile, us.
 added() {
-    local side value
+    local side value=()
     for side in ours direct; do
         value[${#value[@]}]=$(sort -n "$OUT/$1-$side" | awk -v p="$2" '{ v[NR] = $1 } END { i = int(NR * p / 100); print v[i < 1 ? 1 : i] * 1000 }')
     done
@@ -61,6 +61,9 @@ done
 must virsh_at primary -c qemu:///system vol-delete relay-bench --pool default
 in_host rm -f /tmp/relay-bench.img
 
+before=$(cpu_ms)
+sleep $IDLE_S
+awk -v a="$before" -v b="$(cpu_ms)" -v s=$IDLE_S 'BEGIN { print (b - a) / s }' > "$OUT/idle-without"
 "$LAB" exec primary "$OUT/relay-calls" idle colo:///system $IDLE $((IDLE_S + 5)) > "$OUT/idle.out" < /dev/null &
 clients+=($!)
 wait_for 30 grep -q ready "$OUT/idle.out"
@@ -78,4 +81,4 @@ stats row relay list-$DOMAINS ms list-ours list-direct --limit 1.1 --of ratio
 for direction in upload download; do
     stats row relay $direction-${VOLUME_MIB}MiB ms $direction-ours $direction-direct --limit 1.053 --of ratio
 done
-stats row relay idle-$IDLE-clients ms/s idle --limit 1
+stats row relay idle-$IDLE-clients ms/s idle idle-without
