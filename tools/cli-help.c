@@ -22,6 +22,7 @@ void cli_help_all(void)
     printf(_("\n%s [options]... <command> [args...]\n\n"), "virsh-colo");
     printf(_("  options:\n"
              "    -c | --connect=URI      virtcolod's URI (colo:///system)\n"
+             "    -r | --readonly         connect readonly\n"
              "    -q | --quiet            quiet mode\n"
              "    -h | --help             this help\n"
              "    -v | --version          version of the program and of the daemon\n\n"

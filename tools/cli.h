@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * virsh-colo's parts: virsh-colo.c (options, dispatch), cli-args.c (arguments by the command
- * table), cli-help.c, cli-print.c (tables as virsh prints them), cmd-*.c (one command family each).
+ * table), cli-help.c, cli-print.c (tables as virsh prints them), cmd-*.c (one command family each),
+ * stock.c (virsh for all other commands), shell.c (the interactive form), complete.c.
  * One thread.
  */
 #pragma once
@@ -27,8 +28,8 @@ enum {
 
 typedef struct {
     const char *uri; /* NULL: the default */
-    gboolean quiet;
-    ColoConnect *conn;
+    gboolean quiet, readonly;
+    ColoConnect *conn; /* NULL: not connected yet */
 } Cli;
 
 /* A command as the user gave it. */
@@ -73,6 +74,26 @@ void cli_pairs_print(CliPairs *pairs); /* and frees it */
 
 /* Sends the command; the result (the caller owns it), or NULL when the error is printed. */
 JsonObject *cli_call(Cli *cli, const CliCall *call);
+
+/* The same, connecting first, without a word when it fails: for completion. */
+JsonObject *cli_ask(Cli *cli, const CliCall *call);
+
+/* virsh-colo.c: one command, ours or virsh's; the exit code. */
+int cli_run_words(Cli *cli, int argc, char **argv);
+
+/* stock.c: becomes the stock virsh (returns on failure only); runs it and waits; asks it what may
+ * stand for the last of @n words (NULL-terminated, to be freed). */
+int cli_exec_virsh(const Cli *cli, int argc, char **argv);
+int cli_spawn_virsh(const Cli *cli, int argc, char **argv);
+char **cli_ask_virsh_to_complete(const Cli *cli, char *const *typed, int n);
+
+/* shell.c: commands from the terminal or standard input until "quit"; one line of them, apart by
+ * semicolons. The last one's exit code, in *@code if there was any. */
+int cli_shell(Cli *cli);
+void cli_run_line(Cli *cli, const char *line, gboolean *quit, int *code);
+
+/* complete.c: what may stand for the last of @n words. NULL-terminated, to be freed. */
+char **cli_complete(Cli *cli, char *const *words, int n);
 
 /* What the user named: member @key of the daemon's arguments, "" when absent. */
 const char *cli_arg(const CliCall *call, const char *key);

@@ -7,17 +7,13 @@
 
 #include "cli.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* What serves all commands but ours, until libvirt's protocol is relayed. */
-#define STOCK_VIRSH "virsh"
-#define STOCK_URI "qemu:///system"
+#define DEFAULT_SOCKET "/run/libvirt/virtcolod-sock"
 
 static const struct {
     const char *name;
@@ -42,22 +38,33 @@ static const struct {
     {"colo-doctor", NULL, cmd_doctor},
 };
 
-JsonObject *cli_call(Cli *cli, const CliCall *call)
+/* The result, or NULL with @error (an empty message: the answer is not valid). */
+static JsonObject *call_daemon(Cli *cli, const CliCall *call, ColoError *error)
 {
     g_autofree char *args = colo_json_to_string(call->args);
-    ColoError error = COLO_ERROR_INIT;
     JsonObject *result;
     char *text = NULL;
 
-    if (colo_connect_command(cli->conn, call->command->name, args, &text, &error) < 0) {
-        cli_error("%s", error.message);
-        colo_error_reset(&error);
+    if (colo_connect_command(cli->conn, call->command->name, args, &text, error) < 0) {
+        if (error->number == COLO_ERR_PEER) /* the next command of a shell connects again */
+            g_clear_pointer(&cli->conn, colo_connect_close);
         return NULL;
     }
     result = colo_json_parse(text, strlen(text), NULL);
     colo_free(text);
-    if (!result)
+    return result;
+}
+
+JsonObject *cli_call(Cli *cli, const CliCall *call)
+{
+    ColoError error = COLO_ERROR_INIT;
+    JsonObject *result = call_daemon(cli, call, &error);
+
+    if (!result && error.message)
+        cli_error("%s", error.message);
+    else if (!result)
         cli_error(_("virtcolod's answer to %s is not valid"), call->command->name);
+    colo_error_reset(&error);
     return result;
 }
 
@@ -88,17 +95,46 @@ JsonObject *cli_array_at(JsonObject *object, const char *key, size_t i)
     return json_object_array_get_idx(colo_json_peek(object, key), i);
 }
 
+/* Our own connection's URI: read-only, it is another socket. To be freed; NULL: the default. */
+static char *own_uri(const Cli *cli)
+{
+    const char *socket = g_getenv("COLO_SOCKET");
+
+    if (!cli->readonly)
+        return g_strdup(cli->uri);
+    if (!cli->uri || strcmp(cli->uri, "colo:///system") == 0)
+        return g_strdup_printf("colo:///system?socket=%s-ro", socket ? socket : DEFAULT_SOCKET);
+    return g_strconcat(cli->uri, "-ro", NULL); /* colo:///system?socket=PATH, or an error */
+}
+
+static gboolean open_daemon(Cli *cli, ColoError *error)
+{
+    g_autofree char *uri = own_uri(cli);
+
+    if (!cli->conn) /* in the interactive form it stays */
+        cli->conn = colo_connect_open(uri, error);
+    return cli->conn != NULL;
+}
+
 static gboolean connect_daemon(Cli *cli)
 {
     ColoError error = COLO_ERROR_INIT;
 
-    cli->conn = colo_connect_open(cli->uri, &error);
-    if (cli->conn)
+    if (open_daemon(cli, &error))
         return TRUE;
     cli_error(_("failed to connect to virtcolod"));
     cli_error("%s", error.message);
     colo_error_reset(&error);
     return FALSE;
+}
+
+JsonObject *cli_ask(Cli *cli, const CliCall *call)
+{
+    ColoError error = COLO_ERROR_INIT;
+    JsonObject *result = open_daemon(cli, &error) ? call_daemon(cli, call, &error) : NULL;
+
+    colo_error_reset(&error);
+    return result;
 }
 
 static int call_and_show(Cli *cli, const CliCall *call, CliShow show)
@@ -146,69 +182,80 @@ static int run_command(Cli *cli, const char *name, int argc, char **argv)
     return code;
 }
 
-/* Becomes the stock virsh, with our connection options in its terms. Returns on failure only. */
-static int exec_virsh(const Cli *cli, int argc, char **argv)
-{
-    g_autoptr(GPtrArray) words = g_ptr_array_new();
-
-    g_ptr_array_add(words, (char *)STOCK_VIRSH);
-    g_ptr_array_add(words, (char *)"-c");
-    g_ptr_array_add(words, cli->uri && !g_str_has_prefix(cli->uri, "colo:") ? (char *)cli->uri
-                                                                            : (char *)STOCK_URI);
-    if (cli->quiet)
-        g_ptr_array_add(words, (char *)"-q");
-    for (int i = 0; i < argc; i++)
-        g_ptr_array_add(words, argv[i]);
-    g_ptr_array_add(words, NULL);
-    execvp(STOCK_VIRSH, (char **)words->pdata);
-    cli_error(_("cannot run %s: %s"), STOCK_VIRSH, g_strerror(errno));
-    return CLI_ERROR;
-}
-
 static int show_version(Cli *cli)
 {
     ColoError error = COLO_ERROR_INIT;
 
     printf("virsh-colo %s\n", PACKAGE_VERSION);
-    cli->conn = colo_connect_open(cli->uri, &error);
-    if (cli->conn)
+    if (open_daemon(cli, &error))
         printf("%s\n", colo_connect_get_server(cli->conn));
     colo_error_reset(&error);
     return CLI_OK;
 }
 
+/* "complete -- WORDS": for the shells, as virsh has it; not shown. */
+static int show_completions(Cli *cli, int argc, char **argv)
+{
+    g_auto(GStrv) found = NULL;
+
+    if (argc > 0 && strcmp(argv[0], "--") == 0) {
+        argc--;
+        argv++;
+    }
+    found = cli_complete(cli, argv, argc);
+    for (char **word = found; *word; word++)
+        printf("%s\n", *word);
+    return CLI_OK;
+}
+
+/* One command. TRUE when it is ours, and done. */
+static gboolean run_ours(Cli *cli, int argc, char **argv, int *code)
+{
+    const ColoCommand *about = argc > 1 ? colo_command_find(argv[1]) : NULL;
+
+    *code = CLI_OK;
+    if (g_str_has_prefix(argv[0], "colo-")) {
+        *code = run_command(cli, argv[0], argc - 1, argv + 1);
+    } else if (strcmp(argv[0], "complete") == 0) {
+        *code = show_completions(cli, argc - 1, argv + 1);
+    } else if (strcmp(argv[0], "help") == 0 && (argc == 1 || about)) {
+        if (about)
+            cli_help_command(about);
+        else
+            cli_help_all();
+    } else {
+        return FALSE;
+    }
+    return TRUE;
+}
+
+int cli_run_words(Cli *cli, int argc, char **argv)
+{
+    int code;
+
+    return run_ours(cli, argc, argv, &code) ? code : cli_spawn_virsh(cli, argc, argv);
+}
+
 static int dispatch(Cli *cli, int argc, char **argv)
 {
-    const ColoCommand *about;
+    gboolean quit = FALSE;
+    int code = CLI_OK;
 
-    if (argc == 0) {
-        cli_error(_("no command given; see virsh-colo --help"));
-        return CLI_USAGE;
+    if (argc == 0)
+        return cli_shell(cli);
+    if (argc == 1 && strpbrk(argv[0], "; ")) { /* several commands, or one in quotes */
+        cli_run_line(cli, argv[0], &quit, &code);
+        return code;
     }
-    if (g_str_has_prefix(argv[0], "colo-"))
-        return run_command(cli, argv[0], argc - 1, argv + 1);
-    if (strcmp(argv[0], "help") == 0) {
-        if (argc == 1) {
-            cli_help_all();
-            return CLI_OK;
-        }
-        about = colo_command_find(argv[1]);
-        if (about) {
-            cli_help_command(about);
-            return CLI_OK;
-        }
-    }
-    return exec_virsh(cli, argc, argv);
+    return run_ours(cli, argc, argv, &code) ? code : cli_exec_virsh(cli, argc, argv);
 }
 
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"connect", required_argument, NULL, 'c'},
-        {"quiet", no_argument, NULL, 'q'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},
-        {NULL, 0, NULL, 0},
+        {"connect", required_argument, NULL, 'c'}, {"readonly", no_argument, NULL, 'r'},
+        {"quiet", no_argument, NULL, 'q'},         {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},       {NULL, 0, NULL, 0},
     };
     Cli cli = {.uri = NULL};
     int option, code;
@@ -216,10 +263,13 @@ int main(int argc, char **argv)
     setlocale(LC_ALL, "");
     bindtextdomain(GETTEXT_PACKAGE, LOCALEDIR);
     textdomain(GETTEXT_PACKAGE);
-    while ((option = getopt_long(argc, argv, "+c:qhv", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "+c:rqhv", options, NULL)) != -1) {
         switch (option) {
         case 'c':
             cli.uri = optarg;
+            break;
+        case 'r':
+            cli.readonly = TRUE;
             break;
         case 'q':
             cli.quiet = TRUE;

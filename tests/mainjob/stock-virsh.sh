@@ -146,5 +146,9 @@ check "virsh -r: it looks, and is refused the rest in libvirt's words" read_only
 nobody() { on "$P" setpriv --reuid 65534 --regid 65534 --clear-groups timeout 60 virsh -q "$@" 2>&1; }
 check "anybody may look" is "$(nobody -r -c colo:///system domstate ft)" running
 check "and nobody else may do more" eval '! nobody -c colo:///system destroy ft && is "$(at qemu domstate ft)" running'
-check "the same client at both doors: virsh-colo" colo "$P" colo-pair-list
+check "virsh-colo: one line of both doors' commands" eval \
+    'out=$(colo "$P" -q "domstate ft; colo-pair-list") && grep -qx running <<< "$out" && grep -q secondary <<< "$out"'
+check "virsh-colo -r looks and changes nothing" eval \
+    'is "$(colo "$P" -r -q domstate ft)" running && ! colo "$P" -r colo-pair-undefine $PAIR && colo "$P" -r colo-pair-list'
+check "it completes domains" grep -qx ft <<< "$(colo "$P" complete -- colo-status f)"
 finish

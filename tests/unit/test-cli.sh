@@ -238,7 +238,7 @@ expect 'events that do not come' 1 'event loop timed out
 events received: 0' '' colo-events other --timeout 1
 
 # usage
-expect 'no command' 2 '' 'error: no command given; see virsh-colo --help'
+expect 'no command, and nothing on standard input' 0 '' ''
 expect 'unknown command of ours' 2 '' "error: unknown command: 'colo-nothing'" colo-nothing
 expect 'missing argument' 2 '' "error: command 'colo-status' requires <domain> option" colo-status
 expect 'missing option' 2 '' "error: command 'colo-protect' requires --pair option" \
@@ -294,12 +294,59 @@ result 'version of both' $?
 mkdir "$dir/bin"
 printf '#!/bin/sh\nprintf "<%%s>" "$@"; exit 7\n' >"$dir/bin/virsh"
 chmod +x "$dir/bin/virsh"
-PATH="$dir/bin:$PATH" expect 'other commands go to virsh at the QEMU driver' 7 \
-    '<-c><qemu:///system><list><--all>' '' list --all
-PATH="$dir/bin:$PATH" expect 'with -q and without our URI' 7 \
-    '<-c><qemu:///system><-q><dominfo><x y>' '' -q -c colo:///system dominfo 'x y'
+PATH="$dir/bin:$PATH" expect 'other commands go to virsh at the same daemon' 7 \
+    "<-c><colo:///system?socket=$dir/sock><list><--all>" '' list --all
+PATH="$dir/bin:$PATH" expect 'with -q, -r and the URI' 7 \
+    '<-c><colo:///system><-r><-q><dominfo><x y>' '' -r -q -c colo:///system dominfo 'x y'
 PATH="$dir/bin:$PATH" expect 'help of their commands is theirs' 7 \
-    '<-c><qemu:///system><help><list>' '' help list
+    '<-c><qemu:///x><help><list>' '' -c qemu:///x help list
+
+# several commands
+row=' web1   ab   primary   protected   3'
+PATH="$dir/bin:$PATH" expect 'a line of commands, ours and theirs' 7 \
+    "$row
+
+<-c><colo:///system?socket=$dir/sock><-q><dominfo><a; b>" '' -q 'colo-list; dominfo "a; b"'
+expect 'quit ends the line' 0 "$row" '' -q 'colo-list; quit; colo-list'
+expect 'a quote that does not end' 2 '' 'error: Text ended before matching quote was found for ". (The text was “dominfo "a”)' 'dominfo "a'
+lines() { printf "$1" | PATH="$dir/bin:$PATH" "$cli" "${@:2}" >"$dir/stdout" 2>"$dir/stderr"; code=$?; }
+lines 'colo-list\n\n  colo-pair-list ;colo-list\n' -q
+[ $code = 0 ] && [ "$(cat "$dir/stdout")" = "$row
+
+ ab   beta   16520   up
+
+$row" ]
+result 'commands from standard input' $?
+lines 'colo-list\nlist\nexit\ncolo-list\n' -q
+[ $code = 7 ] && [ "$(grep -c web1 "$dir/stdout")" = 1 ] && grep -q '<list>' "$dir/stdout"
+result 'exit ends them, with the code of the last' $?
+
+# completion
+printf '#!/bin/sh\nfor w; do last=$w; done\ncase "$*" in *"complete -- dominfo "*) printf "web1\\nweb2\\nother\\n" ;; *"complete -- "*) printf "list\\ndominfo\\n" ;; esac\n' >"$dir/bin/virsh"
+completes() { # NAME WANTED WORDS...
+    local name=$1 want=$2
+    shift 2
+    PATH="$dir/bin:$PATH" run complete -- "$@"
+    [ $code = 0 ] && [ "$(tr '\n' ' ' <"$dir/stdout")" = "$want" ] && [ ! -s "$dir/stderr" ]
+    result "completion: $name" $?
+}
+completes 'our commands' 'colo-pair-define colo-pair-undefine colo-pair-list colo-pair-info ' colo-pair-
+completes 'theirs' 'list ' li
+completes 'domains' 'web1 web2 ' colo-status w
+completes 'options' '--wait --timeout --json ' colo-protect web1 --pair ab --
+completes 'pairs' 'ab ' colo-protect web1 --pair ''
+completes 'the name of a pair' 'ab ' colo-pair-info a
+completes 'arguments of theirs' 'web1 web2 ' dominfo we
+completes 'nothing' '' colo-nonsense x
+PATH="$dir/bin:$PATH" COLO_SOCKET=$dir/none completes 'without a daemon: no word of it' '--json ' colo-pair-info ''
+(
+    . "${abs_top_srcdir:-.}/tools/bash-completion/virsh-colo"
+    PATH="$dir/bin:$PATH" COMP_WORDS=("$cli" -q colo-status we) COMP_CWORD=3
+    export PATH
+    _virsh_colo "$cli"
+    [ "${COMPREPLY[*]}" = $'web1\nweb2' ] || [ "${COMPREPLY[*]}" = 'web1 web2' ]
+)
+result 'completion in bash' $?
 mkdir "$dir/path" # everything but virsh: the build tree's virsh-colo may be libtool's script
 ln -s /usr/bin/* "$dir/path/"
 rm -f "$dir/path/virsh"
