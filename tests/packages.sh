@@ -9,7 +9,7 @@ packages=(
     autoconf automake libtool pkg-config autopoint gettext gcc libc6-dev make git ca-certificates
     libglib2.0-dev libvirt-dev libvirt-glib-1.0-dev libgnutls28-dev libjson-c-dev libxml2-dev
     libsqlite3-dev libconfig-dev libcurl4-openssl-dev libtirpc-dev rpcsvc-proto libseccomp-dev
-    libcap-ng-dev libsystemd-dev libreadline-dev
+    libcap-ng-dev libsystemd-dev libreadline-dev libmicrohttpd-dev
     # run
     libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
     # tests: model checker, fuzzers, lab

@@ -9,6 +9,7 @@
 #include "comparator/protocol.h"
 #include "domain/manager.h"
 #include "driver/driver.h"
+#include "driver/metrics.h"
 #include "pair/config.h"
 #include "rpc/server.h"
 #include "util/activation.h"
@@ -40,6 +41,7 @@ typedef struct {
 typedef struct {
     ColoManager *manager;
     ColoDriver *driver;
+    ColoMetrics *metrics;
     ColoRpcServer *rpc;
 } Daemon;
 
@@ -153,6 +155,19 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     return TRUE;
 }
 
+/* Not worth a daemon that does not start. */
+static void start_metrics(Daemon *daemon, const ColoConfig *config)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (config->metrics_port == 0)
+        return;
+    daemon->metrics = colo_metrics_new(config->metrics_addr, (uint16_t)config->metrics_port,
+                                       monitor_command, daemon, &error);
+    if (!daemon->metrics)
+        colo_warn("%s", error->message);
+}
+
 static gboolean write_pid_file(const char *path, GError **error)
 {
     g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
@@ -202,12 +217,14 @@ static int run(const Options *options, GError **error)
         colo_manager_free(daemon.manager);
         return -1;
     }
+    start_metrics(&daemon, config);
     sd_notify(0, "READY=1");
     colo_info("virtcolod %s of host '%s' is ready", PACKAGE_VERSION, config->host_name);
     g_main_loop_run(loop);
 
     sd_notify(0, "STOPPING=1");
     colo_rpc_server_free(g_atomic_pointer_exchange(&daemon.rpc, NULL));
+    colo_metrics_free(daemon.metrics);
     colo_driver_free(daemon.driver);
     colo_manager_free(daemon.manager);
     if (options->pid_file)

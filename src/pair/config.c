@@ -60,6 +60,8 @@ static const Key keys[] = {
     {"state_dir", TYPE_STRING, AT(state_dir), 0, 0},
     {"log_level", TYPE_LEVEL, AT(log_level), 0, 0},
     {"unix_sock_group", TYPE_STRING, AT(unix_sock_group), 0, 0},
+    {"metrics_addr", TYPE_STRING, AT(metrics_addr), 0, 0},
+    {"metrics_port", TYPE_UINT, AT(metrics_port), 0, 65535},
 };
 
 static const struct {
@@ -354,6 +356,8 @@ static ColoConfig *defaults(void)
     config->state_dir = g_strdup(LOCALSTATEDIR "/lib/libvirt-colo");
     config->log_level = LOG_INFO;
     config->unix_sock_group = g_strdup("");
+    config->metrics_addr = g_strdup("127.0.0.1");
+    config->metrics_port = COLO_METRICS_PORT;
     return config;
 }
 
@@ -450,5 +454,6 @@ void colo_config_free(ColoConfig *config)
     colo_arbiter_config_clear(&config->arbiter);
     g_free(config->state_dir);
     g_free(config->unix_sock_group);
+    g_free(config->metrics_addr);
     g_free(config);
 }

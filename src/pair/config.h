@@ -15,6 +15,7 @@
 
 #define COLO_CONFIG_FILE SYSCONFDIR "/libvirt-colo/virtcolod.conf"
 #define COLO_DATA_PORT 16515
+#define COLO_METRICS_PORT 16517
 
 /* All members are set, from the file or by default; strings belong to the structure. */
 typedef struct {
@@ -34,6 +35,8 @@ typedef struct {
     char *state_dir;
     int log_level;         /* LOG_DEBUG..LOG_ERR of syslog(3) */
     char *unix_sock_group; /* "": root's */
+    char *metrics_addr;    /* numeric; loopback by default */
+    unsigned metrics_port; /* 0: no metrics */
 } ColoConfig;
 
 /* Reads @path; NULL: COLO_CONFIG_FILE, which may be absent (all defaults). NULL and @error

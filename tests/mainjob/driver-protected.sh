@@ -69,6 +69,10 @@ check "door 2: an unknown command is an error of ours" grep -q "there is no comm
 check "QEMU's own commands reach QEMU" is "$(door '{"execute":"query-name"}' name)" ft
 
 check "virsh domstats knows COLO" grep -q 'colo.state="\?protected' <<< "$(at "$P" domstats ft)"
+check "so does Prometheus" grep -q '^libvirt_colo_domain_info{domain="ft".*state="protected"} 1' \
+    <<< "$(on "$P" curl -s http://127.0.0.1:16517/metrics)"
+check "with the counters of its comparator" grep -q '^libvirt_colo_events_total{domain="ft",event="released-equal"} [1-9]' \
+    <<< "$(on "$P" curl -s http://127.0.0.1:16517/metrics)"
 check "at qemu:/// each checkpoint is two events" at_least "$(events qemu)" 4 events
 check "at colo:/// none is" is "$(events colo)" 0
 check_load "every answer came, in order and right"

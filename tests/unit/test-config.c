@@ -70,7 +70,7 @@ static void test_example_uncommented(void)
     }
     g_autoptr(ColoConfig) config = load(active->str, &error);
     g_assert_no_error(error);
-    g_assert_cmpuint(n, ==, 27); /* all keys */
+    g_assert_cmpuint(n, ==, 29); /* all keys */
     g_assert_cmpuint(config->checkpoint_max_dirty_bytes, ==, UINT64_C(256) << 20);
     g_assert_cmpuint(config->heartbeat.interval_ms, ==, 100);
 }
@@ -95,7 +95,8 @@ static void test_values(void)
              "checkpoint_max_dirty_bytes = 8589934592\n"
              "checkpoint_max_overlay_bytes = \"3G\"\n"
              "/* 99999999999 \" */ state_dir = \"/s 12345678901\" // 99999999999\nlog_level = "
-             "\"debug\"\nunix_sock_group = \"libvirt\"\n",
+             "\"debug\"\nunix_sock_group = \"libvirt\"\n"
+             "metrics_addr = \"::1\"\nmetrics_port = 0\n",
              &error);
 
     g_assert_no_error(error);
@@ -121,6 +122,8 @@ static void test_values(void)
     g_assert_cmpstr(config->state_dir, ==, "/s 12345678901");
     g_assert_cmpint(config->log_level, ==, LOG_DEBUG);
     g_assert_cmpstr(config->unix_sock_group, ==, "libvirt");
+    g_assert_cmpstr(config->metrics_addr, ==, "::1");
+    g_assert_cmpuint(config->metrics_port, ==, 0);
 }
 
 static void test_bad_input_is_named(void)
