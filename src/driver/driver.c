@@ -110,8 +110,10 @@ static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, voi
         if (h->procedure != COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND &&
             h->procedure != COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND_WITH_FILES)
             return COLO_RELAY_PASS;
-        if (colo_monitor_is_ours(frame))
+        if (colo_monitor_is_ours(frame)) {
+            *answer = colo_monitor_question(frame);
             return COLO_RELAY_WORK;
+        }
         view = view_of_call(driver, frame, COLO_OBJECT_DOMAIN);
         return refuse(driver, frame, COLO_ACTION_TOUCH, view, answer);
     }

@@ -13,6 +13,7 @@
 
 typedef struct {
     char *domain, *text;
+    char uuid[37];
     gboolean hmp;
 } Request;
 
@@ -34,6 +35,7 @@ static gboolean read_request(const ColoRpcFrame *frame, Request *request)
     if (!colo_remote_get_domain(frame, &at, &domain))
         return FALSE;
     request->domain = domain.name;
+    memcpy(request->uuid, domain.uuid, sizeof(request->uuid));
     request->text = colo_remote_get_text(frame, &at, COMMAND_MAX);
     if (!request->text || !colo_remote_get_word(frame, &at, &flags))
         return FALSE;
@@ -66,6 +68,29 @@ gboolean colo_monitor_is_ours(const ColoRpcFrame *frame)
         return FALSE;
     qmp = parse_qmp(&request);
     return g_str_has_prefix(colo_json_peek_string(qmp, "execute", ""), "colo-");
+}
+
+/* The name of the command, for the caller to free. */
+static char *command_name(const Request *request)
+{
+    g_autoptr(JsonObject) qmp = request->hmp ? NULL : parse_qmp(request);
+
+    return request->hmp ? g_strndup(request->text, strcspn(request->text, " \t"))
+                        : g_strdup(colo_json_peek_string(qmp, "execute", ""));
+}
+
+GByteArray *colo_monitor_question(const ColoRpcFrame *frame)
+{
+    g_auto(Request) request = {0};
+    g_autofree char *name = NULL;
+    const ColoCommand *command;
+
+    (void)read_request(frame, &request); /* it could be read before */
+    name = command_name(&request);
+    command = colo_command_find(name);
+    return command && !colo_command_find_arg(command, "domain")
+               ? colo_remote_ask_connect_write()
+               : colo_remote_ask_domain_write(frame);
 }
 
 /* ---- HMP ---- */
@@ -135,8 +160,16 @@ static JsonObject *run(const Request *request, const ColoCommand *command, JsonO
                                            GError **error),
                        void *opaque, GError **error)
 {
-    if (colo_command_find_arg(command, "domain") && !colo_json_peek(args, "domain"))
+    const char *domain = colo_json_peek_string(args, "domain", NULL);
+
+    if (colo_command_find_arg(command, "domain") && !domain)
         colo_json_add(args, "domain", "s", request->domain, NULL);
+    if (domain && strcmp(domain, request->domain) != 0 && strcmp(domain, request->uuid) != 0) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
+                    "%s is asked of domain '%s' about domain '%s': ask that one", command->name,
+                    request->domain, domain);
+        return NULL;
+    }
     if (command->local) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
                     "%s is not a command of the daemon: subscribe to events instead",

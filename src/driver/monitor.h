@@ -5,7 +5,8 @@
  *        -> {"return": {...}, "id": ...} or {"error": {"class", "desc"}, "id": ...}
  *   HMP  colo-status [NAME=VALUE | NAME]...     (NAME alone: true)
  *        -> the result's members, one a line, or "Error: ..."
- * The domain of the call is the command's argument "domain" where it has one. Pure; any thread.
+ * The domain of the call is the command's argument "domain" where it has one; no other may be
+ * given: libvirt was asked for this one. Pure; any thread.
  */
 #pragma once
 
@@ -14,6 +15,10 @@
 
 /* TRUE for a call of the QEMU program's monitor command that is one of ours. */
 gboolean colo_monitor_is_ours(const ColoRpcFrame *frame);
+
+/* The call by which libvirt tells whether its client may do it: as for a QEMU monitor command of
+ * that domain, or, for a command that is about no domain, as for changing the host. */
+GByteArray *colo_monitor_question(const ColoRpcFrame *frame);
 
 /* The whole reply. @command as in driver.h. */
 GByteArray *colo_monitor_answer(const ColoRpcFrame *frame,

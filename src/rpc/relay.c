@@ -16,6 +16,8 @@
 #define READ_CHUNK (256u * 1024u)
 /* A libvirtd whose queue of connections is full is asked again, for as long as this. */
 #define CONNECT_RETRY_MS 50u
+/* Of the serial in a frame. */
+#define SERIAL_AT 20u
 #define CONNECT_LIMIT_MS 5000
 
 /* One piece of output: a frame as it came, bytes of ours, or one byte that an FD goes with. */
@@ -57,14 +59,17 @@ struct Pair {
     GByteArray *open_reply; /* ... which is held while libvirt is told the identity */
     gboolean open;
     guint64 serial;   /* among all pairs there ever were */
-    unsigned pending; /* calls that workers answer */
+    unsigned pending; /* calls that workers answer, or will */
+    GQueue asked;     /* Work: libvirt has not said yet whether the client may */
+    uint32_t questions;
     gboolean dead;
 };
 
 /* A call that a worker answers. Its pair may be gone when it is done. */
 typedef struct {
     ColoRelay *relay;
-    guint64 serial;
+    guint64 serial;    /* of the pair */
+    uint32_t question; /* serial of the call by which libvirt is asked whether the client may */
     ColoRpcFrame *call;
     GByteArray *answer;
 } Work;
@@ -125,6 +130,15 @@ static void side_clear(Side *side)
     g_queue_clear_full(&side->output, piece_free);
 }
 
+static void work_free(gpointer data)
+{
+    Work *work = data;
+
+    colo_rpc_frame_free(work->call);
+    g_clear_pointer(&work->answer, g_byte_array_unref);
+    g_free(work);
+}
+
 static void pair_free(gpointer data)
 {
     Pair *pair = data;
@@ -134,6 +148,7 @@ static void pair_free(gpointer data)
     side_clear(&pair->client);
     side_clear(&pair->libvirt);
     g_free(pair->scheme);
+    g_queue_clear_full(&pair->asked, work_free);
     g_clear_pointer(&pair->open_reply, g_byte_array_unref);
     g_free(pair);
 }
@@ -272,6 +287,11 @@ static gboolean from_client(Pair *pair, const ColoRpcFrame *frame, GByteArray **
     const ColoRpcHeader *h = &frame->header;
     char *scheme = NULL;
 
+    if (colo_remote_is_own_serial(h->serial) &&
+        (h->type == COLO_RPC_CALL || h->type == COLO_RPC_CALL_WITH_FDS)) {
+        pair_broken(pair, &pair->client, "a serial from the range of our own calls");
+        return TRUE;
+    }
     if (h->program != COLO_REMOTE_PROGRAM || h->procedure != COLO_REMOTE_PROC_CONNECT_OPEN)
         return FALSE;
     if (h->type != COLO_RPC_CALL) { /* libvirtd takes CALL_WITH_FDS for one as well */
@@ -300,15 +320,6 @@ static void opened(Pair *pair)
 static ColoRpcFrame *copy_frame(const ColoRpcFrame *frame)
 {
     return g_memdup2(frame, sizeof(*frame) + frame->len);
-}
-
-static void work_free(gpointer data)
-{
-    Work *work = data;
-
-    colo_rpc_frame_free(work->call);
-    g_clear_pointer(&work->answer, g_byte_array_unref);
-    g_free(work);
 }
 
 static void settle(Pair *pair);
@@ -343,16 +354,46 @@ static void run_work(gpointer data, gpointer opaque)
     g_source_attach(source, relay->context);
 }
 
-static void start_work(Pair *pair, const ColoRpcFrame *frame)
+/* Asks libvirt, as the client, whether it may; the work begins when it says so. @question is taken
+ * over. */
+static void ask_for_work(Pair *pair, const ColoRpcFrame *frame, GByteArray *question)
 {
     Work *work = g_new0(Work, 1);
 
     work->relay = pair->relay;
     work->serial = pair->serial;
     work->call = copy_frame(frame);
+    work->question = COLO_REMOTE_OWN_SERIAL + 1 + pair->questions++ % (COLO_REMOTE_OWN_SERIALS - 1);
+    colo_put32(question->data + SERIAL_AT, work->question);
     pair->pending++;
-    /* Fails only when no thread can be made at all; then it stays queued. */
-    g_thread_pool_push(pair->relay->workers, work, NULL);
+    g_queue_push_tail(&pair->asked, work);
+    put(&pair->libvirt, question, -1);
+}
+
+/* libvirt's reply to that. TRUE: it was one. */
+static gboolean take_permission(Pair *pair, const ColoRpcFrame *reply)
+{
+    for (GList *i = pair->asked.head; i; i = i->next) {
+        Work *work = i->data;
+        ColoRpcHeader header;
+
+        if (work->question != reply->header.serial)
+            continue;
+        g_queue_delete_link(&pair->asked, i);
+        if (!colo_remote_is_denial(reply)) {
+            /* Fails only when no thread can be made at all; then it stays queued. */
+            g_thread_pool_push(pair->relay->workers, work, NULL);
+            return TRUE;
+        }
+        header = work->call->header;
+        header.type = COLO_RPC_REPLY;
+        header.status = COLO_RPC_ERROR;
+        put(&pair->client, colo_remote_encode(&header, reply->body, reply->len), -1);
+        pair->pending--;
+        work_free(work);
+        return TRUE;
+    }
+    return FALSE;
 }
 
 /* Whether the driver has dealt with what @from said. */
@@ -376,7 +417,7 @@ static gboolean ask_driver(Side *from, const ColoRpcFrame *frame, GByteArray **c
     case COLO_RELAY_WORK:
         if (pair->caller.readonly) /* libvirt refuses it, in its own words */
             return FALSE;
-        start_work(pair, frame);
+        ask_for_work(pair, frame, g_steal_pointer(&answer));
         return TRUE;
     case COLO_RELAY_ANSWER:
         if (client)
@@ -405,6 +446,8 @@ static gboolean from_libvirt(Pair *pair, const ColoRpcFrame *frame, GByteArray *
             pair_broken(pair, &pair->libvirt, "it does not take the client's identity");
         return TRUE;
     }
+    if (colo_remote_is_own_serial(h->serial) && take_permission(pair, frame))
+        return TRUE;
     if (h->procedure == COLO_REMOTE_PROC_CONNECT_OPEN && pair->opening && !pair->open_reply &&
         h->serial == pair->open_serial) {
         if (h->status != COLO_RPC_OK) {

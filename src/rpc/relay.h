@@ -41,12 +41,13 @@ typedef struct ColoRelay ColoRelay;
 typedef enum {
     COLO_RELAY_PASS,   /* to libvirt */
     COLO_RELAY_ANSWER, /* the client hears @answer, libvirt nothing */
-    COLO_RELAY_WORK,   /* the same, when work() has made it */
+    COLO_RELAY_WORK,   /* the same, when work() has made it, and if libvirt lets this client do what
+                        * @answer, a call, asks for: its right is the same */
     COLO_RELAY_DROP,   /* nobody hears of it */
 } ColoRelayVerdict;
 
-/* What the driver makes of the frames of a client that has opened its connection. Answers are whole
- * frames and given over. */
+/* What the driver makes of the frames of a client that has opened its connection. Answers, and the
+ * call of WORK, are whole frames and given over. */
 typedef struct ColoRelayDriver {
     /* A call. On the relay's thread: never blocks. */
     ColoRelayVerdict (*call)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);

@@ -31,6 +31,8 @@ enum {
 /* VIR_FROM_QEMU, VIR_ERR_ERROR of libvirt/virterror.h: stable ABI. */
 #define FROM_QEMU 10u
 #define LEVEL_ERROR 2u
+#define ACCESS_DENIED 88u /* VIR_ERR_ACCESS_DENIED */
+#define HOSTNAME_LEASE 1u /* VIR_DOMAIN_GET_HOSTNAME_LEASE */
 
 static void put32(GByteArray *to, uint32_t value)
 {
@@ -284,6 +286,49 @@ GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
     colo_put32(body->data, kept);
     put32(body, kept);
     return with_header(&frame->header, g_steal_pointer(&body));
+}
+
+static ColoRpcHeader call_header(uint32_t procedure)
+{
+    return (ColoRpcHeader){.program = COLO_REMOTE_PROGRAM,
+                           .version = COLO_REMOTE_VERSION,
+                           .procedure = procedure,
+                           .type = COLO_RPC_CALL,
+                           .status = COLO_RPC_OK};
+}
+
+/* virDomainGetHostname() from the DHCP leases: remote_nonnull_domain dom; unsigned int flags */
+GByteArray *colo_remote_ask_domain_write(const ColoRpcFrame *call)
+{
+    ColoRpcHeader header = call_header(COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME);
+    size_t from = colo_remote_body_at(call), at = from;
+    char uuid[UUID_TEXT];
+    GByteArray *body;
+
+    if (!skip_domain(call, &at, uuid))
+        return NULL;
+    body = g_byte_array_new();
+    g_byte_array_append(body, call->body + from, (guint)(at - from));
+    put32(body, HOSTNAME_LEASE);
+    return with_header(&header, body);
+}
+
+/* virConnectGetDomainCapabilities() of the defaults: remote_string emulatorbin, arch, machine,
+ * virttype; unsigned int flags */
+GByteArray *colo_remote_ask_connect_write(void)
+{
+    ColoRpcHeader header = call_header(COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES);
+    GByteArray *body = g_byte_array_new();
+
+    for (int i = 0; i < 5; i++)
+        put32(body, 0);
+    return with_header(&header, body);
+}
+
+gboolean colo_remote_is_denial(const ColoRpcFrame *reply)
+{
+    return reply->header.status == COLO_RPC_ERROR && reply->len >= 4 &&
+           colo_get32(reply->body) == ACCESS_DENIED;
 }
 
 /* When the process began, in clock ticks after boot (proc(5), field 22 of stat), 0: it is gone. */

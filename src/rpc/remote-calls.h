@@ -16,7 +16,9 @@ enum {
     COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE = 107,
     COLO_REMOTE_PROC_CONNECT_GET_URI = 110,
     COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS = 273,
+    COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME = 277,
     COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE = 318,
+    COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES = 342,
     COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS = 344,
     COLO_REMOTE_PROC_CONNECT_SET_IDENTITY = 419,
 };
@@ -34,8 +36,14 @@ typedef struct {
     int32_t id;
 } ColoRemoteDomain;
 
-/* Serials of our own calls; libvirt's clients count from 1. */
+/* Serials of our own calls: a range that is no client's, for they count from 1. The first is that
+ * of CONNECT_SET_IDENTITY. */
 #define COLO_REMOTE_OWN_SERIAL 0xc0100000u
+#define COLO_REMOTE_OWN_SERIALS 0x00100000u
+static inline gboolean colo_remote_is_own_serial(uint32_t serial)
+{
+    return serial - COLO_REMOTE_OWN_SERIAL < COLO_REMOTE_OWN_SERIALS;
+}
 
 /* The frame as it goes on the wire. */
 GByteArray *colo_remote_encode(const ColoRpcHeader *header, const void *body, size_t len);
@@ -77,6 +85,14 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
                                    unsigned (*more)(const char *uuid, GByteArray *params,
                                                     void *opaque),
                                    void *opaque);
+
+/* Calls that change nothing and reach no guest, for which libvirt wants the same right as for a
+ * QEMU monitor command (domain:write), or for changing the host (connect:write); without a serial.
+ * The domain is that at the beginning of @call's body. NULL: there is none. */
+GByteArray *colo_remote_ask_domain_write(const ColoRpcFrame *call);
+GByteArray *colo_remote_ask_connect_write(void);
+/* TRUE when @reply says that the client has no such right (VIR_ERR_ACCESS_DENIED). */
+gboolean colo_remote_is_denial(const ColoRpcFrame *reply);
 
 /* CONNECT_SET_IDENTITY of @caller with @serial. */
 GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial);

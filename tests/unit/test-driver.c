@@ -23,6 +23,7 @@ typedef struct {
     ColoDriver *driver;
     const ColoRelayDriver *relay;
     char *command; /* that ran last, with its arguments */
+    char *asked;   /* the procedure by which libvirt was asked whether the client may */
 } Fixture;
 
 static JsonObject *view(const char *uuid_or_name, void *opaque)
@@ -62,6 +63,7 @@ static void teardown(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     colo_driver_free(f->driver);
     g_free(f->command);
+    g_free(f->asked);
 }
 
 /* ---- frames ---- */
@@ -316,6 +318,9 @@ static char *ask(Fixture *f, const char *text, uint32_t flags)
     g_autoptr(GByteArray) none = NULL, answer = NULL;
 
     g_assert_cmpint(f->relay->call(call, &none, f->relay->opaque), ==, COLO_RELAY_WORK);
+    g_assert_cmpuint(colo_get32(none->data), ==, none->len); /* what libvirt is asked */
+    g_free(f->asked);
+    f->asked = g_strdup_printf("%u", colo_get32(none->data + 12));
     answer = f->relay->work(call, f->relay->opaque);
     g_assert_cmpuint(colo_get32(answer->data + 24), ==, COLO_RPC_OK);
     return g_strndup((const char *)answer->data + COLO_RPC_HEADER_BYTES + 4,
@@ -327,15 +332,23 @@ static void test_qmp(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_autofree char *status = ask(f, " {\"execute\": \"colo-status\", \"id\": 9}", 0);
     g_autoptr(JsonObject) answer = colo_json_parse(status, strlen(status), NULL);
     g_autofree char *refused = NULL, *unknown = NULL, *wrong = NULL, *events = NULL;
+    g_autofree char *other = NULL, *pairs = NULL;
 
     g_assert_cmpstr(colo_json_peek_string(colo_json_peek(answer, "return"), "state", ""), ==,
                     "protected");
     g_assert_cmpuint(colo_json_peek_uint(answer, "id", 0), ==, 9);
     g_assert_nonnull(strstr(f->command, "colo-status"));
     g_assert_nonnull(strstr(f->command, "\"ft\""));
-    refused = ask(f, "{\"execute\":\"colo-checkpoint\",\"arguments\":{\"domain\":\"other\"}}", 0);
+    refused =
+        ask(f, "{\"execute\":\"colo-checkpoint\",\"arguments\":{\"domain\":\"" UUID "\"}}", 0);
     g_assert_nonnull(strstr(refused, "not now"));
-    g_assert_nonnull(strstr(f->command, "\"other\""));
+    g_assert_cmpstr(f->asked, ==, "277"); /* DOMAIN_GET_HOSTNAME: domain:write */
+    g_clear_pointer(&f->command, g_free);
+    other = ask(f, "{\"execute\":\"colo-checkpoint\",\"arguments\":{\"domain\":\"other\"}}", 0);
+    g_assert_nonnull(strstr(other, "about domain 'other'"));
+    g_assert_null(f->command);
+    pairs = ask(f, "{\"execute\":\"colo-pair-list\"}", 0);
+    g_assert_cmpstr(f->asked, ==, "342"); /* CONNECT_GET_DOMAIN_CAPABILITIES: connect:write */
     unknown = ask(f, "{\"execute\":\"colo-nonsense\"}", 0);
     g_assert_nonnull(strstr(unknown, "there is no command 'colo-nonsense'"));
     wrong = ask(f, "{\"execute\":\"colo-status\",\"arguments\":[1]}", 0);

@@ -38,7 +38,10 @@ static ColoRelayVerdict drive_call(const ColoRpcFrame *frame, GByteArray **answe
     case 2000:
         *answer = colo_remote_error(&frame->header, 55, "no");
         return COLO_RELAY_ANSWER;
-    case 2001:
+    case 2001: /* libvirt is asked by 2777 */
+        *answer = colo_remote_encode(
+            &(ColoRpcHeader){.program = COLO_REMOTE_PROGRAM, .version = 1, .procedure = 2777},
+            "may I", 5);
         return COLO_RELAY_WORK;
     case 2002:
         return COLO_RELAY_DROP;
@@ -670,6 +673,65 @@ static void open_connection(Fixture *f)
     answer = hear(f->client, f->client_reader);
 }
 
+/* libvirt is asked whether work may be done. */
+static ColoRpcHeader hear_question(Fixture *f)
+{
+    g_autoptr(ColoRpcFrame) question = hear(f->upstream, f->upstream_reader);
+
+    g_assert_cmpuint(question->header.procedure, ==, 2777);
+    g_assert_true(colo_remote_is_own_serial(question->header.serial));
+    return question->header;
+}
+
+/* Its word. */
+static void answer_question(Fixture *f, ColoRpcHeader header, uint32_t status, uint32_t code)
+{
+    g_autoptr(GByteArray) frame = NULL;
+    uint8_t body[4];
+
+    header.type = COLO_RPC_REPLY;
+    header.status = status;
+    colo_put32(body, code);
+    frame = colo_remote_encode(&header, body, sizeof(body));
+    send_all(f->upstream, frame->data, frame->len);
+}
+
+static void permit(Fixture *f, uint32_t status, uint32_t code)
+{
+    answer_question(f, hear_question(f), status, code);
+}
+
+/* What libvirt would not let the client do, it does not get from us. */
+static void test_work_needs_the_right(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) denied = NULL, done = NULL;
+
+    g_atomic_int_set(&workers_max, 0);
+    open_connection(f);
+    say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10, NULL, 0);
+    permit(f, COLO_RPC_ERROR, 88); /* VIR_ERR_ACCESS_DENIED */
+    denied = hear(f->client, f->client_reader);
+    g_assert_cmpuint(denied->header.procedure, ==, 2001);
+    g_assert_cmpuint(denied->header.serial, ==, 10);
+    g_assert_cmpuint(denied->header.status, ==, COLO_RPC_ERROR);
+    g_assert_cmpuint(colo_get32(denied->body), ==, 88);
+    g_assert_cmpint(g_atomic_int_get(&workers_max), ==, 0);
+    /* Any other error: it may, and there is no host name. */
+    say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 11, NULL, 0);
+    permit(f, COLO_RPC_ERROR, 1);
+    done = hear(f->client, f->client_reader);
+    g_assert_true(holds(done, "done"));
+}
+
+/* A client cannot say the answer itself, by a call of its own with the serial of ours. */
+static void test_serials_are_ours(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    open_connection(f);
+    say(f->client, COLO_REMOTE_PROGRAM, 277, COLO_RPC_CALL, COLO_REMOTE_OWN_SERIAL + 1, NULL, 0);
+    assert_closed(f->client);
+    assert_closed(f->upstream);
+}
+
 static void test_driver_answers(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     g_autoptr(ColoRpcFrame) at_once = NULL, later = NULL, passed = NULL, event = NULL;
@@ -682,6 +744,7 @@ static void test_driver_answers(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     at_once = hear(f->client, f->client_reader);
     g_assert_cmpuint(at_once->header.serial, ==, 11);
     g_assert_cmpuint(at_once->header.status, ==, COLO_RPC_ERROR);
+    permit(f, COLO_RPC_OK, 0);
     later = hear(f->client, f->client_reader);
     g_assert_cmpuint(later->header.serial, ==, 10);
     g_assert_true(holds(later, "done"));
@@ -710,14 +773,22 @@ static void test_work_is_bounded(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     const unsigned calls = 3 * COLO_RELAY_PENDING_MAX;
     bool seen[3 * COLO_RELAY_PENDING_MAX] = {false};
+    ColoRpcHeader questions[COLO_RELAY_PENDING_MAX];
 
     g_atomic_int_set(&workers_max, 0);
     open_connection(f);
     for (unsigned i = 0; i < calls; i++)
         say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10 + i, NULL, 0);
+    for (unsigned i = 0; i < COLO_RELAY_PENDING_MAX; i++)
+        questions[i] = hear_question(f);
+    g_assert_false(readable(f->upstream, QUIET_MS)); /* none before one of these is done */
+    for (unsigned i = 0; i < COLO_RELAY_PENDING_MAX; i++)
+        answer_question(f, questions[i], COLO_RPC_OK, 0);
     for (unsigned i = 0; i < calls; i++) {
         g_autoptr(ColoRpcFrame) answer = hear(f->client, f->client_reader);
 
+        if (i + COLO_RELAY_PENDING_MAX < calls)
+            permit(f, COLO_RPC_OK, 0);
         g_assert_false(seen[answer->header.serial - 10]);
         seen[answer->header.serial - 10] = true;
     }
@@ -729,13 +800,17 @@ static void test_client_leaves_while_work_runs(Fixture *f, gconstpointer data G_
     open_connection(f);
     for (unsigned i = 0; i < 4; i++)
         say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10 + i, NULL, 0);
+    for (unsigned i = 0; i < 2; i++) /* two are asked for still */
+        permit(f, COLO_RPC_OK, 0);
     g_usleep(QUIET_MS * 500);
     close(f->client);
     assert_closed(f->upstream);
     close(f->upstream);
     f->client = connect_unix(f->ours);
     colo_rpc_reader_free(f->client_reader);
+    colo_rpc_reader_free(f->upstream_reader); /* it may hold the other two questions */
     f->client_reader = colo_rpc_reader_new(NULL);
+    f->upstream_reader = colo_rpc_reader_new(NULL);
     test_driver_answers(f, data);
 }
 
@@ -798,6 +873,8 @@ int main(int argc, char **argv)
     ADD("I8/clients", test_clients_are_bounded);
     ADD("readonly", test_readonly);
     ADD("driver/answers", test_driver_answers);
+    ADD("driver/right", test_work_needs_the_right);
+    ADD("driver/serials", test_serials_are_ours);
     ADD("driver/waits-for-open", test_driver_waits_for_open);
     ADD("driver/I8/work", test_work_is_bounded);
     ADD("driver/client-leaves", test_client_leaves_while_work_runs);
