@@ -211,9 +211,11 @@ static void receive(void *opaque)
         if (stream->state == COLO_STREAM_DOWN || stream->paused)
             return;
         n = gnutls_record_recv(stream->tls, buffer, sizeof(buffer));
-        if (n == GNUTLS_E_AGAIN)
+        /* Also when a message of TLS itself was taken in, such as new keys (which GnuTLS takes after
+         * 2^24 records): epoll says nothing of what has been read behind it. */
+        if (n == GNUTLS_E_AGAIN && !colo_tls_input_waits(&stream->in))
             return;
-        if (n == GNUTLS_E_INTERRUPTED)
+        if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED)
             continue;
         if (n <= 0) {
             colo_stream_close(stream, n == 0 ? "closed by the peer" : gnutls_strerror((int)n));

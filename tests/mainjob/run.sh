@@ -8,7 +8,7 @@ set -u
 cd "$(dirname "$(readlink -f "$0")")" || exit 1
 
 # Cheap ones first; those that end in another lab than they found last.
-TESTS="stock-virsh stock-python driver-protected lock-plugin i5-virtcolod-killed i5-virtcolod-stopped i5-libvirtd-restarted i6-no-plaintext
+TESTS="stock-virsh stock-python stock-clients driver-protected lock-plugin i5-virtcolod-killed i5-virtcolod-stopped i5-libvirtd-restarted i6-no-plaintext
 bad-input-ports bad-input-commands checkpoint-mode failover-refused unprotect-live bad-input-protect bad-input-vhost bad-input-peer
 bad-input-peer-version bad-input-peer-qemu bad-input-peer-room
 i2-disk-copy-lost i5-comparator-killed i5-comparator-killed-no-witness

@@ -8,6 +8,7 @@
 #include <endian.h>
 #include <gnutls/gnutls.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -320,6 +321,54 @@ static void test_i4_half_a_record(void)
     lab_helper_stop(&lab.s);
 }
 
+/* New keys (RFC 8446, 4.6.3), as GnuTLS takes them by itself after 2^24 records, and what follows with
+ * them in the same segment, all that is said: it arrives. Each side may be the one that takes them. */
+static void test_new_keys(gconstpointer data)
+{
+    static const char word[] = "what comes behind the new keys";
+    const bool primary = data != NULL;
+    LabHelper *helper;
+    int qemu, on = 1, off = 0;
+    Peer peer;
+    Lab lab;
+
+    lab_start(&lab);
+    helper = primary ? &lab.p : &lab.s;
+    lab_create(helper, primary ? "primary" : "secondary", LAB_PSK);
+    qemu = lab_attach(helper, "migration");
+    if (primary)
+        peer_of_primary(&peer, &lab, "checkpoint");
+    else
+        peer_of_secondary(&peer, helper->port, "checkpoint");
+    json_object_put(lab_event(helper, "stream-up"));
+    for (int i = 0; i < 6; i++) { /* GnuTLS bears 8 a second */
+        char got[sizeof(word)];
+
+        setsockopt(peer.fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+        /* Every other time the helper shall take new keys as well. */
+        g_assert_cmpint(gnutls_session_key_update(peer.tls, i % 2 ? GNUTLS_KU_PEER : 0), ==, 0);
+        g_assert_true(say(&peer, word, sizeof(word)));
+        setsockopt(peer.fd, IPPROTO_TCP, TCP_CORK, &off, sizeof(off));
+        lab_read(qemu, got, sizeof(got));
+        g_assert_cmpmem(got, sizeof(got), word, sizeof(word));
+        /* And the other way, with the keys that it has taken. */
+        lab_write(qemu, word, sizeof(word));
+        for (size_t at = 0; at < sizeof(got);) {
+            ssize_t n = gnutls_record_recv(peer.tls, got + at, sizeof(got) - at);
+
+            if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED)
+                continue;
+            g_assert_cmpint(n, >, 0);
+            at += (size_t)n;
+        }
+        g_assert_cmpmem(got, sizeof(got), word, sizeof(word));
+    }
+    peer_close(&peer);
+    close(qemu);
+    lab_helper_stop(&lab.p);
+    lab_helper_stop(&lab.s);
+}
+
 /* Two sessions of one helper: one peer floods with records that count, the other's session goes on.
  */
 static void test_i4_flood(void)
@@ -363,5 +412,7 @@ int main(int argc, char **argv)
     g_test_add_func("/right-key/I1/random-confirmations", test_i1_random_confirmations);
     g_test_add_func("/right-key/I4/half-a-record", test_i4_half_a_record);
     g_test_add_func("/right-key/I4/flood", test_i4_flood);
+    g_test_add_data_func("/right-key/new-keys/secondary", NULL, test_new_keys);
+    g_test_add_data_func("/right-key/new-keys/primary", "", test_new_keys);
     return g_test_run();
 }
