@@ -211,8 +211,8 @@ static void receive(void *opaque)
         if (stream->state == COLO_STREAM_DOWN || stream->paused)
             return;
         n = gnutls_record_recv(stream->tls, buffer, sizeof(buffer));
-        /* Also when a message of TLS itself was taken in, such as new keys (which GnuTLS takes after
-         * 2^24 records): epoll says nothing of what has been read behind it. */
+        /* Also when a message of TLS itself was taken in, such as new keys (which GnuTLS takes
+         * after 2^24 records): epoll says nothing of what has been read behind it. */
         if (n == GNUTLS_E_AGAIN && !colo_tls_input_waits(&stream->in))
             return;
         if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED)

@@ -321,8 +321,9 @@ static void test_i4_half_a_record(void)
     lab_helper_stop(&lab.s);
 }
 
-/* New keys (RFC 8446, 4.6.3), as GnuTLS takes them by itself after 2^24 records, and what follows with
- * them in the same segment, all that is said: it arrives. Each side may be the one that takes them. */
+/* New keys (RFC 8446, 4.6.3), as GnuTLS takes them by itself after 2^24 records, and what follows
+ * with them in the same segment, all that is said: it arrives. Each side may be the one that takes
+ * them. */
 static void test_new_keys(gconstpointer data)
 {
     static const char word[] = "what comes behind the new keys";
