@@ -104,7 +104,8 @@ static char *own_uri(const Cli *cli)
         return g_strdup(cli->uri);
     if (!cli->uri || strcmp(cli->uri, "colo:///system") == 0)
         return g_strdup_printf("colo:///system?socket=%s-ro", socket ? socket : DEFAULT_SOCKET);
-    return g_strconcat(cli->uri, "-ro", NULL); /* colo:///system?socket=PATH, or an error */
+    return g_str_has_prefix(cli->uri, "colo:///system?socket=") ? g_strconcat(cli->uri, "-ro", NULL)
+                                                                : g_strdup(cli->uri); /* an error */
 }
 
 static gboolean open_daemon(Cli *cli, ColoError *error)

@@ -154,7 +154,8 @@ static void print_leaves(GString *out, const char *path, JsonObject *value)
 
 /* ---- both ---- */
 
-/* Checks and runs it. */
+/* Checks and runs it: on the domain of the UUID, for which libvirt said that the client may. The
+ * name beside it is what the client wrote. */
 static JsonObject *run(const Request *request, const ColoCommand *command, JsonObject *args,
                        JsonObject *(*func)(const char *command, JsonObject *args, void *opaque,
                                            GError **error),
@@ -162,14 +163,14 @@ static JsonObject *run(const Request *request, const ColoCommand *command, JsonO
 {
     const char *domain = colo_json_peek_string(args, "domain", NULL);
 
-    if (colo_command_find_arg(command, "domain") && !domain)
-        colo_json_add(args, "domain", "s", request->domain, NULL);
     if (domain && strcmp(domain, request->domain) != 0 && strcmp(domain, request->uuid) != 0) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
                     "%s is asked of domain '%s' about domain '%s': ask that one", command->name,
                     request->domain, domain);
         return NULL;
     }
+    if (colo_command_find_arg(command, "domain"))
+        colo_json_add(args, "domain", "s", request->uuid, NULL);
     if (command->local) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
                     "%s is not a command of the daemon: subscribe to events instead",

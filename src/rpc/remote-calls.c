@@ -31,7 +31,10 @@ enum {
 /* VIR_FROM_QEMU, VIR_ERR_ERROR of libvirt/virterror.h: stable ABI. */
 #define FROM_QEMU 10u
 #define LEVEL_ERROR 2u
-#define ACCESS_DENIED 88u /* VIR_ERR_ACCESS_DENIED */
+/* virErrorNumber of the same. */
+#define ERR_RPC 39u /* not authenticated, for one */
+#define ERR_NO_DOMAIN 42u
+#define ERR_ACCESS_DENIED 88u
 #define HOSTNAME_LEASE 1u /* VIR_DOMAIN_GET_HOSTNAME_LEASE */
 
 static void put32(GByteArray *to, uint32_t value)
@@ -327,8 +330,14 @@ GByteArray *colo_remote_ask_connect_write(void)
 
 gboolean colo_remote_is_denial(const ColoRpcFrame *reply)
 {
-    return reply->header.status == COLO_RPC_ERROR && reply->len >= 4 &&
-           colo_get32(reply->body) == ACCESS_DENIED;
+    uint32_t code;
+
+    if (reply->header.status != COLO_RPC_ERROR)
+        return FALSE;
+    if (reply->len < 4)
+        return TRUE;
+    code = colo_get32(reply->body);
+    return code == ERR_ACCESS_DENIED || code == ERR_NO_DOMAIN || code == ERR_RPC;
 }
 
 /* When the process began, in clock ticks after boot (proc(5), field 22 of stat), 0: it is gone. */

@@ -91,7 +91,9 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
  * The domain is that at the beginning of @call's body. NULL: there is none. */
 GByteArray *colo_remote_ask_domain_write(const ColoRpcFrame *call);
 GByteArray *colo_remote_ask_connect_write(void);
-/* TRUE when @reply says that the client has no such right (VIR_ERR_ACCESS_DENIED). */
+/* TRUE when @reply says that the client has no such right (whatever goes wrong in libvirt's access
+ * control is VIR_ERR_ACCESS_DENIED: virAccessManagerSanitizeError()), or comes from before that was
+ * asked: there is no such domain (VIR_ERR_NO_DOMAIN), or the client is nobody yet (VIR_ERR_RPC). */
 gboolean colo_remote_is_denial(const ColoRpcFrame *reply);
 
 /* CONNECT_SET_IDENTITY of @caller with @serial. */

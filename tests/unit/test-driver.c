@@ -120,15 +120,23 @@ static ColoRpcFrame *domain_call(uint32_t procedure, const char *name)
     return frame_of(COLO_REMOTE_PROGRAM, procedure, COLO_RPC_CALL, body);
 }
 
-static ColoRpcFrame *monitor_call(const char *text, uint32_t flags)
+/* Of the domain with UUID, by that name or another. */
+static ColoRpcFrame *monitor_call_named(const char *name, const char *text, uint32_t flags)
 {
     GByteArray *body = g_byte_array_new();
 
-    put_domain(body, "ft");
+    put_text(body, name);
+    g_byte_array_append(body, uuid_bytes, sizeof(uuid_bytes));
+    put_word(body, 3);
     put_text(body, text);
     put_word(body, flags);
     return frame_of(COLO_REMOTE_QEMU_PROGRAM, COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND, COLO_RPC_CALL,
                     body);
+}
+
+static ColoRpcFrame *monitor_call(const char *text, uint32_t flags)
+{
+    return monitor_call_named("ft", text, flags);
 }
 
 static gboolean says(const GByteArray *answer, const char *text)
@@ -312,9 +320,9 @@ static void test_truncated(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 
 /* ---- door 2 ---- */
 
-static char *ask(Fixture *f, const char *text, uint32_t flags)
+static char *ask_named(Fixture *f, const char *name, const char *text, uint32_t flags)
 {
-    g_autoptr(ColoRpcFrame) call = monitor_call(text, flags);
+    g_autoptr(ColoRpcFrame) call = monitor_call_named(name, text, flags);
     g_autoptr(GByteArray) none = NULL, answer = NULL;
 
     g_assert_cmpint(f->relay->call(call, &none, f->relay->opaque), ==, COLO_RELAY_WORK);
@@ -325,6 +333,11 @@ static char *ask(Fixture *f, const char *text, uint32_t flags)
     g_assert_cmpuint(colo_get32(answer->data + 24), ==, COLO_RPC_OK);
     return g_strndup((const char *)answer->data + COLO_RPC_HEADER_BYTES + 4,
                      colo_get32(answer->data + COLO_RPC_HEADER_BYTES));
+}
+
+static char *ask(Fixture *f, const char *text, uint32_t flags)
+{
+    return ask_named(f, "ft", text, flags);
 }
 
 static void test_qmp(Fixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -338,7 +351,7 @@ static void test_qmp(Fixture *f, gconstpointer data G_GNUC_UNUSED)
                     "protected");
     g_assert_cmpuint(colo_json_peek_uint(answer, "id", 0), ==, 9);
     g_assert_nonnull(strstr(f->command, "colo-status"));
-    g_assert_nonnull(strstr(f->command, "\"ft\""));
+    g_assert_nonnull(strstr(f->command, "\"" UUID "\""));
     refused =
         ask(f, "{\"execute\":\"colo-checkpoint\",\"arguments\":{\"domain\":\"" UUID "\"}}", 0);
     g_assert_nonnull(strstr(refused, "not now"));
@@ -355,6 +368,20 @@ static void test_qmp(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_nonnull(strstr(wrong, "is no object"));
     events = ask(f, "{\"execute\":\"colo-events\"}", 0);
     g_assert_nonnull(strstr(events, "GenericError"));
+}
+
+/* The right is asked for the UUID: a call that says another name beside it gets no other domain. */
+static void test_uuid_decides(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree char *answer = ask_named(f, "other", "{\"execute\":\"colo-status\"}", 0);
+    g_autofree char *given = NULL;
+
+    g_assert_nonnull(answer);
+    g_assert_null(strstr(f->command, "other"));
+    g_assert_nonnull(strstr(f->command, "\"" UUID "\""));
+    given = ask_named(f, "other",
+                      "{\"execute\":\"colo-status\",\"arguments\":{\"domain\":\"other\"}}", 0);
+    g_assert_null(strstr(f->command, "other"));
 }
 
 static void test_hmp(Fixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -513,6 +540,7 @@ int main(int argc, char **argv)
     ADD("refused/other-names", test_other_ways_to_name_it);
     ADD("refused/truncated", test_truncated);
     ADD("door-2/qmp", test_qmp);
+    ADD("door-2/uuid-decides", test_uuid_decides);
     ADD("door-2/hmp", test_hmp);
     ADD("door-2/qemus-own", test_qemus_own_commands_pass);
     ADD("heard/checkpoints", test_checkpoints_are_not_told);

@@ -704,7 +704,7 @@ static void permit(Fixture *f, uint32_t status, uint32_t code)
 /* What libvirt would not let the client do, it does not get from us. */
 static void test_work_needs_the_right(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
-    g_autoptr(ColoRpcFrame) denied = NULL, done = NULL;
+    g_autoptr(ColoRpcFrame) denied = NULL, unknown = NULL, done = NULL;
 
     g_atomic_int_set(&workers_max, 0);
     open_connection(f);
@@ -715,6 +715,13 @@ static void test_work_needs_the_right(Fixture *f, gconstpointer data G_GNUC_UNUS
     g_assert_cmpuint(denied->header.serial, ==, 10);
     g_assert_cmpuint(denied->header.status, ==, COLO_RPC_ERROR);
     g_assert_cmpuint(colo_get32(denied->body), ==, 88);
+    g_assert_cmpint(g_atomic_int_get(&workers_max), ==, 0);
+    /* Nor what nobody was asked about: of a domain that libvirt does not know. */
+    say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 12, NULL, 0);
+    permit(f, COLO_RPC_ERROR, 42); /* VIR_ERR_NO_DOMAIN */
+    unknown = hear(f->client, f->client_reader);
+    g_assert_cmpuint(unknown->header.status, ==, COLO_RPC_ERROR);
+    g_assert_cmpuint(colo_get32(unknown->body), ==, 42);
     g_assert_cmpint(g_atomic_int_get(&workers_max), ==, 0);
     /* Any other error: it may, and there is no host name. */
     say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 11, NULL, 0);
