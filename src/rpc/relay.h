@@ -42,7 +42,8 @@ typedef enum {
     COLO_RELAY_PASS,   /* to libvirt */
     COLO_RELAY_ANSWER, /* the client hears @answer, libvirt nothing */
     COLO_RELAY_WORK,   /* the same, when work() has made it, and if libvirt lets this client do what
-                        * @answer, a call, asks for: its right is the same */
+                        * @answer, a call, asks for: its right is the same. A call with FDs has
+                        * lost them. */
     COLO_RELAY_DROP,   /* nobody hears of it */
 } ColoRelayVerdict;
 
@@ -51,8 +52,11 @@ typedef enum {
 typedef struct ColoRelayDriver {
     /* A call. On the relay's thread: never blocks. */
     ColoRelayVerdict (*call)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);
-    /* The answer to a call that takes its time; on a thread of its own. */
+    /* The answer to a call that takes its time; on a thread of its own. NULL: libvirt shall have
+     * the call now, and ... */
     GByteArray *(*work)(const ColoRpcFrame *frame, void *opaque);
+    /* ... has answered it, or the client is gone: what follows; on a thread of its own. */
+    void (*after)(const ColoRpcFrame *frame, void *opaque);
     /* A reply or an event of libvirt's: PASS, DROP, or ANSWER with what is to be said instead. On
      * the relay's thread: never blocks. */
     ColoRelayVerdict (*heard)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);
