@@ -48,14 +48,17 @@ void colo_domain_publish(ColoDomain *d)
     g_autofree char *peer = r->pair ? colo_pairs_peer_address(d->host->pairs, r->pair) : NULL;
     uint64_t since = d->last_commit_ns ? (colo_clock_ns() - d->last_commit_ns) / COLO_NS_PER_MS : 0;
     JsonObject *view = colo_json_build(
-        "name", "s", r->name, "uuid", "s", r->uuid, "pair", "s", r->pair, "peer", "s", peer, "role",
-        "s", colo_role_name(r->role), "state", "s", colo_state_name(r->state), "reason", "s",
-        d->reason, "generation", "u", r->generation, "owner", "s", owner_name(d), "control", "s",
+        "name", "s", r->name, "uuid", "s", r->uuid, "pair", "s", r->pair, "peer", "s", peer,
+        "peer-host", "s", d->peer_host, "role", "s", colo_role_name(r->role), "state", "s",
+        colo_state_name(r->state), "reason", "s", d->reason, "generation", "u", r->generation,
+        "owner", "s", owner_name(d), "control", "s",
         d->control_silent || !colo_domain_control_is_up(d) ? "control-lost" : "up", "checkpoints",
         "u", d->checkpoints, "last-checkpoint-ms", "u", since, "disks", "o",
         json_object_get(d->disk_progress), "memory", "o",
         colo_json_build("total", "u", d->memory_total, "remaining", "u", d->memory_remaining, NULL),
-        "progress-percent", "i", (int)d->progress, "error", "s", d->error, NULL);
+        "progress-percent", "i", (int)d->progress, "error", "s", d->error, "auto-reprotect", "b",
+        d->auto_reprotect, "autostart", "b", colo_json_peek_bool(r->details, "autostart", FALSE),
+        NULL);
 
     g_mutex_lock(&d->view_lock);
     json_object_put(d->view);
@@ -259,12 +262,28 @@ gboolean colo_domain_control_is_up(ColoDomain *d)
 
 /* ---- mail ---- */
 
+/* libvirt's own is off while we have the domain: recover.c starts it. */
+static JsonObject *set_autostart(ColoDomain *d, gboolean on, GError **error)
+{
+    colo_json_add(d->record->details, "autostart", "b", on, NULL);
+    if (!colo_store_save_domain(d->host->store, d->record, error))
+        return NULL;
+    colo_domain_publish(d);
+    return json_object_new_object();
+}
+
 static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
 {
     const char *name = mail->name;
 
     if (strcmp(name, "colo-tune") == 0)
         return colo_domain_tune(d, mail->body, error);
+    if (strcmp(name, "autostart") == 0)
+        return set_autostart(d, colo_json_peek_bool(mail->body, "on", FALSE), error);
+    if (strcmp(name, "release") == 0) {
+        colo_primary_release(d);
+        return json_object_new_object();
+    }
     if (d->busy) {
         if (strcmp(name, "colo-unprotect") == 0 &&
             (d->record->state == COLO_STATE_PREPARING || d->record->state == COLO_STATE_SYNCING)) {
@@ -278,6 +297,8 @@ static JsonObject *handle_command(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "colo-unprotect") == 0)
         return colo_primary_unprotect(d, error);
+    if (strcmp(name, "hold") == 0)
+        return colo_primary_hold(d, colo_json_peek_string(mail->body, "call", "a call"), error);
     if (strcmp(name, "colo-switchover") == 0)
         return colo_primary_switchover(d, error);
     if (strcmp(name, "colo-failover") == 0)
@@ -369,6 +390,14 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
         break;
     case COLO_MAIL_LIFECYCLE:
         colo_evidence_lifecycle(d, mail);
+        if (mail->number == VIR_DOMAIN_EVENT_STARTED)
+            json_object_object_del(d->record->details, "declined");
+        break;
+    case COLO_MAIL_DECLARED:
+        colo_domain_take_declaration(d);
+        break;
+    case COLO_MAIL_METADATA:
+        colo_domain_look_at_declaration(d);
         break;
     case COLO_MAIL_CONTROL_SILENT:
         d->control_silent = TRUE;
@@ -389,6 +418,7 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
         }
         if (!d->busy)
             colo_recover(d);
+        colo_domain_look_at_declaration(d);
         break;
     case COLO_MAIL_CONTROL_UP:
     case COLO_MAIL_COMPARATOR_UP:
@@ -432,6 +462,20 @@ static void adopt(ColoDomain *d, uint64_t now)
     colo_recover(d);
 }
 
+/* Protects it, or looks again later. */
+static void protect_again(ColoDomain *d, uint64_t now)
+{
+    g_autofree char *pair = NULL;
+
+    if (!colo_primary_may_protect(d)) {
+        d->next_attempt_ns = now + COLO_NS_PER_SEC;
+        return;
+    }
+    pair = g_strdup(d->record->pair);
+    colo_primary_begin(d, pair);
+    colo_primary_protect(d);
+}
+
 /* What waits for time to pass. */
 static void tick(ColoDomain *d)
 {
@@ -470,6 +514,8 @@ static void tick(ColoDomain *d)
     case COLO_STATE_UNPROTECTED:
         if (now >= d->next_attempt_ns && colo_json_peek_bool(d->record->details, "unclean", FALSE))
             colo_primary_clean_up(d);
+        else if (now >= d->next_attempt_ns && d->declared && !d->ended)
+            protect_again(d, now);
         break;
     case COLO_STATE_ALONE:
         if (now >= d->next_attempt_ns && d->unstarted)
@@ -494,14 +540,8 @@ static void tick(ColoDomain *d)
         /* Not before the register has followed: the attempt could only fail, and wait longer. */
         if (now >= d->next_attempt_ns && !d->next_register_ns && d->record->pair &&
             d->record->owner && !d->ended &&
-            colo_json_peek_bool(d->record->details, "wanted", FALSE) && !d->control_silent &&
-            colo_domain_control_is_up(d) && colo_comparator_is_up(d->host->comparator) &&
-            colo_domain_is_running(d)) {
-            g_autofree char *pair = g_strdup(d->record->pair);
-
-            colo_primary_begin(d, pair);
-            colo_primary_protect(d);
-        }
+            colo_json_peek_bool(d->record->details, "wanted", FALSE) && !d->control_silent)
+            protect_again(d, now);
         break;
     default:
         break;
@@ -513,6 +553,7 @@ static gpointer actor_main(gpointer data)
     ColoDomain *d = data;
 
     colo_recover(d);
+    colo_domain_look_at_declaration(d);
     for (;;) {
         g_autoptr(ColoMail) mail =
             colo_mailbox_take(d->mailbox, d->qemu_closed_ns ? TICK_ENDING_MS : TICK_MS);

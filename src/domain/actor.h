@@ -15,6 +15,7 @@
  *   epoch.c       what ends an epoch beside divergence and time
  *   ownership.c   who may release output
  *   tune.c        when checkpoints are forced
+ *   interrupt.c   suspend, save, ... of a protected domain; protection that metadata declares
  *   recover.c     what a starting virtcolod finds
  */
 #pragma once
@@ -124,7 +125,10 @@ typedef struct {
     char *reason; /* of the state, for people; or NULL */
     char *error;  /* what ended the last job; or NULL */
 
-    unsigned reprotect_ms; /* current pause between attempts */
+    unsigned holds;          /* calls under way for which the protection is interrupted */
+    gboolean declared;       /* UNPROTECTED: its metadata wants it protected ... */
+    gboolean auto_reprotect; /* ... and what COLO cannot bear to interrupt that */
+    unsigned reprotect_ms;   /* current pause between attempts */
     uint64_t next_attempt_ns;
     uint64_t last_tick_ns;
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
@@ -242,6 +246,20 @@ void colo_primary_hold_output(ColoDomain *domain);   /* I4: stops the vCPUs, DEG
 void colo_primary_resume_output(ColoDomain *domain); /* ownership is decided: they go on */
 /* Stops them for a moment; resume_output() lets them go on, after a restart of virtcolod too. */
 gboolean colo_primary_pause(ColoDomain *domain, GError **error);
+
+/* By the peer's consent: ALONE with @reason. FALSE with @error: nothing has changed. */
+gboolean colo_primary_give_copy_up(ColoDomain *domain, const char *reason, GError **error);
+
+/* interrupt.c */
+/* Interrupts the protection for libvirt's @call until the release; without one there is nothing to
+ * interrupt, but none begins either. The result is empty. */
+JsonObject *colo_primary_hold(ColoDomain *domain, const char *call, GError **error);
+void colo_primary_release(ColoDomain *domain);
+/* TRUE when nothing stands against protecting a guest that is to be protected by itself: it runs,
+ * nobody does anything to it, and both helpers are there. */
+gboolean colo_primary_may_protect(ColoDomain *domain);
+void colo_domain_look_at_declaration(ColoDomain *domain); /* only looks */
+void colo_domain_take_declaration(ColoDomain *domain);    /* protects by it from the next tick on */
 
 /* secondary.c */
 JsonObject *colo_secondary_prepare(ColoDomain *domain, JsonObject *params, GError **error);

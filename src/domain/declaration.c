@@ -2,7 +2,6 @@
 #include "domain/declaration.h"
 
 #include "domain/colo-protection-rng.h"
-#include "domain/xml-util.h"
 #include "util/error.h"
 #include "util/tuning.h"
 
@@ -203,6 +202,22 @@ static void drop_state(xmlNode *element)
     }
 }
 
+void colo_declaration_strip(xmlNode *domain)
+{
+    xmlNode *metadata = colo_xml_child(domain, "metadata");
+
+    for (xmlNode *child = colo_xml_first(metadata), *next; child; child = next) {
+        next = colo_xml_next(child);
+        if (!is_ours(child, "protection"))
+            continue;
+        drop_state(child);
+        if (colo_xml_attr_is(child, "declared", "no"))
+            colo_xml_drop(child);
+    }
+    if (metadata && !colo_xml_first(metadata))
+        colo_xml_drop(metadata);
+}
+
 static void add_state(xmlNode *element, JsonObject *view)
 {
     static const char *const texts[] = {"state", "role", "reason"};
@@ -217,6 +232,16 @@ static void add_state(xmlNode *element, JsonObject *view)
             colo_xml_set_attr(state, texts[i], text);
     }
     colo_xml_set_attr(state, "generation", generation);
+}
+
+/* Of an element that the schema allows: all in it is ours. */
+static void drop_namespace(xmlNode *element)
+{
+    xmlSetNs(element, NULL);
+    for (xmlNode *child = colo_xml_first(element); child; child = colo_xml_next(child))
+        drop_namespace(child);
+    xmlFreeNsList(element->nsDef);
+    element->nsDef = NULL;
 }
 
 char *colo_declaration_with_state(const char *domain_xml, JsonObject *view)
@@ -245,6 +270,7 @@ char *colo_declaration_with_state(const char *domain_xml, JsonObject *view)
         return NULL;
     drop_state(element);
     add_state(element, view);
+    drop_namespace(element);
     text = colo_xml_to_string(doc);
     return g_strdup(g_strchomp(text));
 }

@@ -15,9 +15,8 @@
  */
 #pragma once
 
+#include "domain/xml-util.h"
 #include "util/json.h"
-
-#include <glib.h>
 
 #define COLO_DECLARATION_NS "https://libvirt-colo.org/xmlns/protection/1.0"
 /* The key by which libvirt is given it: the prefix. */
@@ -42,9 +41,13 @@ ColoDeclaration *colo_declaration_of_domain(const char *domain_xml, GError **err
  */
 ColoDeclaration *colo_declaration_of_element(const char *xml, GError **error);
 
+/* Takes out of <domain> what virtcolod has put there: what is left is the user's. */
+void colo_declaration_strip(xmlNode *domain);
+
 /*
- * The element for the metadata of the running domain with that XML: what it has, and in it the
- * state of @view ("state", "role", "generation", "reason", "pair"; colo_domain_view()). The
- * caller's; NULL: there shall be none.
+ * The element for virDomainSetMetadata() of the running domain with that XML, without a namespace,
+ * for libvirt gives it that and takes none that has it: what the domain has, and in it the state of
+ * @view ("state", "role", "generation", "reason", "pair"; colo_domain_view()). The caller's; NULL:
+ * there shall be none.
  */
 char *colo_declaration_with_state(const char *domain_xml, JsonObject *view);

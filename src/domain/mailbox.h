@@ -21,6 +21,8 @@ typedef enum {
     COLO_MAIL_CONTROL_SILENT,  /* the control channel to the peer is silent */
     COLO_MAIL_CONTROL_HEARD,   /* and heard again */
     COLO_MAIL_CONTROL_UP,      /* the peer's virtcolod is connected */
+    COLO_MAIL_DECLARED,        /* the running domain's metadata declares a protection */
+    COLO_MAIL_METADATA,        /* that has changed */
     COLO_MAIL_LIBVIRT_UP,      /* libvirtd is connected (again) */
     COLO_MAIL_QUIT,
 } ColoMailKind;

@@ -3,12 +3,14 @@
 #pragma once
 
 #include "domain/actor.h"
+#include "domain/declarations.h"
 #include "domain/manager.h"
 
 struct ColoManager {
     ColoHost host;
     ColoPeerInfo self;
     ColoChannelServer *server;
+    ColoDeclarations *declarations;
     ColoEventFunc event;
     void *opaque;
     gint started; /* atomic: the actors of all stored domains are there */

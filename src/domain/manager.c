@@ -5,15 +5,20 @@
 #include "domain/manager-private.h"
 
 #include "domain/commands.h"
+#include "domain/declaration.h"
 #include "domain/host-facts.h"
 #include "util/error.h"
 #include "util/log.h"
 
 #include <libvirt/virterror.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A request of the peer may start QEMU and copy a large XML; the peer's own limit is longer. */
 #define PEER_REQUEST_TIMEOUT_MS (COLO_PEER_TIMEOUT_MS - 5000u)
+
+/* A copy is given up, and what COLO had put into QEMU taken out. */
+#define HOLD_TIMEOUT_MS 60000u
 
 /* ---- finding domains ---- */
 
@@ -135,6 +140,79 @@ gboolean colo_manager_pair_in_use(ColoManager *m, const char *pair, char **name)
     return FALSE;
 }
 
+/* ---- libvirt's calls ---- */
+
+/* The domain's actor, if there is one: without it COLO has nothing to do with the domain. */
+static ColoDomain *actor_of(ColoManager *m, const char *uuid)
+{
+    ColoDomain *domain;
+
+    g_mutex_lock(&m->lock);
+    domain = g_hash_table_lookup(m->domains, uuid);
+    g_mutex_unlock(&m->lock);
+    return domain;
+}
+
+static gboolean ask_actor(ColoManager *m, const char *uuid, const char *what, JsonObject *args,
+                          GError **error)
+{
+    ColoDomain *domain = actor_of(m, uuid);
+    g_autoptr(JsonObject) done = NULL;
+
+    if (!domain)
+        return TRUE;
+    done = colo_mailbox_ask(domain->mailbox, COLO_MAIL_COMMAND, what, args, HOLD_TIMEOUT_MS, error);
+    return done != NULL;
+}
+
+gboolean colo_manager_hold(ColoManager *m, const char *uuid, const char *call, GError **error)
+{
+    g_autoptr(JsonObject) args = colo_json_build("call", "s", call, NULL);
+
+    return ask_actor(m, uuid, "hold", args, error);
+}
+
+void colo_manager_release(ColoManager *m, const char *uuid)
+{
+    ColoDomain *domain = actor_of(m, uuid);
+
+    if (domain)
+        colo_mailbox_post(domain->mailbox, colo_mail_new(COLO_MAIL_COMMAND, "release", NULL));
+}
+
+gboolean colo_manager_set_autostart(ColoManager *m, const char *uuid, gboolean on, GError **error)
+{
+    g_autoptr(JsonObject) args = colo_json_build("on", "b", on, NULL);
+
+    return ask_actor(m, uuid, "autostart", args, error);
+}
+
+char *colo_manager_migratable_xml(ColoManager *m, const char *uuid, GError **error)
+{
+    virDomainPtr dom = colo_virconn_lookup(m->host.virconn, uuid, error);
+    char *xml, *copy;
+
+    if (!dom)
+        return NULL;
+    xml = virDomainGetXMLDesc(dom, VIR_DOMAIN_XML_MIGRATABLE);
+    virDomainFree(dom);
+    if (!xml)
+        colo_virconn_set_error(error, "reading the domain's XML");
+    copy = g_strdup(xml);
+    free(xml);
+    return copy;
+}
+
+int colo_manager_domain_id(ColoManager *m, const char *uuid)
+{
+    virDomainPtr dom = colo_virconn_lookup(m->host.virconn, uuid, NULL);
+    int id = dom ? (int)virDomainGetID(dom) : -1;
+
+    if (dom)
+        virDomainFree(dom);
+    return id;
+}
+
 /* ---- routing: all of these only post ---- */
 
 static void post(ColoManager *m, const char *uuid, ColoMail *mail)
@@ -210,10 +288,32 @@ static void on_kick(const char *uuid, ColoKickEvent event, uint64_t waited_ms, v
 static void on_lifecycle(const char *uuid, int event, int detail, void *opaque)
 {
     ColoMail *mail = colo_mail_new(COLO_MAIL_LIFECYCLE, NULL, NULL);
+    ColoManager *m = opaque;
 
     mail->number = event;
     mail->detail = detail;
-    post(opaque, uuid, mail);
+    post(m, uuid, mail);
+    if (event == VIR_DOMAIN_EVENT_STARTED && g_atomic_int_get(&m->started))
+        colo_declarations_look(m->declarations, uuid);
+}
+
+static void on_metadata(const char *uuid, const char *ns, void *opaque)
+{
+    if (strcmp(ns, COLO_DECLARATION_NS) == 0)
+        post(opaque, uuid, colo_mail_new(COLO_MAIL_METADATA, NULL, NULL));
+}
+
+static void on_declared(const char *uuid, void *opaque)
+{
+    ColoDomain *domain = colo_manager_ensure(opaque, uuid, NULL);
+
+    if (domain)
+        colo_mailbox_post(domain->mailbox, colo_mail_new(COLO_MAIL_DECLARED, NULL, NULL));
+}
+
+static JsonObject *view_of(const char *uuid, void *opaque)
+{
+    return colo_manager_view(opaque, uuid);
 }
 
 static void on_libvirt_up(void *opaque)
@@ -221,6 +321,8 @@ static void on_libvirt_up(void *opaque)
     ColoManager *m = opaque;
 
     post_all(m, NULL, COLO_MAIL_LIBVIRT_UP);
+    if (g_atomic_int_get(&m->started))
+        colo_declarations_look(m->declarations, NULL);
     colo_host_facts_warm_up(&m->host);
 }
 
@@ -240,6 +342,8 @@ static void emit(JsonObject *event, void *opaque)
 {
     ColoManager *m = opaque;
 
+    if (strcmp(colo_json_peek_string(event, "event", ""), "state") == 0)
+        colo_declarations_tell(m->declarations, colo_json_peek_string(event, "uuid", ""));
     if (m->event)
         m->event(event, m->opaque);
     json_object_put(event);
@@ -380,6 +484,8 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
 {
     static const ColoComparatorEvents comparator_events = {
         .event = on_comparator_event, .up = on_comparator_up, .down = on_comparator_down};
+    static const ColoVirConnEvents libvirt_events = {
+        .lifecycle = on_lifecycle, .metadata = on_metadata, .up = on_libvirt_up};
     g_autoptr(ColoManager) m = g_new0(ColoManager, 1);
 
     m->event = event;
@@ -400,12 +506,16 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
     if (!m->host.arbiter)
         return NULL;
     colo_arbiter_keep_warm(m->host.arbiter);
-    m->host.virconn = colo_virconn_new(libvirt_uri, on_lifecycle, on_libvirt_up, m);
+    m->host.virconn = colo_virconn_new(libvirt_uri, &libvirt_events, m);
+    m->declarations = colo_declarations_new(
+        m->host.virconn,
+        &(ColoDeclarationsHost){.found = on_declared, .view = view_of, .opaque = m});
     m->host.kicker = colo_kicker_new(libvirt_uri, on_kick, m);
     m->host.comparator = colo_comparator_client_new(comparator_socket, &comparator_events, m);
     if (!open_pairs(m, control_fd, error) || !start_domains(m, error))
         return NULL;
     g_atomic_int_set(&m->started, 1);
+    colo_declarations_look(m->declarations, NULL);
     return g_steal_pointer(&m);
 }
 
@@ -423,6 +533,7 @@ void colo_manager_free(ColoManager *m)
     m->domains = g_hash_table_new(g_str_hash, g_str_equal);
     g_mutex_unlock(&m->lock);
     g_hash_table_unref(domains);
+    colo_declarations_free(m->declarations);
     colo_comparator_client_free(m->host.comparator);
     colo_kicker_free(m->host.kicker);
     colo_virconn_free(m->host.virconn);

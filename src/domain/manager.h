@@ -31,6 +31,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoManager, colo_manager_free)
  * here. Never blocks. */
 JsonObject *colo_manager_view(ColoManager *manager, const char *uuid_or_name);
 
+/* libvirt is about to do what a protected domain cannot bear (@call, for people): the protection is
+ * interrupted until the release, which must follow TRUE. Blocks. FALSE with @error: it stays. */
+gboolean colo_manager_hold(ColoManager *manager, const char *uuid, const char *call,
+                           GError **error);
+void colo_manager_release(ColoManager *manager, const char *uuid);
+/* Of libvirt: the XML that a migration sends, the caller's; the id of the run, or -1. */
+char *colo_manager_migratable_xml(ColoManager *manager, const char *uuid, GError **error);
+int colo_manager_domain_id(ColoManager *manager, const char *uuid);
+/* Whether the domain starts with its host, as long as COLO has it ("autostart" of the view). */
+gboolean colo_manager_set_autostart(ColoManager *manager, const char *uuid, gboolean on,
+                                    GError **error);
+
 /* Runs @command (rpc/command-table.h) with validated @args; blocks until it is answered. */
 JsonObject *colo_manager_command(ColoManager *manager, const char *command, JsonObject *args,
                                  GError **error);

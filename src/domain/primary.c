@@ -304,11 +304,37 @@ static void give_autostart_back(ColoDomain *d)
         virDomainFree(dom);
 }
 
-JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
+gboolean colo_primary_give_copy_up(ColoDomain *d, const char *reason, GError **error)
 {
     ColoOwnershipContext ctx = colo_domain_ownership(d);
     uint64_t n = d->record->generation;
 
+    if (!colo_primary_ask_relinquish(d, TRUE, error)) {
+        g_prefix_error(error, "domain '%s' stays protected: the peer did not give its copy up: ",
+                       d->record->name);
+        return FALSE;
+    }
+    if (!colo_ownership_accept_consent(&ctx, d->record, n, error))
+        return FALSE;
+    d->next_register_ns = colo_clock_ns();
+    colo_primary_go_alone(d, reason);
+    if (colo_ownership_update_register(&ctx, d->record, NULL) == COLO_OWNERSHIP_WON)
+        d->next_register_ns = 0;
+    return TRUE;
+}
+
+/* By the operator; what the metadata declares counts again from the next start on. */
+static JsonObject *unprotected(ColoDomain *d)
+{
+    d->declared = FALSE;
+    colo_json_add(d->record->details, "wanted", "b", FALSE, "declined", "b", TRUE, NULL);
+    give_autostart_back(d);
+    colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
+    return colo_json_build("name", "s", d->record->name, NULL);
+}
+
+JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
+{
     switch (d->record->state) {
     case COLO_STATE_PROTECTED:
         if (d->record->role == COLO_ROLE_PRIMARY)
@@ -318,29 +344,14 @@ JsonObject *colo_primary_unprotect(ColoDomain *d, GError **error)
                     d->peer_host);
         return NULL;
     case COLO_STATE_ALONE:
-        colo_json_add(d->record->details, "wanted", "b", FALSE, NULL);
-        give_autostart_back(d);
-        colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
-        return colo_json_build("name", "s", d->record->name, NULL);
+        return unprotected(d);
     default:
+        if (d->record->state == COLO_STATE_UNPROTECTED && d->declared) /* it would be */
+            return unprotected(d);
         g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
                     "Requested operation is not valid: domain '%s' is %s, not protected",
                     d->record->name, colo_state_name(d->record->state));
         return NULL;
     }
-    if (!colo_primary_ask_relinquish(d, TRUE, error)) {
-        g_prefix_error(error, "domain '%s' stays protected: the peer did not give its copy up: ",
-                       d->record->name);
-        return NULL;
-    }
-    if (!colo_ownership_accept_consent(&ctx, d->record, n, error))
-        return NULL;
-    d->next_register_ns = colo_clock_ns();
-    colo_json_add(d->record->details, "wanted", "b", FALSE, NULL);
-    colo_primary_go_alone(d, "protection was ended");
-    if (colo_ownership_update_register(&ctx, d->record, NULL) == COLO_OWNERSHIP_WON)
-        d->next_register_ns = 0;
-    give_autostart_back(d);
-    colo_domain_set_state(d, COLO_STATE_UNPROTECTED, NULL);
-    return colo_json_build("name", "s", d->record->name, NULL);
+    return colo_primary_give_copy_up(d, "protection was ended", error) ? unprotected(d) : NULL;
 }

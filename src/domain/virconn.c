@@ -11,10 +11,12 @@
 #define KEEPALIVE_INTERVAL_S 2
 #define KEEPALIVE_COUNT 5
 
+/* Callbacks that each connection has. */
+#define N_EVENTS 2u
+
 struct ColoVirConn {
     char *uri;
-    ColoLifecycleFunc lifecycle;
-    ColoVirConnUpFunc up;
+    ColoVirConnEvents events;
     void *opaque;
     GThread *thread;
     GMutex lock;
@@ -55,9 +57,20 @@ static int on_lifecycle(virConnectPtr c, virDomainPtr dom, int event, int detail
     char uuid[VIR_UUID_STRING_BUFLEN];
 
     (void)c;
-    if (virDomainGetUUIDString(dom, uuid) == 0)
-        conn->lifecycle(uuid, event, detail, conn->opaque);
+    if (conn->events.lifecycle && virDomainGetUUIDString(dom, uuid) == 0)
+        conn->events.lifecycle(uuid, event, detail, conn->opaque);
     return 0;
+}
+
+static void on_metadata(virConnectPtr c, virDomainPtr dom, int type, const char *ns, void *opaque)
+{
+    ColoVirConn *conn = opaque;
+    char uuid[VIR_UUID_STRING_BUFLEN];
+
+    (void)c;
+    if (conn->events.metadata && type == VIR_DOMAIN_METADATA_ELEMENT && ns &&
+        virDomainGetUUIDString(dom, uuid) == 0)
+        conn->events.metadata(uuid, ns, conn->opaque);
 }
 
 static void on_close(virConnectPtr c, int reason, void *opaque)
@@ -73,30 +86,37 @@ static void on_close(virConnectPtr c, int reason, void *opaque)
 }
 
 /* Callbacks hold references: without this a connection that broke would stay in memory. */
-static void close_once(virConnectPtr c, int events)
+static void close_once(virConnectPtr c, const int *events)
 {
-    if (events >= 0)
-        virConnectDomainEventDeregisterAny(c, events);
+    for (size_t i = 0; i < N_EVENTS; i++) {
+        if (events[i] >= 0)
+            virConnectDomainEventDeregisterAny(c, events[i]);
+    }
     virConnectUnregisterCloseCallback(c, on_close);
     virConnectClose(c);
 }
 
-/* @events: the id of its event callback, for close_once(). */
+/* @events: the ids of its event callbacks, for close_once(). */
 static virConnectPtr open_once(ColoVirConn *conn, int *events)
 {
     virConnectPtr c = virConnectOpen(conn->uri);
 
-    *events = -1;
+    events[0] = events[1] = -1;
     if (!c)
         return NULL;
     virConnectSetKeepAlive(c, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT);
-    if (virConnectRegisterCloseCallback(c, on_close, conn, NULL) == 0)
-        *events =
+    if (virConnectRegisterCloseCallback(c, on_close, conn, NULL) == 0) {
+        events[0] =
             virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                              VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), conn, NULL);
-    if (*events < 0) {
+        /* libvirt's test driver has it not: no reason to be without the others. */
+        events[1] =
+            virConnectDomainEventRegisterAny(c, NULL, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE,
+                                             VIR_DOMAIN_EVENT_CALLBACK(on_metadata), conn, NULL);
+    }
+    if (events[0] < 0) {
         colo_warn("%s: no events: %s", conn->uri, virGetLastErrorMessage());
-        close_once(c, *events);
+        close_once(c, events);
         return NULL;
     }
     return c;
@@ -107,8 +127,8 @@ static gpointer keep_connected(gpointer data)
     ColoVirConn *conn = data;
 
     while (!g_atomic_int_get(&conn->stopping)) {
-        int events;
-        virConnectPtr c = open_once(conn, &events);
+        int events[N_EVENTS];
+        virConnectPtr c = open_once(conn, events);
 
         if (!c) {
             g_usleep(RECONNECT_US);
@@ -119,7 +139,8 @@ static gpointer keep_connected(gpointer data)
         conn->lost = FALSE;
         g_cond_broadcast(&conn->changed);
         g_mutex_unlock(&conn->lock);
-        conn->up(conn->opaque);
+        if (conn->events.up)
+            conn->events.up(conn->opaque);
 
         g_mutex_lock(&conn->lock);
         while (!conn->lost && !g_atomic_int_get(&conn->stopping))
@@ -133,16 +154,14 @@ static gpointer keep_connected(gpointer data)
     return NULL;
 }
 
-ColoVirConn *colo_virconn_new(const char *uri, ColoLifecycleFunc lifecycle, ColoVirConnUpFunc up,
-                              void *opaque)
+ColoVirConn *colo_virconn_new(const char *uri, const ColoVirConnEvents *events, void *opaque)
 {
     static GOnce once = G_ONCE_INIT;
     ColoVirConn *conn = g_new0(ColoVirConn, 1);
 
     g_once(&once, start_event_loop, NULL);
     conn->uri = g_strdup(uri);
-    conn->lifecycle = lifecycle;
-    conn->up = up;
+    conn->events = *events;
     conn->opaque = opaque;
     g_mutex_init(&conn->lock);
     g_cond_init(&conn->changed);

@@ -11,14 +11,18 @@
 
 typedef struct ColoVirConn ColoVirConn;
 
-/* virDomainEventType and its detail (libvirt/libvirt-domain.h); on the event thread: only post. */
-typedef void (*ColoLifecycleFunc)(const char *uuid, int event, int detail, void *opaque);
-/* The connection is there (again): what happened in between must be looked up. */
-typedef void (*ColoVirConnUpFunc)(void *opaque);
+/* On the event thread: they only post. Each may be NULL. */
+typedef struct {
+    /* virDomainEventType and its detail (libvirt/libvirt-domain.h). */
+    void (*lifecycle)(const char *uuid, int event, int detail, void *opaque);
+    /* The domain's metadata of XML namespace @ns changed. */
+    void (*metadata)(const char *uuid, const char *ns, void *opaque);
+    /* The connection is there (again): what happened in between must be looked up. */
+    void (*up)(void *opaque);
+} ColoVirConnEvents;
 
 /* @uri: normally "qemu:///system". Never fails; the first connection is tried at once. */
-ColoVirConn *colo_virconn_new(const char *uri, ColoLifecycleFunc lifecycle, ColoVirConnUpFunc up,
-                              void *opaque);
+ColoVirConn *colo_virconn_new(const char *uri, const ColoVirConnEvents *events, void *opaque);
 void colo_virconn_free(ColoVirConn *conn);
 
 /* A reference to the open connection (virConnectClose() it), or NULL and @error when libvirtd has

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "domain/xml-strip.h"
 
+#include "domain/declaration.h"
+
 #include <string.h>
 
 /* Prefix of aliases that users chose (libvirt: USER_ALIAS_PREFIX). */
@@ -138,6 +140,7 @@ static void strip_device(xmlNode *device)
 void colo_xml_strip_runtime(xmlNode *domain)
 {
     colo_xml_set_attr(domain, "id", NULL);
+    colo_declaration_strip(domain);
     for (xmlNode *node = colo_xml_first(domain), *next; node; node = next) {
         next = colo_xml_next(node);
         if (colo_xml_is(node, "seclabel"))

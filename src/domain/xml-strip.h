@@ -8,9 +8,9 @@
 #include "domain/xml-util.h"
 
 /*
- * Strips the <domain> @domain: its id, generated aliases (those of users, "ua-", stay), node
- * indexes and detected backing chains, generated tap names and port ids, pty names, generated
- * channel sockets and ports, dynamic security labels, the default resource partition.
- * On an inactive XML it changes nothing but the backing chains.
+ * Strips the <domain> @domain: its id, the state of its protection, generated aliases (those of
+ * users, "ua-", stay), node indexes and detected backing chains, generated tap names and port ids,
+ * pty names, generated channel sockets and ports, dynamic security labels, the default resource
+ * partition. On an inactive XML it changes nothing but the backing chains.
  */
 void colo_xml_strip_runtime(xmlNode *domain);

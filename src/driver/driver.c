@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "driver/driver.h"
 
+#include "domain/declaration.h"
 #include "driver/monitor.h"
 #include "driver/policy.h"
+#include "driver/switchover.h"
 #include "rpc/remote-calls.h"
+#include "util/bytes.h"
+#include "util/error.h"
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
@@ -99,6 +103,87 @@ static ColoRelayVerdict refuse(const ColoDriver *driver, const ColoRpcFrame *fra
     return COLO_RELAY_ANSWER;
 }
 
+/* What libvirt asks for its own permission: the right to change the domain. */
+static ColoRelayVerdict begin_work(JsonObject *view, GByteArray **question)
+{
+    *question = colo_remote_ask_domain_write(colo_json_peek_string(view, "name", ""),
+                                             colo_json_peek_string(view, "uuid", ""));
+    return COLO_RELAY_WORK;
+}
+
+/* A declaration that @frame brings into a domain's metadata; NULL: there is none, or it is good. */
+static char *bad_declaration(const ColoRpcFrame *frame, const ColoPolicyRow *row)
+{
+    size_t at = colo_remote_body_at(frame);
+    g_autofree char *text = NULL, *key = NULL, *ns = NULL;
+    g_autoptr(ColoDeclaration) declaration = NULL;
+    g_autoptr(GError) error = NULL;
+    ColoRemoteDomain domain;
+    uint32_t type;
+
+    if (row->object == COLO_OBJECT_XML) {
+        text = colo_remote_get_text(frame, &at, TEXT_MAX);
+        declaration = text ? colo_declaration_of_domain(text, &error) : NULL;
+    } else if (row->procedure == COLO_REMOTE_PROC_DOMAIN_SET_METADATA &&
+               colo_remote_get_domain(frame, &at, &domain)) {
+        /* int type; remote_string metadata, key, uri */
+        g_free(domain.name);
+        if (!colo_remote_get_word(frame, &at, &type) || type != VIR_DOMAIN_METADATA_ELEMENT ||
+            !colo_remote_get_optional(frame, &at, TEXT_MAX, &text) ||
+            !colo_remote_get_optional(frame, &at, TEXT_MAX, &key) ||
+            !colo_remote_get_optional(frame, &at, TEXT_MAX, &ns))
+            return NULL;
+        if (text && g_strcmp0(ns, COLO_DECLARATION_NS) == 0)
+            declaration = colo_declaration_of_element(text, &error);
+    }
+    return error ? g_strdup(error->message) : NULL;
+}
+
+/* Autostart of a domain that libvirt does not start by itself: the register must be read first. */
+static ColoRelayVerdict get_autostart(const ColoRpcFrame *frame, JsonObject *view,
+                                      GByteArray **answer)
+{
+    uint8_t body[4];
+
+    if (!view || !colo_policy_has_autostart(view))
+        return COLO_RELAY_PASS;
+    colo_put32(body, colo_json_peek_bool(view, "autostart", FALSE));
+    *answer = colo_remote_reply(&frame->header, body, sizeof(body));
+    return COLO_RELAY_ANSWER;
+}
+
+/* Its vCPUs stand for some ms now and then, and nobody else may stop them. */
+static gboolean is_checkpointing(JsonObject *view)
+{
+    const char *state = colo_json_peek_string(view, "state", "");
+
+    return strcmp(state, "syncing") == 0 || strcmp(state, "protected") == 0;
+}
+
+static ColoRelayVerdict domain_call(const ColoDriver *driver, const ColoRpcFrame *frame,
+                                    const ColoPolicyRow *row, GByteArray **answer)
+{
+    g_autofree char *bad = bad_declaration(frame, row);
+    g_autoptr(JsonObject) view = NULL;
+
+    if (bad) {
+        *answer = colo_remote_error(&frame->header, VIR_ERR_XML_ERROR, bad);
+        return COLO_RELAY_ANSWER;
+    }
+    view = view_of_call(driver, frame, row->object);
+    if (row->action == COLO_ACTION_STATE)
+        return is_checkpointing(view) ? COLO_RELAY_REVISE : COLO_RELAY_PASS;
+    if (row->action == COLO_ACTION_GET_AUTOSTART)
+        return get_autostart(frame, view, answer);
+    if (row->action == COLO_ACTION_AUTOSTART && view && !colo_policy_is_copy(view) &&
+        colo_policy_has_autostart(view))
+        return begin_work(view, answer);
+    /* FDs would be lost on the way. */
+    if (view && frame->header.type == COLO_RPC_CALL && colo_policy_interrupts(row->action, view))
+        return begin_work(view, answer);
+    return refuse(driver, frame, row->action, view, answer);
+}
+
 static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, void *opaque)
 {
     const ColoDriver *driver = opaque;
@@ -117,18 +202,89 @@ static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, voi
         view = view_of_call(driver, frame, COLO_OBJECT_DOMAIN);
         return refuse(driver, frame, COLO_ACTION_TOUCH, view, answer);
     }
+    if (h->program == COLO_REMOTE_PROGRAM &&
+        colo_switchover_call(&driver->host, frame, answer) == COLO_SWITCHOVER_WORK)
+        return COLO_RELAY_WORK;
     row = h->program == COLO_REMOTE_PROGRAM ? colo_policy_find(h->procedure) : NULL;
     if (!row || row->action == COLO_ACTION_PASS)
         return COLO_RELAY_PASS;
-    view = view_of_call(driver, frame, row->object);
-    return refuse(driver, frame, row->action, view, answer);
+    return domain_call(driver, frame, row, answer);
 }
 
+/* "suspend" of "DOMAIN_SUSPEND": what virsh and people call it. */
+static char *name_of_call(const ColoPolicyRow *row)
+{
+    const char *name = g_str_has_prefix(row->name, "DOMAIN_") ? row->name + 7 : row->name;
+    char *text = g_ascii_strdown(name, -1);
+
+    return g_strdelimit(text, "_", '-');
+}
+
+static GByteArray *failed(const ColoRpcFrame *frame, const GError *error)
+{
+    gboolean invalid = g_error_matches(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID);
+
+    return colo_remote_error(&frame->header,
+                             invalid ? VIR_ERR_OPERATION_INVALID : VIR_ERR_OPERATION_FAILED,
+                             error->message);
+}
+
+/* The reply to SET_AUTOSTART: remote_nonnull_domain dom; int autostart */
+static GByteArray *set_autostart(const ColoDriver *driver, const ColoRpcFrame *frame,
+                                 const char *uuid)
+{
+    size_t at = colo_remote_body_at(frame);
+    g_autoptr(GError) error = NULL;
+    ColoRemoteDomain domain;
+    uint32_t on = 0;
+
+    if (colo_remote_get_domain(frame, &at, &domain)) {
+        g_free(domain.name);
+        (void)colo_remote_get_word(frame, &at, &on);
+    }
+    return driver->host.set_autostart(uuid, on != 0, driver->host.opaque, &error)
+               ? colo_remote_reply(&frame->header, NULL, 0)
+               : failed(frame, error);
+}
+
+static gboolean is_switchover(const ColoDriver *driver, const ColoRpcFrame *frame)
+{
+    g_autoptr(GByteArray) question = NULL;
+
+    return colo_switchover_call(&driver->host, frame, &question) == COLO_SWITCHOVER_WORK;
+}
+
+/* On a worker. */
 static GByteArray *work(const ColoRpcFrame *frame, void *opaque)
 {
     const ColoDriver *driver = opaque;
+    const ColoPolicyRow *row;
+    g_autoptr(JsonObject) view = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *name = NULL;
+    const char *uuid;
 
-    return colo_monitor_answer(frame, driver->host.command, driver->host.opaque);
+    if (frame->header.program == COLO_REMOTE_QEMU_PROGRAM)
+        return colo_monitor_answer(frame, driver->host.command, driver->host.opaque);
+    if (is_switchover(driver, frame))
+        return colo_switchover_work(&driver->host, frame);
+    row = colo_policy_find(frame->header.procedure);
+    view = view_of_call(driver, frame, row->object);
+    uuid = colo_json_peek_string(view, "uuid", "");
+    if (row->action == COLO_ACTION_AUTOSTART)
+        return set_autostart(driver, frame, uuid);
+    name = name_of_call(row);
+    return driver->host.hold(uuid, name, driver->host.opaque, &error) ? NULL : failed(frame, error);
+}
+
+/* The call for which the protection is interrupted is over. */
+static void after(const ColoRpcFrame *frame, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+    const ColoPolicyRow *row = colo_policy_find(frame->header.procedure);
+    g_autoptr(JsonObject) view = view_of_call(driver, frame, row->object);
+
+    driver->host.release(colo_json_peek_string(view, "uuid", ""), driver->host.opaque);
 }
 
 /* ---- what libvirt says ---- */
@@ -148,7 +304,6 @@ static gboolean is_of_checkpoint(const ColoDriver *driver, const ColoRpcFrame *f
     g_autoptr(JsonObject) view = NULL;
     ColoRemoteDomain domain;
     uint32_t event, detail;
-    const char *state;
 
     if (!colo_remote_get_domain(frame, &at, &domain))
         return FALSE;
@@ -161,8 +316,7 @@ static gboolean is_of_checkpoint(const ColoDriver *driver, const ColoRpcFrame *f
                                                 detail == VIR_DOMAIN_EVENT_RESUMED_MIGRATED)))
         return FALSE;
     view = driver->host.view(domain.uuid, driver->host.opaque);
-    state = colo_json_peek_string(view, "state", "");
-    return strcmp(state, "syncing") == 0 || strcmp(state, "protected") == 0;
+    return is_checkpointing(view);
 }
 
 /* virsh domstats: what is known of it without asking anybody. */
@@ -214,6 +368,25 @@ static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, vo
     return *answer ? COLO_RELAY_ANSWER : COLO_RELAY_PASS;
 }
 
+/* The state of a domain that stands for a checkpoint: int state, and of GET_STATE int reason. */
+static ColoRelayVerdict revise(const ColoRpcFrame *call_frame, const ColoRpcFrame *reply,
+                               GByteArray **answer, void *opaque)
+{
+    const ColoDriver *driver = opaque;
+    g_autoptr(JsonObject) view = view_of_call(driver, call_frame, COLO_OBJECT_DOMAIN);
+    g_autofree uint8_t *body = NULL;
+
+    if (reply->header.status != COLO_RPC_OK || reply->len < 8 ||
+        colo_get32(reply->body) != VIR_DOMAIN_PAUSED || !is_checkpointing(view))
+        return COLO_RELAY_PASS;
+    body = g_memdup2(reply->body, reply->len);
+    colo_put32(body, VIR_DOMAIN_RUNNING);
+    if (reply->header.procedure == COLO_REMOTE_PROC_DOMAIN_GET_STATE)
+        colo_put32(body + 4, VIR_DOMAIN_RUNNING_UNPAUSED);
+    *answer = colo_remote_reply(&call_frame->header, body, reply->len);
+    return COLO_RELAY_ANSWER;
+}
+
 /* ---- life ---- */
 
 ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host)
@@ -222,7 +395,12 @@ ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host)
 
     driver->host_name = g_strdup(host_name);
     driver->host = *host;
-    driver->relay = (ColoRelayDriver){.call = call, .work = work, .heard = heard, .opaque = driver};
+    driver->relay = (ColoRelayDriver){.call = call,
+                                      .work = work,
+                                      .after = after,
+                                      .heard = heard,
+                                      .revise = revise,
+                                      .opaque = driver};
     return driver;
 }
 

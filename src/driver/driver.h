@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What colo:/// changes in libvirt's own calls (design section 1, I7):
- * - calls that COLO cannot bear are refused for domains under it (policy.h);
+ * - calls that COLO cannot bear are refused for domains under it, or interrupt the protection until
+ *   they are done and the guest runs again (policy.h);
+ * - a migration of a protected domain to its peer is a switchover (switchover.h);
+ * - autostart is virtcolod's for domains that it has; a declaration in metadata (door 3,
+ *   domain/declaration.h) that is no good is refused;
  * - door 2: virDomainQemuMonitorCommand() with {"execute": "colo-status"}, or a line "colo-status"
  *   of HMP, runs our command and never reaches QEMU;
  * - virsh domstats says colo.state and more of it;
  * - the copy of a guest that runs on the peer is not listed;
- * - that checkpoints stop the guest for some ms is not told to clients.
+ * - that checkpoints stop the guest for some ms is not told to clients, nor seen as its state.
  * Everything else passes.
  */
 #pragma once
@@ -22,6 +26,16 @@ typedef struct {
     JsonObject *(*view)(const char *uuid_or_name, void *opaque);
     /* Runs a command of rpc/command-table.h; may take long. Several threads at once. */
     JsonObject *(*command)(const char *command, JsonObject *args, void *opaque, GError **error);
+    /* Interrupts the protection of the domain for @call until release(), which must follow TRUE.
+     * May take long. */
+    gboolean (*hold)(const char *uuid, const char *call, void *opaque, GError **error);
+    void (*release)(const char *uuid, void *opaque);
+    /* What virDomainMigrate() sends to the destination (VIR_DOMAIN_XML_MIGRATABLE, without secrets:
+     * the right to them is another than that to migrate), the caller's;
+     * and libvirt's id of the run, -1: it does not run. Both block. */
+    char *(*migratable_xml)(const char *uuid, void *opaque, GError **error);
+    int (*domain_id)(const char *uuid, void *opaque);
+    gboolean (*set_autostart)(const char *uuid, gboolean on, void *opaque, GError **error);
     void *opaque;
 } ColoDriverHost;
 

@@ -69,6 +69,41 @@ static JsonObject *monitor_command(const char *command, JsonObject *args, void *
     return colo_manager_command(daemon->manager, command, args, error);
 }
 
+static gboolean hold(const char *uuid, const char *call, void *opaque, GError **error)
+{
+    const Daemon *daemon = opaque;
+
+    return colo_manager_hold(daemon->manager, uuid, call, error);
+}
+
+static void release(const char *uuid, void *opaque)
+{
+    const Daemon *daemon = opaque;
+
+    colo_manager_release(daemon->manager, uuid);
+}
+
+static char *migratable_xml(const char *uuid, void *opaque, GError **error)
+{
+    const Daemon *daemon = opaque;
+
+    return colo_manager_migratable_xml(daemon->manager, uuid, error);
+}
+
+static int domain_id(const char *uuid, void *opaque)
+{
+    const Daemon *daemon = opaque;
+
+    return colo_manager_domain_id(daemon->manager, uuid);
+}
+
+static gboolean set_autostart(const char *uuid, gboolean on, void *opaque, GError **error)
+{
+    const Daemon *daemon = opaque;
+
+    return colo_manager_set_autostart(daemon->manager, uuid, on, error);
+}
+
 static void on_event(JsonObject *event, void *opaque)
 {
     Daemon *daemon = opaque;
@@ -146,9 +181,15 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
         colo_rpc_server_free(rpc);
         return FALSE;
     }
-    daemon->driver = colo_driver_new(
-        config->host_name,
-        &(ColoDriverHost){.view = view, .command = monitor_command, .opaque = daemon});
+    daemon->driver =
+        colo_driver_new(config->host_name, &(ColoDriverHost){.view = view,
+                                                             .command = monitor_command,
+                                                             .hold = hold,
+                                                             .release = release,
+                                                             .migratable_xml = migratable_xml,
+                                                             .domain_id = domain_id,
+                                                             .set_autostart = set_autostart,
+                                                             .opaque = daemon});
     colo_rpc_server_set_may_run(rpc, colo_driver_may_run, daemon->driver);
     colo_rpc_server_relay_to(rpc, libvirt_sockets, colo_driver_relay(daemon->driver));
     g_atomic_pointer_set(&daemon->rpc, rpc);

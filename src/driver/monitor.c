@@ -90,7 +90,7 @@ GByteArray *colo_monitor_question(const ColoRpcFrame *frame)
     command = colo_command_find(name);
     return command && !colo_command_find_arg(command, "domain")
                ? colo_remote_ask_connect_write()
-               : colo_remote_ask_domain_write(frame);
+               : colo_remote_ask_domain_write(request.domain, request.uuid);
 }
 
 /* ---- HMP ---- */

@@ -7,16 +7,16 @@
 static const struct {
     const char *what, *instead;
 } refusals[] = {
-    [COLO_ACTION_PAUSE] = {"paused: the next checkpoint would let it run again", NULL},
-    [COLO_ACTION_SAVE] = {"saved or dumped", NULL},
+    [COLO_ACTION_RESUME] = {"resumed: it runs; when it stops, it is for a checkpoint", NULL},
+    [COLO_ACTION_JOB] = {"given other limits, nor its jobs be aborted: they are COLO's", NULL},
+    [COLO_ACTION_PAUSE] = {"paused now", NULL},
+    [COLO_ACTION_SAVE] = {"saved or dumped now", NULL},
     [COLO_ACTION_CHANGE] = {"changed: its copy would differ from it", NULL},
     [COLO_ACTION_SNAPSHOT] = {"snapshotted or backed up by libvirt: its disks are replicated",
                               NULL},
     [COLO_ACTION_BLOCK_JOB] = {"given block jobs: its disks are replicated", NULL},
     [COLO_ACTION_MIGRATE] = {"migrated", "'virsh-colo colo-switchover %s' moves it to its peer"},
     [COLO_ACTION_DEFINE] = {"redefined or undefined", NULL},
-    [COLO_ACTION_AUTOSTART] = {"marked for autostart: virtcolod starts it on the host that owns it",
-                               NULL},
 };
 
 static const char *const merging[] = {"failing-over", "committing", NULL};
@@ -96,6 +96,27 @@ char *colo_policy_may_run(JsonObject *view, const char *host)
     return is_one_of(state, merging) ? refuse_merging(view) : NULL;
 }
 
+static gboolean needs_auto_reprotect(ColoPolicyAction action)
+{
+    return action == COLO_ACTION_CHANGE || action == COLO_ACTION_SNAPSHOT ||
+           action == COLO_ACTION_BLOCK_JOB || action == COLO_ACTION_DEFINE;
+}
+
+gboolean colo_policy_interrupts(ColoPolicyAction action, JsonObject *view)
+{
+    if (strcmp(colo_json_peek_string(view, "state", ""), "protected") != 0 ||
+        colo_policy_is_copy(view))
+        return FALSE;
+    if (action == COLO_ACTION_PAUSE || action == COLO_ACTION_SAVE || action == COLO_ACTION_MIGRATE)
+        return TRUE;
+    return needs_auto_reprotect(action) && colo_json_peek_bool(view, "auto-reprotect", FALSE);
+}
+
+gboolean colo_policy_has_autostart(JsonObject *view)
+{
+    return strcmp(colo_json_peek_string(view, "state", "unprotected"), "unprotected") != 0;
+}
+
 /* Under a protection that is on. */
 static char *refuse_protected(ColoPolicyAction action, JsonObject *view)
 {
@@ -107,12 +128,14 @@ static char *refuse_protected(ColoPolicyAction action, JsonObject *view)
         return NULL;
     if (refusals[action].instead)
         instead = g_strdup_printf(refusals[action].instead, name);
-    return g_strdup_printf("domain '%s' is protected by COLO (%s) and cannot be %s: %s%s"
-                           "'virsh-colo colo-unprotect %s' ends the protection, the guest goes on; "
-                           "'virsh-colo colo-protect %s --pair %s' protects it again",
-                           name, colo_json_peek_string(view, "state", ""), refusals[action].what,
-                           instead ? instead : "", instead ? "; " : "", name, name,
-                           pair ? pair : "PAIR");
+    return g_strdup_printf(
+        "domain '%s' is protected by COLO (%s) and cannot be %s: %s%s"
+        "'virsh-colo colo-unprotect %s' ends the protection, the guest goes on; "
+        "'virsh-colo colo-protect %s --pair %s' protects it again%s",
+        name, colo_json_peek_string(view, "state", ""), refusals[action].what,
+        instead ? instead : "", instead ? "; " : "", name, name, pair ? pair : "PAIR",
+        needs_auto_reprotect(action) ? "; auto-reprotect='yes' in its metadata does both by itself"
+                                     : "");
 }
 
 char *colo_policy_refusal(ColoPolicyAction action, JsonObject *view, const char *host)
@@ -120,7 +143,7 @@ char *colo_policy_refusal(ColoPolicyAction action, JsonObject *view, const char 
     static const char *const on[] = {"preparing", "syncing", "protected", "degraded", NULL};
     const char *state = colo_json_peek_string(view, "state", "");
 
-    if (action == COLO_ACTION_PASS)
+    if (action == COLO_ACTION_PASS || action == COLO_ACTION_STATE)
         return NULL;
     if (colo_policy_is_copy(view))
         return refuse_copy(view, host);

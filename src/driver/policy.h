@@ -21,20 +21,32 @@ typedef enum {
 
 typedef enum {
     COLO_ACTION_PASS,  /* as at qemu:/// */
+    COLO_ACTION_STATE, /* the same, but a checkpoint's pause is no pause */
     COLO_ACTION_TOUCH, /* passes where the guest runs, not at its copy */
     COLO_ACTION_START,
     COLO_ACTION_END, /* passes where the guest runs: the copy ends with it (domain/evidence.c) */
     COLO_ACTION_RESET,
-    /* The rest is refused while a protection is on. */
+    COLO_ACTION_AUTOSTART,     /* virtcolod's business as long as it has the domain, ... */
+    COLO_ACTION_GET_AUTOSTART, /* ... and its answer */
+    /* Refused while a protection is on. */
+    COLO_ACTION_RESUME, /* it runs */
+    COLO_ACTION_JOB,    /* libvirt's jobs: its migration is COLO's */
+    /* Interrupts the protection that is on: it is restored when the guest runs again. */
     COLO_ACTION_PAUSE,
     COLO_ACTION_SAVE,
+    /* The same with auto-reprotect='yes' (declaration.h), else refused. */
     COLO_ACTION_CHANGE,
     COLO_ACTION_SNAPSHOT,
     COLO_ACTION_BLOCK_JOB,
-    COLO_ACTION_MIGRATE,
     COLO_ACTION_DEFINE,
-    COLO_ACTION_AUTOSTART,
+    COLO_ACTION_MIGRATE,
 } ColoPolicyAction;
+
+/* TRUE when libvirt's call is done to the guest without its copy, and the protection of the domain
+ * that @view shows is interrupted for it. */
+gboolean colo_policy_interrupts(ColoPolicyAction action, JsonObject *view);
+/* TRUE while the host starts the domain by virtcolod's word and not by libvirt's. */
+gboolean colo_policy_has_autostart(JsonObject *view);
 
 typedef struct {
     uint32_t procedure;

@@ -23,8 +23,9 @@ struct ColoRelayWork {
     guint64 serial; /* among all clients there ever were */
     unsigned pending;
     uint32_t questions;
-    GQueue asked;  /* Job: libvirt has not said yet whether the client may */
-    GQueue passed; /* Job: libvirt has the call */
+    GQueue asked;   /* Job: libvirt has not said yet whether the client may */
+    GQueue passed;  /* Job: libvirt has the call */
+    GQueue watched; /* ColoRpcFrame: calls that libvirt has, whose replies are to be revised */
 };
 
 /* One call. Its client may be gone when it is done. */
@@ -147,6 +148,7 @@ ColoRelayWork *colo_relay_work_new(ColoRelayWorkers *workers, ColoRelaySide *cli
     work->serial = ++workers->last_serial;
     g_queue_init(&work->asked);
     g_queue_init(&work->passed);
+    g_queue_init(&work->watched);
     g_hash_table_insert(workers->clients, &work->serial, work);
     return work;
 }
@@ -159,6 +161,7 @@ void colo_relay_work_free(ColoRelayWork *work)
         return;
     g_hash_table_remove(work->workers->clients, &work->serial);
     g_queue_clear_full(&work->asked, job_free);
+    g_queue_clear_full(&work->watched, (GDestroyNotify)colo_rpc_frame_free);
     while ((job = g_queue_pop_head(&work->passed)))
         follow(job);
     g_free(work);
@@ -202,17 +205,47 @@ static gboolean take_permission(ColoRelayWork *work, const ColoRpcFrame *reply)
     return FALSE;
 }
 
-gboolean colo_relay_work_hears(ColoRelayWork *work, const ColoRpcFrame *reply)
+void colo_relay_work_watch(ColoRelayWork *work, const ColoRpcFrame *call)
+{
+    if (work->watched.length < COLO_RELAY_REVISE_MAX)
+        g_queue_push_tail(&work->watched, copy_frame(call));
+}
+
+static gboolean is_reply_to(const ColoRpcFrame *call, const ColoRpcFrame *reply)
+{
+    return call->header.serial == reply->header.serial &&
+           call->header.program == reply->header.program &&
+           call->header.procedure == reply->header.procedure;
+}
+
+static void revise(ColoRelayWork *work, const ColoRpcFrame *reply, GByteArray **changed)
+{
+    const ColoRelayDriver *driver = work->workers->driver;
+
+    for (GList *i = work->watched.head; i; i = i->next) {
+        g_autoptr(ColoRpcFrame) call = NULL;
+        g_autoptr(GByteArray) answer = NULL;
+
+        if (!is_reply_to(i->data, reply))
+            continue;
+        call = i->data;
+        g_queue_delete_link(&work->watched, i);
+        if (driver->revise(call, reply, &answer, driver->opaque) == COLO_RELAY_ANSWER)
+            *changed = g_steal_pointer(&answer);
+        return;
+    }
+}
+
+gboolean colo_relay_work_hears(ColoRelayWork *work, const ColoRpcFrame *reply, GByteArray **changed)
 {
     if (reply->header.program == COLO_REMOTE_PROGRAM &&
         colo_remote_is_own_serial(reply->header.serial))
         return take_permission(work, reply);
+    revise(work, reply, changed);
     for (GList *i = work->passed.head; i; i = i->next) {
         Job *job = i->data;
-        const ColoRpcHeader *call = &job->call->header;
 
-        if (call->serial != reply->header.serial || call->program != reply->header.program ||
-            call->procedure != reply->header.procedure)
+        if (!is_reply_to(job->call, reply))
             continue;
         g_queue_delete_link(&work->passed, i);
         work->pending--;

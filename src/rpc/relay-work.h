@@ -29,7 +29,11 @@ void colo_relay_work_free(ColoRelayWork *work);
 
 /* Begins the work on @call, which libvirt is asked about by @question, taken over. */
 void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteArray *question);
-/* Looks at what libvirt says. TRUE: it was the reply to a question of ours, and is dealt with. */
-gboolean colo_relay_work_hears(ColoRelayWork *work, const ColoRpcFrame *reply);
+/* @call goes to libvirt now: its reply is to be revised. */
+void colo_relay_work_watch(ColoRelayWork *work, const ColoRpcFrame *call);
+/* Looks at what libvirt says. TRUE: it was the reply to a question of ours, and is dealt with.
+ * *changed: what is to be said in its stead, if not NULL. */
+gboolean colo_relay_work_hears(ColoRelayWork *work, const ColoRpcFrame *reply,
+                               GByteArray **changed);
 /* TRUE: as many calls are under way as may be. */
 gboolean colo_relay_work_is_full(const ColoRelayWork *work);

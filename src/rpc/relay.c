@@ -140,6 +140,9 @@ static gboolean ask_driver(Pair *pair, const ColoRelaySide *from, const ColoRpcF
         return FALSE;
     verdict = (client ? driver->call : driver->heard)(frame, &answer, driver->opaque);
     switch (verdict) {
+    case COLO_RELAY_REVISE:
+        colo_relay_work_watch(pair->work, frame);
+        return FALSE;
     case COLO_RELAY_PASS:
         return FALSE;
     case COLO_RELAY_WORK:
@@ -166,7 +169,7 @@ static gboolean from_libvirt(Pair *pair, const ColoRpcFrame *frame, GByteArray *
 
     if (h->type != COLO_RPC_REPLY && h->type != COLO_RPC_REPLY_WITH_FDS)
         return FALSE;
-    if (pair->open && pair->work && colo_relay_work_hears(pair->work, frame))
+    if (pair->open && pair->work && colo_relay_work_hears(pair->work, frame, changed))
         return TRUE;
     if (h->program != COLO_REMOTE_PROGRAM || h->type != COLO_RPC_REPLY)
         return FALSE;

@@ -33,6 +33,8 @@
 
 /* Calls of one client that a worker answers; above it its next frames wait. */
 #define COLO_RELAY_PENDING_MAX 16u
+/* Calls of one client whose replies are to be revised; those above it pass as they are. */
+#define COLO_RELAY_REVISE_MAX 64u
 /* Of all clients at the same time. */
 #define COLO_RELAY_WORKERS 8
 
@@ -44,6 +46,7 @@ typedef enum {
     COLO_RELAY_WORK,   /* the same, when work() has made it, and if libvirt lets this client do what
                         * @answer, a call, asks for: its right is the same. A call with FDs has
                         * lost them. */
+    COLO_RELAY_REVISE, /* a call goes to libvirt, and its reply to revise() */
     COLO_RELAY_DROP,   /* nobody hears of it */
 } ColoRelayVerdict;
 
@@ -60,6 +63,10 @@ typedef struct ColoRelayDriver {
     /* A reply or an event of libvirt's: PASS, DROP, or ANSWER with what is to be said instead. On
      * the relay's thread: never blocks. */
     ColoRelayVerdict (*heard)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);
+    /* The reply to a call of REVISE: PASS, or ANSWER with what is to be said instead. On the
+     * relay's thread: never blocks. */
+    ColoRelayVerdict (*revise)(const ColoRpcFrame *call, const ColoRpcFrame *reply,
+                               GByteArray **answer, void *opaque);
     void *opaque;
 } ColoRelayDriver;
 

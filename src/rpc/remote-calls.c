@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rpc/remote-calls.h"
 
+#include "rpc/xdr-put.h"
 #include "util/bytes.h"
 
 #include <grp.h>
@@ -37,30 +38,6 @@ enum {
 #define ERR_ACCESS_DENIED 88u
 #define HOSTNAME_LEASE 1u /* VIR_DOMAIN_GET_HOSTNAME_LEASE */
 
-static void put32(GByteArray *to, uint32_t value)
-{
-    uint8_t bytes[4];
-
-    colo_put32(bytes, value);
-    g_byte_array_append(to, bytes, sizeof(bytes));
-}
-
-static void put64(GByteArray *to, uint64_t value)
-{
-    put32(to, (uint32_t)(value >> 32));
-    put32(to, (uint32_t)value);
-}
-
-static void put_string(GByteArray *to, const char *text)
-{
-    static const uint8_t zeros[4];
-    guint len = (guint)strlen(text);
-
-    put32(to, len);
-    g_byte_array_append(to, (const uint8_t *)text, len);
-    g_byte_array_append(to, zeros, (4 - len % 4) % 4);
-}
-
 gboolean colo_remote_get_word(const ColoRpcFrame *frame, size_t *at, uint32_t *word)
 {
     if (*at > frame->len || frame->len - *at < 4)
@@ -70,9 +47,8 @@ gboolean colo_remote_get_word(const ColoRpcFrame *frame, size_t *at, uint32_t *w
     return TRUE;
 }
 
-/* Passes over a string; its bytes in @text. */
-static gboolean skip_text(const ColoRpcFrame *frame, size_t *at, size_t max, const char **text,
-                          size_t *len)
+gboolean colo_remote_get_opaque(const ColoRpcFrame *frame, size_t *at, size_t max,
+                                const char **text, size_t *len)
 {
     size_t begin = *at;
     uint32_t n;
@@ -93,13 +69,25 @@ char *colo_remote_get_text(const ColoRpcFrame *frame, size_t *at, size_t max)
     size_t begin = *at, len;
     const char *text;
 
-    if (!skip_text(frame, at, max, &text, &len))
+    if (!colo_remote_get_opaque(frame, at, max, &text, &len))
         return NULL;
     if (memchr(text, 0, len)) {
         *at = begin;
         return NULL;
     }
     return g_strndup(text, len);
+}
+
+gboolean colo_remote_get_optional(const ColoRpcFrame *frame, size_t *at, size_t max, char **text)
+{
+    uint32_t there;
+
+    *text = NULL;
+    if (!colo_remote_get_word(frame, at, &there))
+        return FALSE;
+    if (there)
+        *text = colo_remote_get_text(frame, at, max);
+    return !there || *text;
 }
 
 static char *get_uri(const ColoRpcFrame *frame, size_t *at)
@@ -132,7 +120,8 @@ static gboolean skip_domain(const ColoRpcFrame *frame, size_t *at, char *uuid)
     const char *name;
     size_t len;
 
-    if (!skip_text(frame, at, NAME_MAX_BYTES, &name, &len) || frame->len - *at < UUID_BYTES + 4)
+    if (!colo_remote_get_opaque(frame, at, NAME_MAX_BYTES, &name, &len) ||
+        frame->len - *at < UUID_BYTES + 4)
         return FALSE;
     print_uuid(frame->body + *at, uuid);
     *at += UUID_BYTES + 4;
@@ -193,8 +182,8 @@ GByteArray *colo_remote_open(const ColoRpcFrame *frame, char **scheme)
         return NULL;
     ours = g_strconcat("qemu", rest, NULL);
     body = g_byte_array_new();
-    put32(body, 1);
-    put_string(body, ours);
+    colo_xdr_put32(body, 1);
+    colo_xdr_put_string(body, ours);
     g_byte_array_append(body, frame->body + at, 4); /* flags */
     *scheme = g_strndup(uri, (gsize)(rest - uri));
     return with_header(&frame->header, body);
@@ -211,8 +200,30 @@ GByteArray *colo_remote_uri(const ColoRpcFrame *frame, const char *scheme)
         return NULL;
     theirs = g_strconcat(scheme, uri + strlen("qemu"), NULL);
     body = g_byte_array_new();
-    put_string(body, theirs);
+    colo_xdr_put_string(body, theirs);
     return with_header(&frame->header, body);
+}
+
+/* What print_uuid() has printed. */
+static void put_uuid(GByteArray *body, const char *text)
+{
+    for (guint n = 0; n < UUID_BYTES; text++) {
+        uint8_t byte;
+
+        if (*text == '-')
+            continue;
+        byte = (uint8_t)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
+        g_byte_array_append(body, &byte, 1);
+        text++;
+        n++;
+    }
+}
+
+void colo_remote_put_domain(GByteArray *body, const char *name, const char *uuid, int id)
+{
+    colo_xdr_put_string(body, name);
+    put_uuid(body, uuid);
+    colo_xdr_put32(body, (uint32_t)id);
 }
 
 static ColoRpcHeader reply_to(const ColoRpcHeader *call, uint32_t status)
@@ -227,9 +238,9 @@ static ColoRpcHeader reply_to(const ColoRpcHeader *call, uint32_t status)
 /* remote_string: optional. */
 static void put_optional(GByteArray *body, const char *text)
 {
-    put32(body, text != NULL);
+    colo_xdr_put32(body, text != NULL);
     if (text)
-        put_string(body, text);
+        colo_xdr_put_string(body, text);
 }
 
 /* struct virNetMessageError of src/rpc/virnetprotocol.x. */
@@ -238,18 +249,25 @@ GByteArray *colo_remote_error(const ColoRpcHeader *call, int code, const char *m
     ColoRpcHeader header = reply_to(call, COLO_RPC_ERROR);
     GByteArray *body = g_byte_array_new();
 
-    put32(body, (uint32_t)code);
-    put32(body, FROM_QEMU);
+    colo_xdr_put32(body, (uint32_t)code);
+    colo_xdr_put32(body, FROM_QEMU);
     put_optional(body, message);
-    put32(body, LEVEL_ERROR);
-    put32(body, 0); /* domain */
+    colo_xdr_put32(body, LEVEL_ERROR);
+    colo_xdr_put32(body, 0); /* domain */
     put_optional(body, "%s");
     put_optional(body, message);
     put_optional(body, NULL);
-    put32(body, 0);
-    put32(body, 0);
-    put32(body, 0); /* network */
+    colo_xdr_put32(body, 0);
+    colo_xdr_put32(body, 0);
+    colo_xdr_put32(body, 0); /* network */
     return with_header(&header, body);
+}
+
+GByteArray *colo_remote_reply(const ColoRpcHeader *call, const void *body, size_t len)
+{
+    ColoRpcHeader header = reply_to(call, COLO_RPC_OK);
+
+    return colo_remote_encode(&header, body, len);
 }
 
 GByteArray *colo_remote_string(const ColoRpcHeader *call, const char *text)
@@ -257,7 +275,7 @@ GByteArray *colo_remote_string(const ColoRpcHeader *call, const char *text)
     ColoRpcHeader header = reply_to(call, COLO_RPC_OK);
     GByteArray *body = g_byte_array_new();
 
-    put_string(body, text);
+    colo_xdr_put_string(body, text);
     return with_header(&header, body);
 }
 
@@ -272,7 +290,7 @@ GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
 
     if (!colo_remote_get_word(frame, &at, &n))
         return NULL;
-    put32(body, 0);
+    colo_xdr_put32(body, 0);
     for (uint32_t i = 0; i < n; i++) {
         char uuid[UUID_TEXT];
         size_t from = at;
@@ -287,7 +305,7 @@ GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
     if (kept == n || !colo_remote_get_word(frame, &at, &ret) || at != frame->len)
         return NULL;
     colo_put32(body->data, kept);
-    put32(body, kept);
+    colo_xdr_put32(body, kept);
     return with_header(&frame->header, g_steal_pointer(&body));
 }
 
@@ -301,18 +319,13 @@ static ColoRpcHeader call_header(uint32_t procedure)
 }
 
 /* virDomainGetHostname() from the DHCP leases: remote_nonnull_domain dom; unsigned int flags */
-GByteArray *colo_remote_ask_domain_write(const ColoRpcFrame *call)
+GByteArray *colo_remote_ask_domain_write(const char *name, const char *uuid)
 {
     ColoRpcHeader header = call_header(COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME);
-    size_t from = colo_remote_body_at(call), at = from;
-    char uuid[UUID_TEXT];
-    GByteArray *body;
+    GByteArray *body = g_byte_array_new();
 
-    if (!skip_domain(call, &at, uuid))
-        return NULL;
-    body = g_byte_array_new();
-    g_byte_array_append(body, call->body + from, (guint)(at - from));
-    put32(body, HOSTNAME_LEASE);
+    colo_remote_put_domain(body, name, uuid, -1);
+    colo_xdr_put32(body, HOSTNAME_LEASE);
     return with_header(&header, body);
 }
 
@@ -324,7 +337,7 @@ GByteArray *colo_remote_ask_connect_write(void)
     GByteArray *body = g_byte_array_new();
 
     for (int i = 0; i < 5; i++)
-        put32(body, 0);
+        colo_xdr_put32(body, 0);
     return with_header(&header, body);
 }
 
@@ -358,16 +371,16 @@ static uint64_t start_time(pid_t pid)
 
 static void put_number(GByteArray *body, const char *name, uint32_t type, uint64_t value)
 {
-    put_string(body, name);
-    put32(body, type);
-    put64(body, value);
+    colo_xdr_put_string(body, name);
+    colo_xdr_put32(body, type);
+    colo_xdr_put64(body, value);
 }
 
 static void put_text(GByteArray *body, const char *name, const char *value)
 {
-    put_string(body, name);
-    put32(body, PARAM_STRING);
-    put_string(body, value);
+    colo_xdr_put_string(body, name);
+    colo_xdr_put32(body, PARAM_STRING);
+    colo_xdr_put_string(body, value);
 }
 
 void colo_remote_put_text_param(GByteArray *body, const char *name, const char *value)
@@ -381,13 +394,14 @@ void colo_remote_put_number_param(GByteArray *body, const char *name, uint64_t v
 }
 
 /* Passes over one remote_typed_param. */
-static gboolean skip_param(const ColoRpcFrame *frame, size_t *at)
+gboolean colo_remote_skip_param(const ColoRpcFrame *frame, size_t *at)
 {
     uint32_t type, word;
     const char *text;
     size_t len;
 
-    if (!skip_text(frame, at, TEXT_MAX, &text, &len) || !colo_remote_get_word(frame, at, &type))
+    if (!colo_remote_get_opaque(frame, at, TEXT_MAX, &text, &len) ||
+        !colo_remote_get_word(frame, at, &type))
         return FALSE;
     switch (type) {
     case PARAM_INT:
@@ -399,7 +413,7 @@ static gboolean skip_param(const ColoRpcFrame *frame, size_t *at)
     case PARAM_DOUBLE:
         return colo_remote_get_word(frame, at, &word) && colo_remote_get_word(frame, at, &word);
     case PARAM_STRING:
-        return skip_text(frame, at, TEXT_MAX, &text, &len);
+        return colo_remote_get_opaque(frame, at, TEXT_MAX, &text, &len);
     default: /* of a later libvirt */
         return FALSE;
     }
@@ -419,7 +433,7 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
 
     if (!colo_remote_get_word(frame, &at, &n))
         return NULL;
-    put32(body, n);
+    colo_xdr_put32(body, n);
     for (uint32_t i = 0; i < n; i++) {
         char uuid[UUID_TEXT];
         size_t from = at;
@@ -433,7 +447,7 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
         if (!colo_remote_get_word(frame, &at, &params))
             return NULL;
         for (uint32_t j = 0; j < params; j++) {
-            if (!skip_param(frame, &at))
+            if (!colo_remote_skip_param(frame, &at))
                 return NULL;
         }
         g_byte_array_append(body, frame->body + from, (guint)(at - from));
@@ -460,7 +474,7 @@ GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial)
 
     (void)getpwuid_r(caller->uid, &user, buffer[0], sizeof(buffer[0]), &u);
     (void)getgrgid_r(caller->gid, &group, buffer[1], sizeof(buffer[1]), &g);
-    put32(body, 4 + (u != NULL) + (g != NULL));
+    colo_xdr_put32(body, 4 + (u != NULL) + (g != NULL));
     put_number(body, "process-id", PARAM_LLONG, (uint64_t)caller->pid);
     put_number(body, "process-time", PARAM_ULLONG, start_time(caller->pid));
     put_number(body, "unix-user-id", PARAM_ULLONG, caller->uid);
@@ -469,6 +483,6 @@ GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial)
         put_text(body, "user-name", u->pw_name);
     if (g)
         put_text(body, "group-name", g->gr_name);
-    put32(body, 0); /* flags */
+    colo_xdr_put32(body, 0); /* flags */
     return with_header(&header, body);
 }

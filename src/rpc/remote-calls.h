@@ -16,8 +16,15 @@ enum {
     COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE = 107,
     COLO_REMOTE_PROC_CONNECT_GET_URI = 110,
     COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS = 273,
+    COLO_REMOTE_PROC_DOMAIN_GET_STATE = 212,
+    COLO_REMOTE_PROC_DOMAIN_SET_METADATA = 264,
     COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME = 277,
     COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE = 318,
+    COLO_REMOTE_PROC_DOMAIN_MIGRATE_BEGIN3_PARAMS = 302,
+    COLO_REMOTE_PROC_DOMAIN_MIGRATE_PREPARE3_PARAMS = 303,
+    COLO_REMOTE_PROC_DOMAIN_MIGRATE_PERFORM3_PARAMS = 305,
+    COLO_REMOTE_PROC_DOMAIN_MIGRATE_FINISH3_PARAMS = 306,
+    COLO_REMOTE_PROC_DOMAIN_MIGRATE_CONFIRM3_PARAMS = 307,
     COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES = 342,
     COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS = 344,
     COLO_REMOTE_PROC_CONNECT_SET_IDENTITY = 419,
@@ -63,18 +70,29 @@ size_t colo_remote_body_at(const ColoRpcFrame *frame);
 gboolean colo_remote_get_domain(const ColoRpcFrame *frame, size_t *at, ColoRemoteDomain *domain);
 /* A string of at most @max bytes without NUL. */
 char *colo_remote_get_text(const ColoRpcFrame *frame, size_t *at, size_t max);
+/* The bytes of a string or of opaque data, borrowed from @frame. */
+gboolean colo_remote_get_opaque(const ColoRpcFrame *frame, size_t *at, size_t max,
+                                const char **bytes, size_t *len);
+/* Passes over one remote_typed_param. */
+gboolean colo_remote_skip_param(const ColoRpcFrame *frame, size_t *at);
+/* remote_string: *@text is NULL when it is absent. */
+gboolean colo_remote_get_optional(const ColoRpcFrame *frame, size_t *at, size_t max, char **text);
 gboolean colo_remote_get_word(const ColoRpcFrame *frame, size_t *at, uint32_t *word);
 
 /* The reply to @call that libvirt would give: an error (a virErrorNumber and its text), or success
  * with one string. */
 GByteArray *colo_remote_error(const ColoRpcHeader *call, int code, const char *message);
 GByteArray *colo_remote_string(const ColoRpcHeader *call, const char *text);
+/* With a body as it is, or none. */
+GByteArray *colo_remote_reply(const ColoRpcHeader *call, const void *body, size_t len);
 
 /* The reply to CONNECT_LIST_ALL_DOMAINS without the domains that @hidden says; NULL: as it is. */
 GByteArray *colo_remote_list_without(const ColoRpcFrame *frame,
                                      gboolean (*hidden)(const char *uuid, void *opaque),
                                      void *opaque);
 
+/* Appends remote_nonnull_domain to a body. */
+void colo_remote_put_domain(GByteArray *body, const char *name, const char *uuid, int id);
 /* Appends typed parameters to a body; they are counted by the caller. */
 void colo_remote_put_text_param(GByteArray *body, const char *name, const char *value);
 void colo_remote_put_number_param(GByteArray *body, const char *name, uint64_t value);
@@ -87,9 +105,9 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
                                    void *opaque);
 
 /* Calls that change nothing and reach no guest, for which libvirt wants the same right as for a
- * QEMU monitor command (domain:write), or for changing the host (connect:write); without a serial.
- * The domain is that at the beginning of @call's body. NULL: there is none. */
-GByteArray *colo_remote_ask_domain_write(const ColoRpcFrame *call);
+ * QEMU monitor command (domain:write; libvirt goes by the UUID, in its own spelling), or for
+ * changing the host (connect:write); without a serial. */
+GByteArray *colo_remote_ask_domain_write(const char *name, const char *uuid);
 GByteArray *colo_remote_ask_connect_write(void);
 /* TRUE when @reply says that the client has no such right (whatever goes wrong in libvirt's access
  * control is VIR_ERR_ACCESS_DENIED: virAccessManagerSanitizeError()), or comes from before that was

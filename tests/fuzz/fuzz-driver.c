@@ -27,7 +27,8 @@ static void check(gboolean condition)
 
 static JsonObject *view(const char *uuid_or_name, void *opaque)
 {
-    return colo_json_build("name", "s", uuid_or_name, "state", "s", "protected", "role", "s",
+    return colo_json_build("name", "s", uuid_or_name, "uuid", "s", uuid_or_name, "auto-reprotect",
+                           "b", uuid_or_name[0] & 1, "state", "s", "protected", "role", "s",
                            opaque ? "secondary" : "primary", "peer", "s", "host2", NULL);
 }
 
@@ -35,6 +36,37 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque G_GN
                            GError **error G_GNUC_UNUSED)
 {
     return colo_json_build("command", "s", name, "args", "o", json_object_get(args), NULL);
+}
+
+static gboolean hold(const char *uuid, const char *call, void *opaque G_GNUC_UNUSED, GError **error)
+{
+    check(*uuid && *call);
+    if (uuid[0] > '7') /* some cannot be interrupted */
+        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID, "not now");
+    return uuid[0] <= '7';
+}
+
+static void release(const char *uuid, void *opaque G_GNUC_UNUSED)
+{
+    check(*uuid);
+}
+
+static gboolean set_autostart(const char *uuid, gboolean on G_GNUC_UNUSED,
+                              void *opaque G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    check(*uuid);
+    return TRUE;
+}
+
+static char *migratable_xml(const char *uuid G_GNUC_UNUSED, void *opaque G_GNUC_UNUSED,
+                            GError **error G_GNUC_UNUSED)
+{
+    return g_strdup("<domain/>");
+}
+
+static int domain_id(const char *uuid G_GNUC_UNUSED, void *opaque G_GNUC_UNUSED)
+{
+    return 1;
 }
 
 static void assert_frame(const GByteArray *answer)
@@ -60,6 +92,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     call = data[0] & 1;
     driver = colo_driver_new("host1", &(ColoDriverHost){.view = view,
                                                         .command = command,
+                                                        .hold = hold,
+                                                        .release = release,
+                                                        .set_autostart = set_autostart,
+                                                        .migratable_xml = migratable_xml,
+                                                        .domain_id = domain_id,
                                                         .opaque = data[0] & 8 ? &driver : NULL});
     relay = colo_driver_relay(driver);
     frame = g_malloc0(sizeof(*frame) + size - 3);
@@ -75,7 +112,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert_frame(answer);
     if (verdict == COLO_RELAY_WORK) {
         done = relay->work(frame, relay->opaque);
-        assert_frame(done);
+        if (done)
+            assert_frame(done);
+        else
+            relay->after(frame, relay->opaque);
     }
     colo_driver_free(driver);
     return 0;

@@ -33,11 +33,7 @@ while read -r line; do
     # shellcheck disable=SC2086
     check "virsh $line: refused, with the remedy" refused "$P" "virsh-colo colo-unprotect ft" $line
 done << 'LIST'
-suspend ft
 resume ft
-save ft /tmp/ft.save
-managedsave ft
-dump ft /tmp/ft.core
 attach-device ft /tmp/device.xml
 detach-device ft /tmp/device.xml
 setmem ft 65536 --live
@@ -46,12 +42,9 @@ snapshot-create-as ft s1 --disk-only
 blockcopy ft vda /tmp/copy.raw
 blockjob ft vda --abort
 domjobabort ft
-autostart ft
 define /tmp/ft.xml
 undefine ft
 LIST
-check "virsh migrate: refused, with colo-switchover" refused "$P" "virsh-colo colo-switchover ft" \
-    migrate --live ft "qemu+tcp://10.77.0.99/system" --p2p
 for line in "destroy ft" "suspend ft" "shutdown ft" "qemu-monitor-command ft {\"execute\":\"cont\"}"; do
     # shellcheck disable=SC2086
     check "virsh $line at the copy: refused" refused "$S" "is the copy of the guest that runs on" $line

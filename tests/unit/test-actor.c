@@ -34,19 +34,6 @@ static void drop(JsonObject *event, void *opaque)
     json_object_put(event);
 }
 
-static void on_lifecycle(const char *uuid, int event, int detail, void *opaque)
-{
-    (void)uuid;
-    (void)event;
-    (void)detail;
-    (void)opaque;
-}
-
-static void on_up(void *opaque)
-{
-    (void)opaque;
-}
-
 static void on_pair(const char *pair, ColoPairEvent event, void *opaque)
 {
     (void)pair;
@@ -72,7 +59,7 @@ static void fixture_open(Fixture *f, const char *uri, ColoArbiter *arbiter)
     f->host.arbiter = f->store.arbiter;
     f->host.boot_id = (char *)"this boot";
     f->host.emit = drop;
-    f->host.virconn = colo_virconn_new(uri, on_lifecycle, on_up, NULL);
+    f->host.virconn = colo_virconn_new(uri, &(ColoVirConnEvents){0}, NULL);
     f->host.kicker = colo_kicker_new(uri, NULL, NULL);
     f->host.comparator = colo_comparator_client_new("/nonexistent/comparator", &none, NULL);
     f->host.pairs = colo_pairs_new(&f->config, &f->self, f->store.store, NULL, on_pair, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What colo:/// changes in libvirt's calls: refusals, door 2, what is hidden; and that all else
  * passes. */
+#include "domain/declaration.h"
 #include "driver/driver.h"
 #include "driver/policy.h"
 #include "rpc/remote-calls.h"
@@ -24,6 +25,8 @@ typedef struct {
     const ColoRelayDriver *relay;
     char *command; /* that ran last, with its arguments */
     char *asked;   /* the procedure by which libvirt was asked whether the client may */
+    gboolean auto_reprotect, autostart, hold_fails;
+    char *held; /* for which call; NULL: nothing */
 } Fixture;
 
 static JsonObject *view(const char *uuid_or_name, void *opaque)
@@ -32,8 +35,10 @@ static JsonObject *view(const char *uuid_or_name, void *opaque)
 
     if (!f->state || (strcmp(uuid_or_name, UUID) != 0 && strcmp(uuid_or_name, "ft") != 0))
         return NULL;
-    return colo_json_build("name", "s", "ft", "state", "s", f->state, "role", "s", f->role, "peer",
-                           "s", "host2", "pair", "s", "ab", NULL);
+    return colo_json_build("name", "s", "ft", "uuid", "s", UUID, "state", "s", f->state, "role",
+                           "s", f->role, "peer", "s", "192.0.2.2", "peer-host", "s", "host2",
+                           "pair", "s", "ab", "auto-reprotect", "b", f->auto_reprotect, "autostart",
+                           "b", f->autostart, NULL);
 }
 
 static JsonObject *command(const char *name, JsonObject *args, void *opaque, GError **error)
@@ -51,11 +56,63 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque, GEr
                            colo_json_build("max", "u", (uint64_t)7, NULL), NULL);
 }
 
+static gboolean hold(const char *uuid, const char *call, void *opaque, GError **error)
+{
+    Fixture *f = opaque;
+
+    g_assert_cmpstr(uuid, ==, UUID);
+    g_assert_null(f->held);
+    if (f->hold_fails) {
+        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID, "not interrupted");
+        return FALSE;
+    }
+    f->held = g_strdup(call);
+    f->state = "alone";
+    return TRUE;
+}
+
+static void release(const char *uuid, void *opaque)
+{
+    Fixture *f = opaque;
+
+    g_assert_cmpstr(uuid, ==, UUID);
+    g_assert_nonnull(f->held);
+    g_clear_pointer(&f->held, g_free);
+}
+
+static gboolean set_autostart(const char *uuid, gboolean on, void *opaque,
+                              GError **error G_GNUC_UNUSED)
+{
+    Fixture *f = opaque;
+
+    g_assert_cmpstr(uuid, ==, UUID);
+    f->autostart = on;
+    return TRUE;
+}
+
+static char *migratable_xml(const char *uuid, void *opaque G_GNUC_UNUSED,
+                            GError **error G_GNUC_UNUSED)
+{
+    g_assert_cmpstr(uuid, ==, UUID);
+    return g_strdup("<domain><name>ft</name></domain>");
+}
+
+static int domain_id(const char *uuid G_GNUC_UNUSED, void *opaque G_GNUC_UNUSED)
+{
+    return 7;
+}
+
 static void setup(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     *f = (Fixture){.state = "protected", .role = "primary"};
-    f->driver =
-        colo_driver_new("host1", &(ColoDriverHost){.view = view, .command = command, .opaque = f});
+    f->driver = colo_driver_new("host1", &(ColoDriverHost){.view = view,
+                                                           .command = command,
+                                                           .hold = hold,
+                                                           .release = release,
+                                                           .set_autostart = set_autostart,
+                                                           .migratable_xml = migratable_xml,
+                                                           .domain_id = domain_id,
+                                                           .opaque = f});
     f->relay = colo_driver_relay(f->driver);
 }
 
@@ -64,6 +121,7 @@ static void teardown(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     colo_driver_free(f->driver);
     g_free(f->command);
     g_free(f->asked);
+    g_free(f->held);
 }
 
 /* ---- frames ---- */
@@ -234,12 +292,15 @@ static void test_protected(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 
     REFUSED(domain_call(number_of("DOMAIN_ATTACH_DEVICE_FLAGS"), "ft"), "domain 'ft' is protected",
             "virsh-colo colo-unprotect ft", "virsh-colo colo-protect ft --pair ab");
-    REFUSED(domain_call(number_of("DOMAIN_SUSPEND"), "ft"), "cannot be paused", "colo-unprotect");
-    REFUSED(domain_call(number_of("DOMAIN_MIGRATE_PERFORM3_PARAMS"), "ft"), "cannot be migrated",
-            "virsh-colo colo-switchover ft");
+    REFUSED(domain_call(number_of("DOMAIN_RESUME"), "ft"), "it runs");
+    REFUSED(domain_call(number_of("DOMAIN_MIGRATE_SET_MAX_SPEED"), "ft"), "its jobs");
     REFUSED(domain_call(number_of("DOMAIN_BLOCK_JOB_ABORT"), "ft"), "block jobs");
     REFUSED(domain_call(number_of("DOMAIN_UNDEFINE_FLAGS"), "ft"), "undefined");
-    REFUSED(domain_call(number_of("DOMAIN_SET_AUTOSTART"), "ft"), "autostart");
+    f->state = "syncing"; /* an interruption would end what has not begun */
+    REFUSED(domain_call(number_of("DOMAIN_SUSPEND"), "ft"), "cannot be paused", "colo-unprotect");
+    REFUSED(domain_call(number_of("DOMAIN_MIGRATE_PERFORM3"), "ft"), "cannot be migrated",
+            "virsh-colo colo-switchover ft");
+    f->state = "protected";
     for (size_t i = 0; i < G_N_ELEMENTS(passing); i++)
         assert_passes(f, domain_call(number_of(passing[i]), "ft"));
     /* Another domain is none of ours. */
@@ -252,15 +313,268 @@ static void test_protected(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     assert_passes(f, domain_call(number_of("DOMAIN_ATTACH_DEVICE"), "ft"));
 }
 
+/* ---- interruptions ---- */
+
+/* libvirt is asked for the right; the protection is interrupted; libvirt has the call; it is over.
+ */
+static void assert_interrupts(Fixture *f, ColoRpcFrame *owned, const char *call)
+{
+    g_autoptr(ColoRpcFrame) frame = owned;
+    g_autoptr(GByteArray) question = NULL;
+
+    f->state = "protected";
+    g_assert_cmpint(f->relay->call(frame, &question, f->relay->opaque), ==, COLO_RELAY_WORK);
+    g_assert_cmpuint(colo_get32(question->data + 12), ==, COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME);
+    g_assert_nonnull(memmem(question->data, question->len, uuid_bytes, sizeof(uuid_bytes)));
+    g_assert_null(f->held);
+    g_assert_null(f->relay->work(frame, f->relay->opaque));
+    g_assert_cmpstr(f->held, ==, call);
+    f->relay->after(frame, f->relay->opaque);
+    g_assert_null(f->held);
+}
+
+static void test_interrupts(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) save = domain_call(number_of("DOMAIN_SAVE"), "ft");
+    g_autoptr(GByteArray) answer = NULL;
+    GByteArray *child = g_byte_array_new();
+
+    assert_interrupts(f, domain_call(number_of("DOMAIN_SUSPEND"), "ft"), "suspend");
+    assert_interrupts(f, domain_call(number_of("DOMAIN_MANAGED_SAVE"), "ft"), "managed-save");
+    assert_interrupts(f, domain_call(number_of("DOMAIN_CORE_DUMP"), "ft"), "core-dump");
+    assert_interrupts(f, domain_call(number_of("DOMAIN_MIGRATE_PERFORM3"), "ft"),
+                      "migrate-perform3");
+    f->auto_reprotect = TRUE;
+    assert_interrupts(f, domain_call(number_of("DOMAIN_ATTACH_DEVICE"), "ft"), "attach-device");
+    put_text(child, "snap1");
+    put_domain(child, "ft");
+    assert_interrupts(
+        f, frame_of(COLO_REMOTE_PROGRAM, number_of("DOMAIN_SNAPSHOT_DELETE"), COLO_RPC_CALL, child),
+        "snapshot-delete");
+    /* What cannot be interrupted is not done. */
+    f->state = "protected";
+    f->hold_fails = TRUE;
+    answer = f->relay->work(save, f->relay->opaque);
+    g_assert_true(says(answer, "not interrupted"));
+}
+
+static void test_autostart(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) get = domain_call(number_of("DOMAIN_GET_AUTOSTART"), "ft");
+    g_autoptr(GByteArray) off = NULL, on = NULL, question = NULL, done = NULL;
+    g_autoptr(ColoRpcFrame) set = NULL;
+    GByteArray *body = g_byte_array_new();
+
+    put_domain(body, "ft");
+    put_word(body, 1);
+    set = frame_of(COLO_REMOTE_PROGRAM, number_of("DOMAIN_SET_AUTOSTART"), COLO_RPC_CALL, body);
+    g_assert_cmpint(f->relay->call(get, &off, f->relay->opaque), ==, COLO_RELAY_ANSWER);
+    g_assert_cmpuint(colo_get32(off->data + COLO_RPC_HEADER_BYTES), ==, 0);
+    g_assert_cmpint(f->relay->call(set, &question, f->relay->opaque), ==, COLO_RELAY_WORK);
+    done = f->relay->work(set, f->relay->opaque);
+    g_assert_cmpuint(done->len, ==, COLO_RPC_HEADER_BYTES);
+    g_assert_cmpuint(colo_get32(done->data + 24), ==, COLO_RPC_OK);
+    g_assert_true(f->autostart);
+    g_assert_cmpint(f->relay->call(get, &on, f->relay->opaque), ==, COLO_RELAY_ANSWER);
+    g_assert_cmpuint(colo_get32(on->data + COLO_RPC_HEADER_BYTES), ==, 1);
+    f->state = "unprotected"; /* libvirt's again */
+    assert_passes(f, domain_call(number_of("DOMAIN_GET_AUTOSTART"), "ft"));
+    assert_passes(f, domain_call(number_of("DOMAIN_SET_AUTOSTART"), "ft"));
+}
+
+/* ---- the state ---- */
+
+/* State and reason of what a client hears when libvirt says @state. */
+static void assert_state(Fixture *f, const char *procedure, uint32_t said, uint32_t heard)
+{
+    g_autoptr(ColoRpcFrame) call = domain_call(number_of(procedure), "ft"), reply = NULL;
+    GByteArray *body = g_byte_array_new();
+    g_autoptr(GByteArray) none = NULL, answer = NULL;
+
+    put_word(body, said);
+    put_word(body, 99);
+    put_word(body, 98);
+    reply = frame_of(COLO_REMOTE_PROGRAM, call->header.procedure, COLO_RPC_REPLY, body);
+    g_assert_cmpint(f->relay->call(call, &none, f->relay->opaque), ==, COLO_RELAY_REVISE);
+    if (said == heard) {
+        g_assert_cmpint(f->relay->revise(call, reply, &answer, f->relay->opaque), ==,
+                        COLO_RELAY_PASS);
+        return;
+    }
+    g_assert_cmpint(f->relay->revise(call, reply, &answer, f->relay->opaque), ==,
+                    COLO_RELAY_ANSWER);
+    g_assert_cmpuint(colo_get32(answer->data + COLO_RPC_HEADER_BYTES), ==, heard);
+    g_assert_cmpuint(colo_get32(answer->data + COLO_RPC_HEADER_BYTES + 8), ==, 98);
+}
+
+static void test_state(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    assert_state(f, "DOMAIN_GET_STATE", VIR_DOMAIN_PAUSED, VIR_DOMAIN_RUNNING);
+    assert_state(f, "DOMAIN_GET_INFO", VIR_DOMAIN_PAUSED, VIR_DOMAIN_RUNNING);
+    assert_state(f, "DOMAIN_GET_STATE", VIR_DOMAIN_CRASHED, VIR_DOMAIN_CRASHED);
+    f->state = "degraded"; /* its output is held: that is a pause */
+    assert_passes(f, domain_call(number_of("DOMAIN_GET_STATE"), "ft"));
+    f->state = "alone";
+    assert_passes(f, domain_call(number_of("DOMAIN_GET_STATE"), "ft"));
+}
+
+/* ---- declarations ---- */
+
+static ColoRpcFrame *define_call(const char *element)
+{
+    g_autofree char *xml = g_strdup_printf(
+        "<domain type='kvm'><name>x</name><metadata>%s</metadata></domain>", element);
+    GByteArray *body = g_byte_array_new();
+
+    put_text(body, xml);
+    return frame_of(COLO_REMOTE_PROGRAM, number_of("DOMAIN_DEFINE_XML_FLAGS"), COLO_RPC_CALL, body);
+}
+
+static ColoRpcFrame *metadata_call(const char *element, const char *ns)
+{
+    GByteArray *body = g_byte_array_new();
+
+    put_domain(body, "other");
+    put_word(body, 2); /* VIR_DOMAIN_METADATA_ELEMENT */
+    put_word(body, 1);
+    put_text(body, element);
+    put_word(body, 1);
+    put_text(body, "colo");
+    put_word(body, 1);
+    put_text(body, ns);
+    put_word(body, 0);
+    return frame_of(COLO_REMOTE_PROGRAM, number_of("DOMAIN_SET_METADATA"), COLO_RPC_CALL, body);
+}
+
+static void assert_xml_error(Fixture *f, ColoRpcFrame *owned, const char *text)
+{
+    g_autoptr(ColoRpcFrame) frame = owned;
+    g_autoptr(GByteArray) answer = NULL;
+
+    g_assert_cmpint(f->relay->call(frame, &answer, f->relay->opaque), ==, COLO_RELAY_ANSWER);
+    g_assert_cmpuint(colo_get32(answer->data + COLO_RPC_HEADER_BYTES), ==, VIR_ERR_XML_ERROR);
+    g_assert_true(says(answer, text));
+}
+
+static void test_declarations(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    assert_passes(f, define_call("<c:protection xmlns:c='" COLO_DECLARATION_NS "' pair='ab'/>"));
+    assert_xml_error(f, define_call("<c:protection xmlns:c='" COLO_DECLARATION_NS "'/>"),
+                     "takes pair=");
+    assert_passes(f, metadata_call("<protection pair='ab'/>", COLO_DECLARATION_NS));
+    assert_xml_error(f, metadata_call("<protection/>", COLO_DECLARATION_NS), "takes pair=");
+    assert_passes(f, metadata_call("<protection/>", "http://example.org/"));
+}
+
+/* ---- migration to the peer ---- */
+
+/* Asks and works; the body of the answer. */
+static GByteArray *migrate(Fixture *f, uint32_t procedure, GByteArray *body, uint32_t right)
+{
+    g_autoptr(ColoRpcFrame) call = frame_of(COLO_REMOTE_PROGRAM, procedure, COLO_RPC_CALL, body);
+    g_autoptr(GByteArray) question = NULL;
+    GByteArray *answer;
+
+    g_assert_cmpint(f->relay->call(call, &question, f->relay->opaque), ==, COLO_RELAY_WORK);
+    g_assert_cmpuint(colo_get32(question->data + 12), ==, right);
+    answer = f->relay->work(call, f->relay->opaque);
+    g_assert_nonnull(answer);
+    return answer;
+}
+
+static GByteArray *perform_args(const char *uri, const char *cookie, uint32_t flags)
+{
+    GByteArray *body = g_byte_array_new();
+
+    put_domain(body, "ft");
+    put_word(body, uri != NULL);
+    if (uri)
+        put_text(body, uri);
+    put_word(body, 0); /* no params */
+    put_text(body, cookie);
+    put_word(body, flags);
+    return body;
+}
+
+static void test_migrate_peer_to_peer(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint32_t p2p = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER;
+    uint32_t perform = number_of("DOMAIN_MIGRATE_PERFORM3_PARAMS");
+    g_autoptr(GByteArray) done =
+        migrate(f, perform, perform_args("colo+tls://HOST2/system", "", p2p),
+                COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME);
+
+    g_assert_cmpuint(colo_get32(done->data + 24), ==, COLO_RPC_OK);
+    g_assert_true(g_str_has_prefix(f->command, "colo-switchover"));
+    g_assert_nonnull(strstr(f->command, UUID));
+    /* Elsewhere: libvirt's, without protection. */
+    g_clear_pointer(&f->command, g_free);
+    assert_interrupts(f,
+                      frame_of(COLO_REMOTE_PROGRAM, perform, COLO_RPC_CALL,
+                               perform_args("qemu+tls://host3/system", "", p2p)),
+                      "migrate-perform3-params");
+    g_assert_null(f->command);
+}
+
+static void test_migrate_by_the_client(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    GByteArray *begin = g_byte_array_new(), *prepare = g_byte_array_new();
+    GByteArray *finish = g_byte_array_new(), *elsewhere = g_byte_array_new();
+    const uint32_t write = COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME;
+    g_autoptr(GByteArray) begun = NULL, prepared = NULL, performed = NULL, finished = NULL;
+    g_autoptr(GByteArray) refused = NULL;
+    g_autofree char *cookie = NULL;
+
+    put_domain(begin, "ft");
+    put_word(begin, 0);
+    put_word(begin, VIR_MIGRATE_LIVE);
+    begun = migrate(f, number_of("DOMAIN_MIGRATE_BEGIN3_PARAMS"), begin, write);
+    cookie = g_strndup((char *)begun->data + COLO_RPC_HEADER_BYTES + 4,
+                       colo_get32(begun->data + COLO_RPC_HEADER_BYTES));
+    g_assert_nonnull(strstr(cookie, UUID));
+    g_assert_true(says(begun, "<domain><name>ft</name></domain>"));
+
+    f->role = "secondary"; /* the peer */
+    put_word(prepare, 0);
+    put_text(prepare, cookie);
+    put_word(prepare, VIR_MIGRATE_LIVE);
+    prepared = migrate(f, number_of("DOMAIN_MIGRATE_PREPARE3_PARAMS"), prepare,
+                       COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES);
+    g_assert_true(says(prepared, "colo:switchover"));
+
+    f->role = "primary";
+    performed = migrate(f, number_of("DOMAIN_MIGRATE_PERFORM3_PARAMS"),
+                        perform_args(NULL, cookie, VIR_MIGRATE_LIVE), write);
+    g_assert_true(g_str_has_prefix(f->command, "colo-switchover"));
+
+    f->state = "committing"; /* the peer again */
+    put_word(finish, 0);
+    put_text(finish, cookie);
+    put_word(finish, VIR_MIGRATE_LIVE);
+    put_word(finish, 0);
+    finished = migrate(f, number_of("DOMAIN_MIGRATE_FINISH3_PARAMS"), finish, write);
+    g_assert_cmpuint(colo_get32(finished->data + 24), ==, COLO_RPC_OK);
+    g_assert_nonnull(memmem(finished->data, finished->len, uuid_bytes, sizeof(uuid_bytes)));
+
+    f->state = NULL; /* a host that is not its peer */
+    put_word(elsewhere, 0);
+    put_text(elsewhere, cookie);
+    put_word(elsewhere, VIR_MIGRATE_LIVE);
+    refused = migrate(f, number_of("DOMAIN_MIGRATE_PREPARE3_PARAMS"), elsewhere,
+                      COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES);
+    g_assert_true(says(refused, "is not its peer"));
+}
+
 static void test_copy(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     f->role = "secondary";
     for (size_t i = 0; i < colo_policy_n_rows; i++) {
         const ColoPolicyRow *row = &colo_policy_rows[i];
 
-        if (row->action != COLO_ACTION_PASS && row->object == COLO_OBJECT_DOMAIN)
-            REFUSED(domain_call(row->procedure, "ft"), "the copy of the guest that runs on host2",
-                    "colo+ssh://host2/system");
+        if (row->action != COLO_ACTION_PASS && row->action != COLO_ACTION_GET_AUTOSTART &&
+            row->action != COLO_ACTION_STATE && row->object == COLO_OBJECT_DOMAIN)
+            REFUSED(domain_call(row->procedure, "ft"),
+                    "the copy of the guest that runs on 192.0.2.2", "colo+ssh://192.0.2.2/system");
     }
     REFUSED(monitor_call("{\"execute\":\"quit\"}", 0), "the copy");
 }
@@ -540,6 +854,12 @@ int main(int argc, char **argv)
     ADD("refused/other-names", test_other_ways_to_name_it);
     ADD("refused/truncated", test_truncated);
     ADD("door-2/qmp", test_qmp);
+    ADD("interrupts", test_interrupts);
+    ADD("autostart", test_autostart);
+    ADD("state", test_state);
+    ADD("declarations", test_declarations);
+    ADD("migrate/peer-to-peer", test_migrate_peer_to_peer);
+    ADD("migrate/by-the-client", test_migrate_by_the_client);
     ADD("door-2/uuid-decides", test_uuid_decides);
     ADD("door-2/hmp", test_hmp);
     ADD("door-2/qemus-own", test_qemus_own_commands_pass);

@@ -36,16 +36,6 @@ char *in_folder(const char *name)
     return g_build_filename(folder, name, NULL);
 }
 
-static void ignore_lifecycle(const char *uuid, int event, int detail, void *opaque)
-{
-    (void)uuid, (void)event, (void)detail, (void)opaque;
-}
-
-static void ignore(void *opaque)
-{
-    (void)opaque;
-}
-
 static void ignore_event(const char *name, const char *uuid, JsonObject *event, void *opaque)
 {
     (void)name, (void)uuid, (void)event, (void)opaque;
@@ -78,7 +68,7 @@ void host_up(Host *h)
     g_assert_no_error(error);
     h->m.host.arbiter = colo_arbiter_new(&h->config.arbiter, &error);
     g_assert_no_error(error);
-    h->m.host.virconn = colo_virconn_new("test:///default", ignore_lifecycle, ignore, NULL);
+    h->m.host.virconn = colo_virconn_new("test:///default", &(ColoVirConnEvents){0}, NULL);
     h->m.host.comparator = colo_comparator_client_new(socket_path, &no_events, NULL);
     h->m.host.pairs =
         colo_pairs_new(&h->config, &h->self, h->m.host.store, NULL, ignore_pair, NULL, &error);
@@ -100,5 +90,5 @@ void host_down(Host *h)
 void host_libvirt(Host *h, const char *uri)
 {
     colo_virconn_free(h->m.host.virconn);
-    h->m.host.virconn = colo_virconn_new(uri, ignore_lifecycle, ignore, NULL);
+    h->m.host.virconn = colo_virconn_new(uri, &(ColoVirConnEvents){0}, NULL);
 }

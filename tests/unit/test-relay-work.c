@@ -27,6 +27,8 @@ static ColoRelayVerdict drive_call(const ColoRpcFrame *frame, GByteArray **answe
             &(ColoRpcHeader){.program = COLO_REMOTE_PROGRAM, .version = 1, .procedure = 2777},
             "may I", 5);
         return COLO_RELAY_WORK;
+    case 2005:
+        return COLO_RELAY_REVISE;
     case 2002:
         return COLO_RELAY_DROP;
     default:
@@ -73,8 +75,22 @@ static ColoRelayVerdict drive_heard(const ColoRpcFrame *frame, GByteArray **answ
     return COLO_RELAY_ANSWER;
 }
 
-static const ColoRelayDriver driver = {
-    .call = drive_call, .work = drive_work, .after = drive_after, .heard = drive_heard};
+static ColoRelayVerdict drive_revise(const ColoRpcFrame *call, const ColoRpcFrame *reply,
+                                     GByteArray **answer, void *opaque G_GNUC_UNUSED)
+{
+    g_assert_cmpuint(call->header.procedure, ==, 2005);
+    g_assert_cmpuint(reply->header.serial, ==, call->header.serial);
+    if (call->len == 0)
+        return COLO_RELAY_PASS;
+    *answer = colo_remote_encode(&reply->header, call->body, call->len);
+    return COLO_RELAY_ANSWER;
+}
+
+static const ColoRelayDriver driver = {.call = drive_call,
+                                       .work = drive_work,
+                                       .after = drive_after,
+                                       .heard = drive_heard,
+                                       .revise = drive_revise};
 
 static void setup(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
 {
@@ -256,6 +272,43 @@ static void test_passed_on(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
     assert_followed(1);
 }
 
+/* The driver sees the reply beside its call. */
+static void test_revised(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) revised = NULL, passed = NULL;
+
+    relay_open_connection(f);
+    relay_say(f->client, COLO_REMOTE_PROGRAM, 2005, COLO_RPC_CALL, 10, "asked", 5);
+    relay_say(f->client, COLO_REMOTE_PROGRAM, 2005, COLO_RPC_CALL, 11, NULL, 0);
+    for (unsigned i = 0; i < 2; i++)
+        colo_rpc_frame_free(relay_hear(f->upstream, f->upstream_reader));
+    relay_reply(f, 2005, 11, COLO_RPC_OK);
+    relay_reply(f, 2005, 10, COLO_RPC_OK);
+    passed = relay_hear(f->client, f->client_reader);
+    g_assert_cmpuint(passed->header.serial, ==, 11);
+    g_assert_cmpuint(passed->len, ==, 0);
+    revised = relay_hear(f->client, f->client_reader);
+    g_assert_cmpuint(revised->header.serial, ==, 10);
+    g_assert_true(relay_holds(revised, "asked"));
+}
+
+/* What is not revised any more passes. */
+static void test_revised_is_bounded(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    relay_open_connection(f);
+    for (unsigned i = 0; i <= COLO_RELAY_REVISE_MAX; i++) {
+        relay_say(f->client, COLO_REMOTE_PROGRAM, 2005, COLO_RPC_CALL, 10 + i, "asked", 5);
+        colo_rpc_frame_free(relay_hear(f->upstream, f->upstream_reader));
+    }
+    for (unsigned i = 0; i <= COLO_RELAY_REVISE_MAX; i++) {
+        g_autoptr(ColoRpcFrame) reply = NULL;
+
+        relay_reply(f, 2005, 10 + i, COLO_RPC_OK);
+        reply = relay_hear(f->client, f->client_reader);
+        g_assert_cmpint(relay_holds(reply, "asked"), ==, i < COLO_RELAY_REVISE_MAX);
+    }
+}
+
 /* In the midst of it, and before libvirt has it. */
 static void test_passed_on_and_client_leaves(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
 {
@@ -309,6 +362,8 @@ int main(int argc, char **argv)
     ADD("waits-for-open", test_driver_waits_for_open);
     ADD("I8/work", test_work_is_bounded);
     ADD("client-leaves", test_client_leaves_while_work_runs);
+    ADD("revised", test_revised);
+    ADD("I8/revised", test_revised_is_bounded);
     ADD("passed-on", test_passed_on);
     ADD("passed-on-and-client-leaves", test_passed_on_and_client_leaves);
     return g_test_run();
