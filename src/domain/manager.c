@@ -140,6 +140,19 @@ gboolean colo_manager_pair_in_use(ColoManager *m, const char *pair, char **name)
     return FALSE;
 }
 
+gboolean colo_manager_is_busy(ColoManager *m)
+{
+    g_autoptr(GPtrArray) list = colo_manager_domains(m);
+
+    for (guint i = 0; i < list->len; i++) {
+        g_autoptr(JsonObject) view = colo_domain_view(g_ptr_array_index(list, i));
+
+        if (strcmp(colo_json_peek_string(view, "state", ""), "unprotected") != 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* ---- libvirt's calls ---- */
 
 /* The domain's actor, if there is one: without it COLO has nothing to do with the domain. */

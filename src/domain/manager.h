@@ -43,6 +43,9 @@ int colo_manager_domain_id(ColoManager *manager, const char *uuid);
 gboolean colo_manager_set_autostart(ColoManager *manager, const char *uuid, gboolean on,
                                     GError **error);
 
+/* TRUE while any domain is under COLO. */
+gboolean colo_manager_is_busy(ColoManager *manager);
+
 /* Runs @command (rpc/command-table.h) with validated @args; blocks until it is answered. */
 JsonObject *colo_manager_command(ColoManager *manager, const char *command, JsonObject *args,
                                  GError **error);

@@ -10,6 +10,7 @@
 #include "domain/manager.h"
 #include "driver/driver.h"
 #include "driver/metrics.h"
+#include "driver/tls-listener.h"
 #include "pair/config.h"
 #include "rpc/server.h"
 #include "util/activation.h"
@@ -28,12 +29,17 @@
 #define FD_RPC "rpc"
 #define FD_RPC_RO "rpc-ro"
 #define FD_CONTROL "control"
+#define FD_TLS "tls"
+
+/* How often an idle daemon that may end looks whether it is still so. */
+#define IDLE_CHECK_S 1u
 
 typedef struct {
     char *config_file;
     char *libvirt_uri;
     char *comparator_socket;
     char *pid_file;
+    int timeout_s; /* 0: it does not end by itself */
     gboolean verbose;
     gboolean version;
 } Options;
@@ -43,6 +49,9 @@ typedef struct {
     ColoDriver *driver;
     ColoMetrics *metrics;
     ColoRpcServer *rpc;
+    ColoTlsListener *tls;
+    GMainLoop *loop;
+    unsigned idle_s, timeout_s;
 } Daemon;
 
 static JsonObject *on_command(const ColoRpcCaller *caller, const char *command, JsonObject *args,
@@ -196,6 +205,38 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     return TRUE;
 }
 
+static gboolean start_tls(Daemon *daemon, const ColoConfig *config, GError **error)
+{
+    ColoTlsConfig tls = config->tls; /* the same certificates, another list */
+    int fd = colo_activation_take(FD_TLS);
+
+    if (fd < 0 && !config->listen_tls)
+        return TRUE;
+    if (fd < 0)
+        fd = colo_channel_listen(config->listen_addr, config->tls_port, error);
+    if (fd < 0)
+        return FALSE;
+    tls.allowed_dn_list = config->tls_clients;
+    daemon->tls = colo_tls_listener_new(fd, &tls, daemon->rpc, error);
+    return daemon->tls != NULL;
+}
+
+/* --timeout: nobody is connected, and nothing is under COLO. */
+static gboolean count_idle(gpointer data)
+{
+    Daemon *daemon = data;
+    ColoRpcServerStats stats;
+
+    colo_rpc_server_get_stats(daemon->rpc, &stats);
+    if (stats.clients + stats.relayed > 0 || colo_manager_is_busy(daemon->manager))
+        daemon->idle_s = 0;
+    else if ((daemon->idle_s += IDLE_CHECK_S) >= daemon->timeout_s) {
+        colo_info("idle for %u s: ends until the next client comes", daemon->idle_s);
+        g_main_loop_quit(daemon->loop);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
 /* Not worth a daemon that does not start. */
 static void start_metrics(Daemon *daemon, const ColoConfig *config)
 {
@@ -223,6 +264,8 @@ static gboolean parse_options(Options *o, int *argc, char ***argv, GError **erro
         {"connect", 'c', 0, G_OPTION_ARG_STRING, &o->libvirt_uri, "libvirt's QEMU driver", "URI"},
         {"comparator", 0, 0, G_OPTION_ARG_FILENAME, &o->comparator_socket,
          "Control socket of colo-comparator", "PATH"},
+        {"timeout", 't', 0, G_OPTION_ARG_INT, &o->timeout_s,
+         "End after so long without a client and without a domain under COLO", "SECONDS"},
         {"pid-file", 'p', 0, G_OPTION_ARG_FILENAME, &o->pid_file, "Write the process id here",
          "FILE"},
         {"verbose", 'v', 0, G_OPTION_ARG_NONE, &o->verbose, "Log debug messages", NULL},
@@ -234,12 +277,26 @@ static gboolean parse_options(Options *o, int *argc, char ***argv, GError **erro
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, argc, argv, error))
         return FALSE;
+    if (o->timeout_s < 0) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG,
+                    "--timeout %d: seconds are expected, 0 for none", o->timeout_s);
+        return FALSE;
+    }
     if (*argc > 1) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "unexpected argument '%s'",
                     (*argv)[1]);
         return FALSE;
     }
     return TRUE;
+}
+
+static void stop(Daemon *daemon)
+{
+    colo_tls_listener_free(daemon->tls);
+    colo_rpc_server_free(g_atomic_pointer_exchange(&daemon->rpc, NULL));
+    colo_metrics_free(daemon->metrics);
+    colo_driver_free(daemon->driver);
+    colo_manager_free(daemon->manager);
 }
 
 static int run(const Options *options, GError **error)
@@ -254,20 +311,22 @@ static int run(const Options *options, GError **error)
     g_unix_signal_add(SIGTERM, on_signal, loop);
     g_unix_signal_add(SIGINT, on_signal, loop);
     signal(SIGPIPE, SIG_IGN);
-    if (!start(&daemon, config, options, error) || !write_pid_file(options->pid_file, error)) {
-        colo_manager_free(daemon.manager);
+    if (!start(&daemon, config, options, error) || !start_tls(&daemon, config, error) ||
+        !write_pid_file(options->pid_file, error)) {
+        stop(&daemon);
         return -1;
     }
+    daemon.loop = loop;
+    daemon.timeout_s = (unsigned)options->timeout_s;
+    if (daemon.timeout_s > 0)
+        g_timeout_add_seconds(IDLE_CHECK_S, count_idle, &daemon);
     start_metrics(&daemon, config);
     sd_notify(0, "READY=1");
     colo_info("virtcolod %s of host '%s' is ready", PACKAGE_VERSION, config->host_name);
     g_main_loop_run(loop);
 
     sd_notify(0, "STOPPING=1");
-    colo_rpc_server_free(g_atomic_pointer_exchange(&daemon.rpc, NULL));
-    colo_metrics_free(daemon.metrics);
-    colo_driver_free(daemon.driver);
-    colo_manager_free(daemon.manager);
+    stop(&daemon);
     if (options->pid_file)
         unlink(options->pid_file);
     return 0;

@@ -60,6 +60,9 @@ static const Key keys[] = {
     {"state_dir", TYPE_STRING, AT(state_dir), 0, 0},
     {"log_level", TYPE_LEVEL, AT(log_level), 0, 0},
     {"unix_sock_group", TYPE_STRING, AT(unix_sock_group), 0, 0},
+    {"listen_tls", TYPE_BOOL, AT(listen_tls), 0, 0},
+    {"tls_port", TYPE_PORT, AT(tls_port), 0, 0},
+    {"tls_client_dn_list", TYPE_LIST, AT(tls_clients), 0, 0},
     {"metrics_addr", TYPE_STRING, AT(metrics_addr), 0, 0},
     {"metrics_port", TYPE_UINT, AT(metrics_port), 0, 65535},
 };
@@ -358,6 +361,7 @@ static ColoConfig *defaults(void)
     config->unix_sock_group = g_strdup("");
     config->metrics_addr = g_strdup("127.0.0.1");
     config->metrics_port = COLO_METRICS_PORT;
+    config->tls_port = COLO_TLS_PORT;
     return config;
 }
 
@@ -455,5 +459,6 @@ void colo_config_free(ColoConfig *config)
     g_free(config->state_dir);
     g_free(config->unix_sock_group);
     g_free(config->metrics_addr);
+    g_strfreev(config->tls_clients);
     g_free(config);
 }

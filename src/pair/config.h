@@ -16,6 +16,7 @@
 #define COLO_CONFIG_FILE SYSCONFDIR "/libvirt-colo/virtcolod.conf"
 #define COLO_DATA_PORT 16515
 #define COLO_METRICS_PORT 16517
+#define COLO_TLS_PORT 16514 /* LIBVIRTD_TLS_PORT: where clients look for it */
 
 /* All members are set, from the file or by default; strings belong to the structure. */
 typedef struct {
@@ -35,6 +36,9 @@ typedef struct {
     char *state_dir;
     int log_level;         /* LOG_DEBUG..LOG_ERR of syslog(3) */
     char *unix_sock_group; /* "": root's */
+    bool listen_tls;       /* colo+tls:// ... */
+    uint16_t tls_port;     /* ... here */
+    char **tls_clients;    /* fnmatch(3) patterns of its clients' DNs; NULL: any of the CA */
     char *metrics_addr;    /* numeric; loopback by default */
     unsigned metrics_port; /* 0: no metrics */
 } ColoConfig;

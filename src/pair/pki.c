@@ -370,8 +370,9 @@ gboolean colo_pki_verify_peer(ColoPki *pki, gnutls_session_t session, const char
                     why);
     } else if (listener && !dn_is_allowed(pki, name)) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_AUTH,
-                    "certificate '%s' of %s is not in tls_allowed_dn_list; add it to "
-                    "virtcolod.conf of the host that refused it",
+                    "certificate '%s' of %s is not in the list of virtcolod.conf of the host that "
+                    "refused it: add it to tls_allowed_dn_list (hosts) or tls_client_dn_list "
+                    "(clients)",
                     name, address);
     } else {
         if (dn)

@@ -34,6 +34,7 @@ struct ColoRelay {
     GMainContext *context;
     char **upstreams;
     GPtrArray *pairs;
+    gint n_clients;   /* atomic: their number */
     guint n_readonly; /* of them */
     const ColoRelayDriver *driver;
     ColoRelayWorkers *workers; /* NULL without a driver */
@@ -51,6 +52,7 @@ static void pair_free(gpointer data)
 {
     Pair *pair = data;
 
+    g_atomic_int_dec_and_test(&pair->relay->n_clients);
     pair->relay->n_readonly -= pair->caller.readonly;
     drop_source(&pair->retry);
     colo_relay_work_free(pair->work);
@@ -73,10 +75,19 @@ static void pair_close(Pair *pair)
     colo_relay_side_close(&pair->libvirt);
 }
 
+/* For people. */
+static char *who(const ColoRpcCaller *caller)
+{
+    return *caller->dn ? g_strdup_printf("TLS client '%s'", caller->dn)
+                       : g_strdup_printf("client of uid %u, pid %d", (unsigned)caller->uid,
+                                         (int)caller->pid);
+}
+
 static void pair_broken(Pair *pair, const ColoRelaySide *side, const char *what)
 {
-    colo_warn("relay of the client of uid %u, pid %d closed: %s: %s", (unsigned)pair->caller.uid,
-              (int)pair->caller.pid, side->name, what);
+    g_autofree char *client = who(&pair->caller);
+
+    colo_warn("relay of the %s closed: %s: %s", client, side->name, what);
     pair_close(pair);
 }
 
@@ -239,6 +250,8 @@ static void process(Pair *pair, ColoRelaySide *side)
             break;
         pass(pair, side, frame);
     }
+    if (!pair->dead && *pair->caller.dn && side->frame && side->n_fds > 0)
+        pair_broken(pair, side, "FDs, of which TLS carries none");
     if (!pair->dead && !is_held(pair, side) && side->fds->len > (side->frame ? side->n_fds : 0))
         pair_broken(pair, side, "an FD that belongs to no frame");
 }
@@ -353,9 +366,10 @@ static void connect_pair(Pair *pair)
     }
     pair->libvirt.fd = fd;
     if (fd < 0) {
-        colo_warn("client of uid %u, pid %d closed: no libvirt answers at %s: start virtqemud or "
-                  "libvirtd",
-                  (unsigned)pair->caller.uid, (int)pair->caller.pid, relay->upstreams[0]);
+        g_autofree char *client = who(&pair->caller);
+
+        colo_warn("%s closed: no libvirt answers at %s: start virtqemud or libvirtd", client,
+                  relay->upstreams[0]);
         pair_close(pair);
     }
     settle(pair);
@@ -391,7 +405,9 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
 
     if (fd < 0 || relay->pairs->len >= COLO_RELAY_CLIENTS_MAX ||
         (caller->readonly && relay->n_readonly >= COLO_RELAY_RO_CLIENTS_MAX)) {
-        colo_warn("client of uid %u, pid %d closed: %s", (unsigned)caller->uid, (int)caller->pid,
+        g_autofree char *client = who(caller);
+
+        colo_warn("%s closed: %s", client,
                   fd < 0 ? "no descriptor is left for it"
                          : "as many as may be are connected to libvirt");
         if (fd >= 0)
@@ -401,6 +417,7 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
     pair = g_new0(Pair, 1);
     pair->relay = relay;
     pair->caller = *caller;
+    g_atomic_int_inc(&relay->n_clients);
     relay->n_readonly += caller->readonly;
     pair->retry_end = g_get_monotonic_time() + CONNECT_LIMIT_MS * 1000;
     colo_relay_side_init(&pair->client, relay->context, "the client", fd);
@@ -410,6 +427,11 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
     g_ptr_array_add(relay->pairs, pair);
     colo_rpc_reader_feed(pair->client.reader, data, len);
     connect_pair(pair);
+}
+
+unsigned colo_relay_n_clients(const ColoRelay *relay)
+{
+    return (unsigned)g_atomic_int_get(&relay->n_clients);
 }
 
 void colo_relay_free(ColoRelay *relay)

@@ -79,5 +79,7 @@ ColoRelay *colo_relay_new(GMainContext *context, const char *const *upstreams,
  * read. */
 void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, const uint8_t *data,
                       size_t len);
+/* Now connected. Any thread. */
+unsigned colo_relay_n_clients(const ColoRelay *relay);
 /* Waits for work under way and closes all connections. NULL is allowed. */
 void colo_relay_free(ColoRelay *relay);

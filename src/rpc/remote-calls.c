@@ -472,6 +472,13 @@ GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial)
     struct passwd user, *u = NULL;
     struct group group, *g = NULL;
 
+    if (*caller
+             ->dn) { /* virNetServerClientCreateIdentity(): of a TLS client nothing else is known */
+        colo_xdr_put32(body, 1);
+        put_text(body, "x509-distinguished-name", caller->dn);
+        colo_xdr_put32(body, 0); /* flags */
+        return with_header(&header, body);
+    }
     (void)getpwuid_r(caller->uid, &user, buffer[0], sizeof(buffer[0]), &u);
     (void)getgrgid_r(caller->gid, &group, buffer[1], sizeof(buffer[1]), &g);
     colo_xdr_put32(body, 4 + (u != NULL) + (g != NULL));

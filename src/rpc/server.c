@@ -206,8 +206,9 @@ static gboolean relay_on_io_thread(gpointer data)
     RelayTo *to = data;
 
     if (!to->server->relay)
-        to->server->relay =
-            colo_relay_new(to->server->context, (const char *const *)to->upstreams, to->driver);
+        g_atomic_pointer_set(
+            &to->server->relay,
+            colo_relay_new(to->server->context, (const char *const *)to->upstreams, to->driver));
     return G_SOURCE_REMOVE;
 }
 
@@ -218,6 +219,40 @@ void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstream
 
     *to = (RelayTo){.server = server, .upstreams = g_strdupv((char **)upstreams), .driver = driver};
     colo_rpc_server_post(server, relay_on_io_thread, to, relay_to_free);
+}
+
+typedef struct {
+    ColoRpcServer *server;
+    int fd;
+    ColoRpcCaller caller;
+} Adoption;
+
+static void adoption_free(gpointer data)
+{
+    Adoption *adoption = data;
+
+    if (adoption->fd >= 0)
+        close(adoption->fd);
+    g_free(adoption);
+}
+
+static gboolean adopt_on_io_thread(gpointer data)
+{
+    Adoption *adoption = data;
+
+    if (adoption->server->relay) {
+        colo_relay_adopt(adoption->server->relay, adoption->fd, &adoption->caller, NULL, 0);
+        adoption->fd = -1;
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void colo_rpc_server_adopt(ColoRpcServer *server, int fd, const ColoRpcCaller *caller)
+{
+    Adoption *adoption = g_new(Adoption, 1);
+
+    *adoption = (Adoption){.server = server, .fd = fd, .caller = *caller};
+    colo_rpc_server_post(server, adopt_on_io_thread, adoption, adoption_free);
 }
 
 void colo_rpc_server_set_may_run(ColoRpcServer *server, ColoRpcMayRun func, void *opaque)
@@ -305,9 +340,13 @@ void colo_rpc_server_emit(ColoRpcServer *server, JsonObject *event)
 
 void colo_rpc_server_get_stats(ColoRpcServer *server, ColoRpcServerStats *stats)
 {
+    const ColoRelay *relay;
+
     g_mutex_lock(&server->lock);
     *stats = server->stats;
     g_mutex_unlock(&server->lock);
+    relay = g_atomic_pointer_get(&server->relay);
+    stats->relayed = relay ? colo_relay_n_clients(relay) : 0;
 }
 
 static gboolean quit_loop(gpointer data)

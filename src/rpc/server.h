@@ -35,12 +35,16 @@
 
 typedef struct ColoRpcServer ColoRpcServer;
 
-/* Who asks: credentials at the time of connect(2). */
+/* Of a certificate's distinguished name; a longer one is refused. */
+#define COLO_RPC_DN_MAX 512
+
+/* Who asks: credentials at the time of connect(2), or of a TLS client its certificate. */
 typedef struct {
     pid_t pid;
     uid_t uid;
     gid_t gid;
-    gboolean readonly; /* it came by the read-only socket */
+    char dn[COLO_RPC_DN_MAX]; /* "": it is local */
+    gboolean readonly;        /* it came by the read-only socket */
 } ColoRpcCaller;
 
 /*
@@ -65,9 +69,14 @@ struct ColoRelayDriver;
 void colo_rpc_server_relay_to(ColoRpcServer *server, const char *const *upstreams,
                               const struct ColoRelayDriver *driver);
 
+/* Takes over @fd, the end of a socket pair whose other end is that of a client who has shown that
+ * it is @caller: it is the relay's, and has no door 1. Any thread. */
+void colo_rpc_server_adopt(ColoRpcServer *server, int fd, const ColoRpcCaller *caller);
+
 /* What the server has counted since its start. */
 typedef struct {
-    uint64_t clients;         /* now connected */
+    uint64_t clients;         /* now connected: of our program, or not told yet */
+    uint64_t relayed;         /* now connected: of libvirt's */
     uint64_t accepted;        /* ever */
     uint64_t refused_auth;    /* closed: not allowed to connect */
     uint64_t refused_limit;   /* closed: COLO_RPC_MAX_CLIENTS */

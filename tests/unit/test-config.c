@@ -70,7 +70,7 @@ static void test_example_uncommented(void)
     }
     g_autoptr(ColoConfig) config = load(active->str, &error);
     g_assert_no_error(error);
-    g_assert_cmpuint(n, ==, 29); /* all keys */
+    g_assert_cmpuint(n, ==, 32); /* all keys */
     g_assert_cmpuint(config->checkpoint_max_dirty_bytes, ==, UINT64_C(256) << 20);
     g_assert_cmpuint(config->heartbeat.interval_ms, ==, 100);
 }
@@ -96,7 +96,8 @@ static void test_values(void)
              "checkpoint_max_overlay_bytes = \"3G\"\n"
              "/* 99999999999 \" */ state_dir = \"/s 12345678901\" // 99999999999\nlog_level = "
              "\"debug\"\nunix_sock_group = \"libvirt\"\n"
-             "metrics_addr = \"::1\"\nmetrics_port = 0\n",
+             "metrics_addr = \"::1\"\nmetrics_port = 0\n"
+             "listen_tls = 1\ntls_port = 1002\ntls_client_dn_list = [ \"CN=c\" ]\n",
              &error);
 
     g_assert_no_error(error);
@@ -124,6 +125,9 @@ static void test_values(void)
     g_assert_cmpstr(config->unix_sock_group, ==, "libvirt");
     g_assert_cmpstr(config->metrics_addr, ==, "::1");
     g_assert_cmpuint(config->metrics_port, ==, 0);
+    g_assert_true(config->listen_tls);
+    g_assert_cmpuint(config->tls_port, ==, 1002);
+    g_assert_cmpstr(config->tls_clients[0], ==, "CN=c");
 }
 
 static void test_bad_input_is_named(void)

@@ -36,6 +36,11 @@ char *in_folder(const char *name)
     return g_build_filename(folder, name, NULL);
 }
 
+static void ignore(void *opaque)
+{
+    (void)opaque;
+}
+
 static void ignore_event(const char *name, const char *uuid, JsonObject *event, void *opaque)
 {
     (void)name, (void)uuid, (void)event, (void)opaque;
