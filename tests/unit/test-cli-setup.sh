@@ -62,6 +62,11 @@ result 'the server certificate is of the CA, for this host, for servers' $?
 certtool --verify --load-ca-certificate "$a/etc/pki/CA/cacert.pem" --verify-purpose 1.3.6.1.5.5.7.3.2 \
     --infile "$a/etc/pki/libvirt/clientcert.pem" >"$dir/out" 2>&1
 result 'the client certificate is for clients' $?
+for side in server client; do
+    certtool --certificate-info --infile "$a/etc/pki/libvirt/${side}cert.pem" | grep -q 'Key encipherment' || echo $side
+done >"$dir/out"
+[ ! -s "$dir/out" ]
+result "both may be used by libvirt's own TLS" $?
 [ "$(find "$a" -name '*key.pem' -perm 600 | wc -l)" = 3 ] &&
     [ "$(find "$a" -name '*key.pem' | wc -l)" = 3 ] &&
     [ "$(stat -c %a "$a/etc/pki/libvirt/private" "$a/etc/pki/CA/private" | sort -u)" = 700 ]
