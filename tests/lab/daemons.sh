@@ -43,7 +43,7 @@ run() {
 }
 
 start() {
-    local bin user=nobody
+    local bin user=nobody listen=
     bin=$(program "$1") || exit 1
     pid_live "$(pid_file "$1")" > /dev/null && return 0
     [ -x "$bin" ] || die "cannot start $1" "$bin is not there" \
@@ -51,7 +51,9 @@ start() {
     case $1 in
     libvirtd)
         rm -f /run/libvirtd.pid
-        run libvirtd -- "$bin" -p /run/libvirtd.pid
+        # It listens for TLS where its file says so, which only counts with this option.
+        grep -q '^listen_tls = 1' /etc/libvirt/libvirtd.conf && listen=--listen
+        run libvirtd -- "$bin" -p /run/libvirtd.pid $listen
         wait_for $LIBVIRTD_WAIT_S virsh -q -c qemu:///system list || die "libvirtd does not answer" \
             "$(tail -2 /var/log/libvirtd.log)" "see /var/log/libvirtd.log and /var/log/libvirt"
         ;;
