@@ -15,7 +15,7 @@ packages=(
     # tests: model checker, fuzzers, lab
     spin clang libclang-rt-14-dev gcovr gnutls-bin etcd-server etcd-client busybox-static cpio e2fsprogs
     iproute2 ethtool util-linux procps curl socat python3 tcpdump jq libxml2-utils man-db xz-utils
-    expect python3-libvirt virtinst libsys-virt-perl ebtables dnsmasq-base seabios openssl redis-server
+    expect python3-libvirt virtinst libsys-virt-perl python3-nova ebtables dnsmasq-base seabios openssl redis-server
 )
 
 if [ "${1:-}" = --list ]; then
