@@ -15,7 +15,7 @@ i2-disk-copy-lost i5-comparator-killed i5-comparator-killed-no-witness
 guest-ends i3-pair-cut-both-reach i3-pair-cut-one-reaches i3-pair-cut-none-reaches
 i3-rebooted-host merge-interrupted i1-primary-killed i1-new-connections guest-time i5-comparator-killed-manual several-disks-nics nic-of-network"
 # colo:///system and the lock manager: with --driver, and only these.
-DRIVER_TESTS="stock-virsh stock-python stock-clients driver-protected driver-lifecycle lock-plugin stock-nova"
+DRIVER_TESTS="stock-virsh stock-python stock-clients driver-protected driver-lifecycle lock-plugin stock-nova stock-virt-manager"
 # Minutes each: only with --long.
 LONG_TESTS="i2-primary-hangs i5-killed-while-protecting i1-output-after-commit i4-qmp i4-stalled-peer i4-stops-at-reply i4-held-limit i4-output-hold pool-map soak"
 
