@@ -35,6 +35,7 @@ static const struct {
     {"colo-status", NULL, cmd_status},
     {"colo-stats", cmd_stats_show, NULL},
     {"colo-events", NULL, cmd_events},
+    {"colo-features", cmd_features_show, NULL},
     {"colo-doctor", NULL, cmd_doctor},
 };
 

@@ -30,6 +30,7 @@
 #include "domain/steps-net.h"
 #include "domain/store.h"
 #include "domain/virconn.h"
+#include "feature/device.h"
 #include "pair/arbiter.h"
 #include "pair/config.h"
 #include "util/log.h"
@@ -61,6 +62,8 @@ typedef struct {
     ColoPairs *pairs;
     ColoKicker *kicker;
     char *boot_id;
+    const ColoHvfeatOps *hvfeat; /* NULL: the kernel's */
+    const char *sysroot;         /* folder that stands for "/"; NULL: this host's own */
     void (*emit)(JsonObject *event, void *opaque); /* to subscribed clients; @event taken over */
     void *emit_opaque;
 } ColoHost;

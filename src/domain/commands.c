@@ -2,6 +2,7 @@
 /* The commands of design section 6: each from validated arguments to its result. */
 #include "domain/commands.h"
 
+#include "domain/features.h"
 #include "domain/pool-map.h"
 #include "rpc/command-table.h"
 #include "util/error.h"
@@ -285,11 +286,20 @@ static JsonObject *doctor(ColoManager *m, const char *pair, GError **error)
     return result;
 }
 
+static JsonObject *features(ColoManager *m)
+{
+    g_autoptr(ColoHostFeatures) report = colo_features_of_host(&m->host);
+
+    return colo_host_features_to_json(report);
+}
+
 JsonObject *colo_commands_for_peer(ColoManager *m, const char *command, JsonObject *args,
                                    GError **error)
 {
     if (strcmp(command, "colo-doctor") == 0)
         return colo_doctor_local(m);
+    if (strcmp(command, "colo-features") == 0)
+        return features(m);
     if (strcmp(command, "prepare-copy") == 0)
         return colo_prepare_copy(m, args, error);
     g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "'%s' is not for the peer", command);
@@ -319,6 +329,8 @@ JsonObject *colo_manager_command(ColoManager *m, const char *command, JsonObject
         return list(m);
     if (strcmp(command, "colo-doctor") == 0)
         return doctor(m, pair, error);
+    if (strcmp(command, "colo-features") == 0)
+        return features(m);
     if (strcmp(command, "colo-protect") == 0)
         return protect(m, args, error);
     if (strcmp(command, "colo-prepare") == 0)

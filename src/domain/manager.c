@@ -423,7 +423,7 @@ static JsonObject *on_peer_request(const ColoPeerInfo *from, const char *method,
     if (strcmp(method, "host-command") == 0) {
         JsonObject *args;
 
-        /* doctor and prepare look at both hosts; only these two cross over. */
+        /* doctor, prepare and features look at both hosts; only these cross over. */
         if (!colo_json_get_string(params, "command", &name, error) ||
             !colo_json_get_object(params, "arguments", &args, error))
             return NULL;

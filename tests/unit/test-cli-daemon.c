@@ -207,6 +207,17 @@ static JsonObject *do_domain(const char *command, JsonObject *args, GError **err
     return colo_json_build("actions", "o", list, NULL);
 }
 
+/* Of two features: one is usable, of the other little is known. */
+static JsonObject *do_features(void)
+{
+    return json_tokener_parse(
+        "{\"host\":\"alpha\",\"vendor\":\"AuthenticAMD\",\"kernel\":\"6.1.0\",\"module\":\"1.2\","
+        "\"cpu\":null,\"features\":[{\"name\":\"preemption-quantum\",\"hardware\":true,"
+        "\"firmware\":true,\"in-kernel\":true,\"per-vm\":true,\"usable\":true,\"reason\":null},"
+        "{\"name\":\"avic\",\"hardware\":false,\"firmware\":null,\"in-kernel\":null,"
+        "\"per-vm\":false,\"usable\":false,\"reason\":\"this processor does not have it\"}]}");
+}
+
 static JsonObject *dispatch(const ColoRpcCaller *caller G_GNUC_UNUSED, const char *command,
                             JsonObject *args, void *opaque G_GNUC_UNUSED, GError **error)
 {
@@ -219,6 +230,8 @@ static JsonObject *dispatch(const ColoRpcCaller *caller G_GNUC_UNUSED, const cha
         return json_tokener_parse(
             "{\"domains\":[{\"name\":\"web1\",\"uuid\":\"f6a0a30e-7c23-44c4-8f43-1a1ad0f9a2b1\","
             "\"pair\":\"ab\",\"role\":\"primary\",\"state\":\"protected\",\"generation\":3}]}");
+    if (strcmp(command, "colo-features") == 0)
+        return do_features();
     if (strcmp(command, "colo-doctor") == 0)
         return do_doctor(strcmp(colo_json_peek_string(args, "pair", ""), "good") == 0);
     return do_domain(command, args, error);

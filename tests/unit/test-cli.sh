@@ -207,6 +207,15 @@ expect 'doctor: all well' 0 ' Host    Result   Check         Found
  alpha   PASS     certificate   expires 2027-01-01
 
 0 errors, 0 warnings' '' colo-doctor good
+expect 'features: yes, no and not known' 0 \
+    ' Feature              Hardware   Firmware   Kernel   Per VM   Reason
+-----------------------------------------------------------------------------------------------
+ preemption-quantum   yes        yes        yes      yes      -
+ avic                 no         ?          ?        no       this processor does not have it' '' \
+    colo-features
+run colo-features --json
+[ $code = 0 ] && grep -q '^{"host":"alpha".*"firmware":null' "$dir/stdout"
+result 'features --json' $?
 run colo-doctor --json
 [ $code = 1 ] && grep -q '^{"findings":\[{"host":"alpha"' "$dir/stdout"
 result 'doctor --json exits as without' $?
