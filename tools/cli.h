@@ -120,5 +120,6 @@ int cmd_status(Cli *cli, const CliCall *call);
 int cmd_stats_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_tune_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_events(Cli *cli, const CliCall *call);
+int cmd_pair_features_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_features_show(Cli *cli, const CliCall *call, JsonObject *result);
 int cmd_doctor(Cli *cli, const CliCall *call);

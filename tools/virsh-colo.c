@@ -24,6 +24,7 @@ static const struct {
     {"colo-pair-undefine", cmd_pair_undefine_show, NULL},
     {"colo-pair-list", cmd_pair_list_show, NULL},
     {"colo-pair-info", cmd_pair_info_show, NULL},
+    {"colo-pair-features", cmd_pair_features_show, NULL},
     {"colo-prepare", cmd_prepare_show, NULL},
     {"colo-protect", NULL, cmd_protect},
     {"colo-unprotect", cmd_unprotect_show, NULL},

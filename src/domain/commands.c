@@ -286,20 +286,13 @@ static JsonObject *doctor(ColoManager *m, const char *pair, GError **error)
     return result;
 }
 
-static JsonObject *features(ColoManager *m)
-{
-    g_autoptr(ColoHostFeatures) report = colo_features_of_host(&m->host);
-
-    return colo_host_features_to_json(report);
-}
-
 JsonObject *colo_commands_for_peer(ColoManager *m, const char *command, JsonObject *args,
                                    GError **error)
 {
     if (strcmp(command, "colo-doctor") == 0)
         return colo_doctor_local(m);
     if (strcmp(command, "colo-features") == 0)
-        return features(m);
+        return colo_features_command(&m->host);
     if (strcmp(command, "prepare-copy") == 0)
         return colo_prepare_copy(m, args, error);
     g_set_error(error, COLO_ERROR, COLO_ERROR_INVALID_ARG, "'%s' is not for the peer", command);
@@ -325,12 +318,14 @@ JsonObject *colo_manager_command(ColoManager *m, const char *command, JsonObject
         return colo_pairs_list(m->host.pairs);
     if (strcmp(command, "colo-pair-info") == 0)
         return colo_pairs_info(m->host.pairs, pair, error);
+    if (strcmp(command, "colo-pair-features") == 0)
+        return colo_pair_features_command(m, args, error);
     if (strcmp(command, "colo-list") == 0)
         return list(m);
     if (strcmp(command, "colo-doctor") == 0)
         return doctor(m, pair, error);
     if (strcmp(command, "colo-features") == 0)
-        return features(m);
+        return colo_features_command(&m->host);
     if (strcmp(command, "colo-protect") == 0)
         return protect(m, args, error);
     if (strcmp(command, "colo-prepare") == 0)

@@ -38,9 +38,9 @@ char *colo_cpu_model_parse_caps(const char *domain_caps)
     return NULL;
 }
 
-char *colo_cpu_model_of_host(virConnectPtr conn)
+char *colo_cpu_model_of_host(virConnectPtr conn, const char *virt_type)
 {
-    char *caps = virConnectGetDomainCapabilities(conn, NULL, NULL, NULL, "kvm", 0);
+    char *caps = virConnectGetDomainCapabilities(conn, NULL, NULL, NULL, virt_type, 0);
     char *cpu = caps ? colo_cpu_model_parse_caps(caps) : NULL;
 
     free(caps);
@@ -94,15 +94,23 @@ gboolean colo_cpu_model_check(virConnectPtr conn, const char *here, const char *
     return FALSE;
 }
 
-char *colo_cpu_model_baseline(virConnectPtr conn, const char *a, const char *b, GError **error)
+char *colo_cpu_model_baseline(virConnectPtr conn, const char *virt_type, const char *a,
+                              const char *b, GError **error)
 {
     const char *both[] = {a, b};
-    char *cpu =
-        virConnectBaselineHypervisorCPU(conn, NULL, NULL, NULL, "kvm", both, G_N_ELEMENTS(both), 0);
+    char *cpu = virConnectBaselineHypervisorCPU(conn, NULL, NULL, NULL, virt_type, both,
+                                                G_N_ELEMENTS(both), 0);
     char *copy = g_strdup(cpu);
 
     if (!cpu)
         colo_virconn_set_error(error, "common CPU of both hosts");
     free(cpu);
     return copy;
+}
+
+char *colo_cpu_model_name(const char *cpu)
+{
+    g_autoptr(ColoXmlDoc) doc = colo_xml_parse(cpu, "cpu", NULL);
+
+    return doc ? colo_xml_text(colo_xml_child(xmlDocGetRootElement(doc), "model")) : NULL;
 }

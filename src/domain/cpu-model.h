@@ -8,9 +8,9 @@
 #include <glib.h>
 #include <libvirt/libvirt.h>
 
-/* The CPU that a KVM guest with host-model gets here, as <cpu>; the caller owns it. NULL when
- * libvirt does not say: no KVM, or another driver. */
-char *colo_cpu_model_of_host(virConnectPtr conn);
+/* The CPU that a guest of type @virt_type ("kvm") with host-model gets here, as <cpu>; the caller
+ * owns it. NULL when libvirt does not say: no KVM, or another driver. */
+char *colo_cpu_model_of_host(virConnectPtr conn, const char *virt_type);
 
 /* <mode name='host-model'> of domain capabilities as <cpu>; NULL when it is not supported. */
 char *colo_cpu_model_parse_caps(const char *domain_caps);
@@ -34,5 +34,10 @@ gboolean colo_cpu_model_check(virConnectPtr conn, const char *here, const char *
                               const char *emulator, const char *arch, const char *machine,
                               const char *virt_type, const char *cpu, GError **error);
 
-/* The most that KVM guests of both can have, as <cpu>; the caller owns it. NULL with @error. */
-char *colo_cpu_model_baseline(virConnectPtr conn, const char *a, const char *b, GError **error);
+/* The most that guests of @virt_type can have on both hosts, whose CPUs are @a and @b, as <cpu>;
+ * the caller owns it. NULL with @error. */
+char *colo_cpu_model_baseline(virConnectPtr conn, const char *virt_type, const char *a,
+                              const char *b, GError **error);
+
+/* The name of the model of a <cpu>, or NULL; the caller owns it. */
+char *colo_cpu_model_name(const char *cpu);

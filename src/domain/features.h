@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Hardware virtualization features as commands and between the hosts of a pair (design section 7).
- * The judgements are src/feature's; here they are asked for, sent and applied.
+ * The judgements are src/feature's; here they are asked for and sent. Any thread.
  */
 #pragma once
 
-#include "domain/actor.h"
-#include "feature/report.h"
+#include "domain/manager-private.h"
+#include "feature/negotiate.h"
 
-/* What this host can do, its CPU included. Any thread; asks libvirt, if it is there. */
+/* What this host can do, its CPU included; asks libvirt, if it is there. */
 ColoHostFeatures *colo_features_of_host(ColoHost *host);
+
+/* The same of the peer of @pair, over the control channel. NULL with @error when it cannot be
+ * reached, or says nonsense. */
+ColoHostFeatures *colo_features_of_peer(ColoHost *host, const char *pair, GError **error);
+
+/* Results of colo-features and colo-pair-features (rpc/command-table.c names the members). */
+JsonObject *colo_features_command(ColoHost *host);
+JsonObject *colo_pair_features_command(ColoManager *manager, JsonObject *args, GError **error);

@@ -68,6 +68,28 @@ static const ColoCommand commands[] = {
             {"pool-map", "object", "storage pool here and the peer's for the copies of its disks"},
             {"certificate-expiry", "string", "end of validity of the peer's certificate"},),
     }, {
+        .name = "colo-pair-features", .group = "pair",
+        .summary = N_("show the hardware features of both hosts and what they agree about"),
+        .args = ARGS(
+            PAIR_ARG,
+            {.name = "domain", .type = COLO_ARG_STRING,
+             .help = N_("by what is kept for this domain; else: all that is possible")},
+            JSON_ARG,),
+        .results = RESULTS(
+            {"pair", "string", "name of the pair"},
+            {"domain", "string", "name of the domain, when one was given"},
+            {"hosts", "array", "names of this host and the peer"},
+            {"agreed", "bool", "false: the domain would be refused"},
+            {"cpu", "string", "XML of the CPU that guests can have on both hosts"},
+            {"cpu-model", "string", "its model"},
+            {"features", "array", "one object a feature"},
+            {"features[].name", "string", "name of the feature"},
+            {"features[].policy", "string", "require, prefer, off or default"},
+            {"features[].param", "string", "its parameter, as colo-tune takes it"},
+            {"features[].usable", "object", "for each host, whether it can switch it for one VM"},
+            {"features[].outcome", "object", "for each host: on, off, untouched or refused"},
+            {"features[].reason", "string", "why it is refused, or not on"},),
+    }, {
         .name = "colo-prepare", .group = "protection", .changes = TRUE,
         .summary = N_("create the peer's disk copies and fix what stands against protection"),
         .args = ARGS(

@@ -43,6 +43,19 @@ static JsonObject *pair_object(const char *name, const char *peer)
                            "up", "local-host", "s", "alpha", NULL);
 }
 
+static JsonObject *do_pair_features(void)
+{
+    return json_tokener_parse(
+        "{\"pair\":\"ab\",\"domain\":null,\"hosts\":[\"alpha\",\"beta\"],\"agreed\":false,"
+        "\"features\":[{\"name\":\"preemption-quantum\",\"policy\":\"require\",\"param\":\"10000\","
+        "\"usable\":{\"alpha\":true,\"beta\":false},"
+        "\"outcome\":{\"alpha\":\"refused\",\"beta\":\"refused\"},\"reason\":\"host beta: no\"},"
+        "{\"name\":\"avic\",\"policy\":\"prefer\",\"param\":\"\","
+        "\"usable\":{\"alpha\":true,\"beta\":false},"
+        "\"outcome\":{\"alpha\":\"on\",\"beta\":\"untouched\"},\"reason\":null}],"
+        "\"cpu\":\"<cpu/>\",\"cpu-model\":\"EPYC\"}");
+}
+
 static JsonObject *do_pair(const char *command, JsonObject *args, GError **error)
 {
     const char *name = colo_json_peek_string(args, "name", "");
@@ -70,6 +83,8 @@ static JsonObject *do_pair(const char *command, JsonObject *args, GError **error
     peer = find_peer(name, error);
     if (!peer)
         return NULL;
+    if (strcmp(command, "colo-pair-features") == 0)
+        return do_pair_features();
     if (strcmp(command, "colo-pair-undefine") == 0) {
         g_hash_table_remove(pairs, name);
         return json_object_new_object();

@@ -76,6 +76,18 @@ grep -q '"peer-version":"0.1.0"' "$dir/stdout" && [ $code = 0 ] &&
     grep -q '"pool-map":{"default":"fast","vms":"vms2"}' "$dir/stdout"
 result 'pair-info --json' $?
 
+expect 'pair-features: both hosts and the outcome' 0 \
+    ' Feature              Policy          alpha   beta   Outcome          Reason
+-------------------------------------------------------------------------------------
+ preemption-quantum   require:10000   yes     no     refused          host beta: no
+ avic                 prefer          yes     no     on / untouched   -
+
+CPU model of both hosts: EPYC' '' colo-pair-features ab
+expect 'pair-features of no pair' 1 '' "error: Pair not found: no pair 'xy'" colo-pair-features xy
+run colo-pair-features ab --domain web1 --json
+[ $code = 0 ] && grep -q '^{"pair":"ab".*"outcome":{"alpha":"refused"' "$dir/stdout"
+result 'pair-features --json' $?
+
 # prepare and protect
 expect 'prepare: what is open' 0 ' Host    Object   Action                         Done
 -------------------------------------------------------
@@ -339,7 +351,7 @@ completes() { # NAME WANTED WORDS...
     [ $code = 0 ] && [ "$(tr '\n' ' ' <"$dir/stdout")" = "$want" ] && [ ! -s "$dir/stderr" ]
     result "completion: $name" $?
 }
-completes 'our commands' 'colo-pair-define colo-pair-undefine colo-pair-list colo-pair-info ' colo-pair-
+completes 'our commands' 'colo-pair-define colo-pair-undefine colo-pair-list colo-pair-info colo-pair-features ' colo-pair-
 completes 'theirs' 'list ' li
 completes 'domains' 'web1 web2 ' colo-status w
 completes 'options' '--wait --timeout --json ' colo-protect web1 --pair ab --
