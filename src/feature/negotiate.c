@@ -198,14 +198,15 @@ gboolean colo_feature_outcome_require(const ColoFeatureOutcome *outcome, GError 
     return FALSE;
 }
 
+static const char *const words[] = {
+    [COLO_SETTING_UNTOUCHED] = "untouched",
+    [COLO_SETTING_OFF] = "off",
+    [COLO_SETTING_ON] = "on",
+};
+
 const char *colo_feature_outcome_word(const ColoFeatureOutcome *outcome, unsigned feature,
                                       unsigned side)
 {
-    static const char *const words[] = {
-        [COLO_SETTING_UNTOUCHED] = "untouched",
-        [COLO_SETTING_OFF] = "off",
-        [COLO_SETTING_ON] = "on",
-    };
     const ColoFeatureVerdict *v = &outcome->feature[feature];
 
     return v->refused ? "refused" : words[v->setting[side]];
@@ -224,4 +225,69 @@ JsonObject *colo_feature_outcome_to_json(const ColoFeatureOutcome *outcome)
         json_object_object_add(json, colo_feature(i)->name, sides);
     }
     return json;
+}
+
+/* ---- plans ---- */
+
+void colo_feature_outcome_plan(const ColoFeatureOutcome *outcome, unsigned side,
+                               ColoFeaturePlan *plan)
+{
+    memset(plan, 0, sizeof(*plan));
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        const ColoFeatureVerdict *v = &outcome->feature[i];
+
+        plan->setting[i] = v->setting[side];
+        plan->param[i] = v->setting[side] == COLO_SETTING_ON ? v->param : 0;
+        plan->carried[i] = colo_feature(i)->needs_state && v->setting[0] == COLO_SETTING_ON &&
+                           v->setting[1] == COLO_SETTING_ON;
+    }
+}
+
+JsonObject *colo_feature_plan_to_json(const ColoFeaturePlan *plan)
+{
+    JsonObject *json = json_object_new_object();
+
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        if (plan->setting[i] != COLO_SETTING_UNTOUCHED)
+            json_object_object_add(json, colo_feature(i)->name,
+                                   colo_json_build("setting", "s", words[plan->setting[i]], "param",
+                                                   "u", plan->param[i], "carried", "b",
+                                                   plan->carried[i], NULL));
+    }
+    return json;
+}
+
+void colo_feature_plan_parse(JsonObject *json, ColoFeaturePlan *plan)
+{
+    memset(plan, 0, sizeof(*plan));
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        JsonObject *row = colo_json_peek(json, colo_feature(i)->name);
+
+        for (int s = COLO_SETTING_OFF; s <= COLO_SETTING_ON; s++) {
+            if (strcmp(colo_json_peek_string(row, "setting", ""), words[s]) == 0)
+                plan->setting[i] = (ColoFeatureSetting)s;
+        }
+        if (plan->setting[i] != COLO_SETTING_ON)
+            continue;
+        plan->param[i] = colo_json_peek_uint(row, "param", 0);
+        plan->carried[i] = colo_json_peek_bool(row, "carried", FALSE);
+    }
+}
+
+gboolean colo_feature_plan_has_on(const ColoFeaturePlan *plan)
+{
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        if (plan->setting[i] == COLO_SETTING_ON)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean colo_feature_plan_has_carried(const ColoFeaturePlan *plan)
+{
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        if (plan->carried[i])
+            return TRUE;
+    }
+    return FALSE;
 }

@@ -48,5 +48,24 @@ gboolean colo_feature_outcome_require(const ColoFeatureOutcome *outcome, GError 
 const char *colo_feature_outcome_word(const ColoFeatureOutcome *outcome, unsigned feature,
                                       unsigned side);
 
+/* What one of the hosts does; kept with the domain. */
+typedef struct {
+    ColoFeatureSetting setting[KVM_HVFEAT_NR_FEATURES];
+    uint64_t param[KVM_HVFEAT_NR_FEATURES];
+    gboolean carried[KVM_HVFEAT_NR_FEATURES]; /* on in both VMs, and has a state */
+} ColoFeaturePlan;
+
+void colo_feature_outcome_plan(const ColoFeatureOutcome *outcome, unsigned side,
+                               ColoFeaturePlan *plan);
+
+/* {NAME: {"setting", "param", "carried"}} without what is untouched, and back from our own store;
+ * what cannot be read counts as untouched. The caller owns the object. */
+JsonObject *colo_feature_plan_to_json(const ColoFeaturePlan *plan);
+void colo_feature_plan_parse(JsonObject *json, ColoFeaturePlan *plan);
+
+/* TRUE if something is to be on; if something is carried. */
+gboolean colo_feature_plan_has_on(const ColoFeaturePlan *plan);
+gboolean colo_feature_plan_has_carried(const ColoFeaturePlan *plan);
+
 /* {NAME: [WORD, WORD]} of the two sides: what the hosts must agree about. The caller owns it. */
 JsonObject *colo_feature_outcome_to_json(const ColoFeatureOutcome *outcome);
