@@ -92,6 +92,22 @@ static void add_memory(CliPairs *pairs, JsonObject *status)
         cli_pairs_add(pairs, _("Memory"), _("%s remaining of %s"), left, of);
 }
 
+/* Those that are on in this host's VM. */
+static void add_features(CliPairs *pairs, JsonObject *status)
+{
+    JsonObject *features = colo_json_peek(status, "features");
+    g_autoptr(GString) on = g_string_new(NULL);
+
+    if (json_object_is_type(features, json_type_object)) {
+        json_object_object_foreach(features, name, feature)
+        {
+            if (strcmp(colo_json_peek_string(feature, "setting", ""), "on") == 0)
+                g_string_append_printf(on, "%s%s", on->len ? ", " : "", name);
+        }
+    }
+    cli_pairs_add(pairs, _("Features"), "%s", on->str);
+}
+
 static void show_status(JsonObject *status)
 {
     CliPairs *pairs = cli_pairs_new();
@@ -122,6 +138,7 @@ static void show_status(JsonObject *status)
     add_uint(pairs, _("Held bytes"), status, "held-bytes");
     add_disks(pairs, status);
     add_memory(pairs, status);
+    add_features(pairs, status);
     add_string(pairs, _("Error"), status, "error");
     cli_pairs_print(pairs);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* colo-tune: when checkpoints of a domain are forced. */
+/* colo-tune: when checkpoints of a domain are forced, and its hardware features. */
 #include "cli.h"
 
 #include "util/tuning.h"
@@ -9,9 +9,10 @@
 int cmd_tune_show(Cli *cli, const CliCall *call, JsonObject *result)
 {
     JsonObject *tuning = colo_json_peek(result, "tuning");
+    const char *features = colo_json_peek_string(result, "features", "");
     CliTable *table;
 
-    if (colo_tuning_is_named(call->args)) {
+    if (colo_tuning_is_named(call->args) || colo_json_peek(call->args, "features")) {
         if (colo_json_peek_bool(result, "live", FALSE))
             cli_extra(cli, _("Domain '%s' is tuned\n"), cli_arg(call, "domain"));
         else
@@ -29,6 +30,8 @@ int cmd_tune_show(Cli *cli, const CliCall *call, JsonObject *result)
         cli_table_add(table, name, json_object_get_string(value),
                       other ? json_object_get_string(other) : "", NULL);
     }
+    if (*features)
+        cli_table_add(table, "features", features, "", NULL);
     cli_table_print(cli, table);
     return CLI_OK;
 }

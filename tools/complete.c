@@ -31,6 +31,32 @@ static void add_pairs(Cli *cli, GPtrArray *found, const char *prefix)
         add(found, colo_json_peek_string(cli_array_at(result, "pairs", i), "name", ""), prefix);
 }
 
+/* NAME=WORD items with commas between: the last one, after what stands before it. */
+static void add_features(Cli *cli, GPtrArray *found, const char *prefix)
+{
+    static const char *const words[] = {"require", "prefer", "off", "default"};
+    const char *comma = strrchr(prefix, ',');
+    g_autofree char *before = comma ? g_strndup(prefix, (gsize)(comma - prefix) + 1) : g_strdup("");
+    g_autoptr(JsonObject) args = json_object_new_object();
+    CliCall call = {.command = colo_command_find("colo-features"), .args = args};
+    g_autoptr(JsonObject) result = cli_ask(cli, &call);
+
+    for (size_t i = 0; i < cli_array_length(result, "features"); i++) {
+        const char *name = colo_json_peek_string(cli_array_at(result, "features", i), "name", "");
+        g_autofree char *item = g_strconcat(before, name, "=", NULL);
+
+        if (!g_str_has_prefix(prefix, item)) {
+            add(found, item, prefix);
+            continue;
+        }
+        for (size_t w = 0; w < G_N_ELEMENTS(words); w++) {
+            g_autofree char *whole = g_strconcat(item, words[w], NULL);
+
+            add(found, whole, prefix);
+        }
+    }
+}
+
 /* The value of @arg. */
 static void add_values(Cli *cli, GPtrArray *found, const ColoArg *arg, const char *prefix)
 {
@@ -40,6 +66,8 @@ static void add_values(Cli *cli, GPtrArray *found, const ColoArg *arg, const cha
         add_virshs(cli, found, domains, 2);
     else if (strcmp(arg->name, "pair") == 0 || strcmp(arg->name, "name") == 0)
         add_pairs(cli, found, prefix);
+    else if (strcmp(arg->name, "features") == 0)
+        add_features(cli, found, prefix);
 }
 
 static gboolean was_typed(char *const *words, int n, const char *option)

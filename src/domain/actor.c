@@ -56,9 +56,10 @@ void colo_domain_publish(ColoDomain *d)
         "u", d->checkpoints, "last-checkpoint-ms", "u", since, "disks", "o",
         json_object_get(d->disk_progress), "memory", "o",
         colo_json_build("total", "u", d->memory_total, "remaining", "u", d->memory_remaining, NULL),
-        "progress-percent", "i", (int)d->progress, "error", "s", d->error, "auto-reprotect", "b",
-        d->auto_reprotect, "autostart", "b", colo_json_peek_bool(r->details, "autostart", FALSE),
-        NULL);
+        "progress-percent", "i", (int)d->progress, "features", "o", colo_features_in_force(d),
+        "feature-policy", "o", json_object_get(colo_json_peek(r->details, "features")), "error",
+        "s", d->error, "auto-reprotect", "b", d->auto_reprotect, "autostart", "b",
+        colo_json_peek_bool(r->details, "autostart", FALSE), NULL);
 
     g_mutex_lock(&d->view_lock);
     json_object_put(d->view);
@@ -322,6 +323,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "domain-tune") == 0)
         return colo_secondary_tune(d, mail->body, error);
+    if (strcmp(name, "domain-feature-states") == 0)
+        return colo_features_told_states(d, mail->body, error);
     if (d->busy) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "domain '%s' is %s on this host",
                     d->record->name, colo_state_name(d->record->state));
@@ -329,6 +332,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "domain-prepare") == 0)
         return colo_secondary_prepare(d, mail->body, error);
+    if (strcmp(name, "domain-features") == 0)
+        return colo_features_told(d, mail->body, error);
     if (strcmp(name, "domain-remap") == 0)
         return colo_remap_told(d, mail->body, error);
     if (strcmp(name, "domain-incoming") == 0)
@@ -365,6 +370,10 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
     switch (mail->kind) {
     case COLO_MAIL_COMMAND:
         if (strcmp(mail->name, "colo-protect") == 0 && !d->busy) {
+            if (!colo_features_set_policy(d, mail->body, &error)) {
+                colo_mail_answer(mail, NULL, error);
+                return;
+            }
             /* Answered at once; the job reports through the view, which shows it by then. */
             colo_primary_begin(d, colo_json_peek_string(mail->body, "pair", ""));
             colo_mail_answer(mail, colo_json_build("job", "s", "started", NULL), NULL);
@@ -492,6 +501,7 @@ static void tick(ColoDomain *d)
         adopt(d, now);
         colo_evidence_tick(d, now);
         colo_epoch_tick(d, now);
+        colo_features_tick(d, now);
         break;
     case COLO_STATE_SYNCING: /* a secondary; a primary is inside its job */
         adopt(d, now);
@@ -603,6 +613,7 @@ void colo_domain_free(ColoDomain *d)
     json_object_put(d->view);
     json_object_put(d->disk_progress);
     g_mutex_clear(&d->view_lock);
+    g_free(d->features_told);
     g_free(d->peer_host);
     g_free(d->abort_reason);
     g_free(d->reason);

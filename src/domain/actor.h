@@ -16,6 +16,7 @@
  *   ownership.c   who may release output
  *   tune.c        when checkpoints are forced
  *   interrupt.c   suspend, save, ... of a protected domain; protection that metadata declares
+ *   protect-features.c  hardware features of both VMs
  *   recover.c     what a starting virtcolod finds
  */
 #pragma once
@@ -136,6 +137,9 @@ typedef struct {
     uint64_t last_tick_ns;
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
+    uint64_t next_features_ns; /* when the VM's features are looked at again */
+    char *features_told;       /* primary: their states as the peer has them; or NULL */
+    unsigned features_lost;    /* 1 << feature of those whose loss has been told */
     uint64_t next_remap_ns;    /* when the session that stays is looked at; 0: all is well */
 } ColoDomain;
 
@@ -329,6 +333,28 @@ gboolean colo_domain_take_tuning(ColoDomain *domain, JsonObject *changed, GError
 /* The helper's event "policy", to the log and to clients. */
 void colo_domain_tell_policy(ColoDomain *domain, JsonObject *event);
 JsonObject *colo_secondary_tune(ColoDomain *domain, JsonObject *params, GError **error);
+
+/* protect-features.c */
+/* Primary: asks the peer, negotiates, checks the CPU; member "features" of "domain-prepare". NULL
+ * with @error: refused, with host, feature and reason. */
+JsonObject *colo_features_offer(ColoDomain *domain, GError **error);
+/* Secondary: the same must come out here. @policy: the primary's, or NULL. */
+gboolean colo_features_accept(ColoDomain *domain, JsonObject *params, JsonObject *policy,
+                              GError **error);
+/* Makes this host's VM as agreed; @states: those of the primary's VM, or NULL. */
+gboolean colo_features_apply(ColoDomain *domain, JsonObject *states, GError **error);
+void colo_features_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
+/* Secondary: the primary's requests "domain-feature-states" and "domain-features". */
+JsonObject *colo_features_told_states(ColoDomain *domain, JsonObject *params, GError **error);
+JsonObject *colo_features_told(ColoDomain *domain, JsonObject *params, GError **error);
+/* What @args (of colo-protect) say of features is kept, for the next protection. */
+gboolean colo_features_set_policy(ColoDomain *domain, JsonObject *args, GError **error);
+/* The same of colo-tune: in both VMs at once if the domain is protected (*@live). */
+gboolean colo_features_tune(ColoDomain *domain, JsonObject *args, gboolean *live, GError **error);
+/* What is done in this host's VM, by feature (NULL: unprotected); and the policy as text. The
+ * caller's. */
+JsonObject *colo_features_in_force(const ColoDomain *domain);
+char *colo_features_policy_text(const ColoDomain *domain);
 
 /* recover.c */
 void colo_recover(ColoDomain *domain);

@@ -3,7 +3,8 @@
  * The job that protects a running domain, on the primary.
  *
  * Protecting, step by step; its undo is protect-undo.c:
- *   ownership {n, me, alone} -> session at the helper -> the peer prepares its copy -> data streams
+ *   features negotiated -> ownership {n, me, alone} -> session at the helper -> the peer prepares
+ * its copy -> data streams
  *   -> disks copied -> NIC filters -> migration into COLO, first LOADED -> gate "paired" here and
  *   there -> CAS alone -> paired -> first commit.
  * Until the last two steps the guest's output leaves as if unprotected (I1 (c)).
@@ -158,7 +159,8 @@ static JsonObject *allocated_bytes(ColoDomain *d)
 }
 
 /* What the peer needs to make its copy (secondary.c). Returns its answer. */
-static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
+static JsonObject *prepare_peer(ColoDomain *d, const char *psk, JsonObject *features,
+                                GError **error)
 {
     JsonObject *params, *base = colo_remap_table(d, error);
     char *live, *inactive;
@@ -174,7 +176,8 @@ static JsonObject *prepare_peer(ColoDomain *d, const char *psk, GError **error)
                   "s", live, "inactive-xml", "s", inactive, "devices", "o",
                   json_object_get(d->record->details), "host", "s", d->host->config->host_name,
                   "autostart", "b", colo_json_peek_bool(d->record->details, "autostart", FALSE),
-                  "allocated", "o", allocated_bytes(d), NULL);
+                  "allocated", "o", allocated_bytes(d), "features", "o", json_object_get(features),
+                  NULL);
     if (json_object_array_length(base) > 0)
         colo_json_add(params, "base", "o", json_object_get(base), NULL);
     json_object_put(base);
@@ -468,7 +471,7 @@ static gboolean check_paths(ColoDomain *d, GError **error)
 static gboolean protect(ColoDomain *d, GError **error)
 {
     g_autofree char *psk = make_psk();
-    g_autoptr(JsonObject) prepared = NULL;
+    g_autoptr(JsonObject) prepared = NULL, features = NULL;
     ColoOwnershipContext ctx;
     int autostart = 0;
     uint64_t port;
@@ -483,6 +486,9 @@ static gboolean protect(ColoDomain *d, GError **error)
     if (!d->peer_host)
         return FALSE;
     colo_json_add(d->record->details, "peer-host", "s", d->peer_host, NULL);
+    features = colo_features_offer(d, error);
+    if (!features)
+        return FALSE;
     ctx = colo_domain_ownership(d);
     if (!colo_ownership_begin(&ctx, d->record, error))
         return FALSE;
@@ -496,8 +502,9 @@ static gboolean protect(ColoDomain *d, GError **error)
 
     if (!start_session(d, psk, error))
         return FALSE;
-    prepared = prepare_peer(d, psk, error);
-    if (!prepared || !colo_json_get_uint(prepared, "data-port", &port, error))
+    prepared = prepare_peer(d, psk, features, error);
+    if (!prepared || !colo_json_get_uint(prepared, "data-port", &port, error) ||
+        !colo_features_apply(d, NULL, error))
         return FALSE;
     colo_domain_set_state(d, COLO_STATE_SYNCING, "copying disks");
     if (!attach_streams(d, (uint16_t)port, error) || !sync_disks(d, error) ||

@@ -346,7 +346,8 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
         !colo_json_get_array(devices, "disks", &disks, error) ||
         !colo_json_get_array(devices, "nics", &nics, error) ||
         !colo_pairs_has(d->host->pairs, pair, error) ||
-        !colo_host_facts_check(d->host, params, error) || !clear_the_way(d, generation, error))
+        !colo_host_facts_check(d->host, params, error) || !clear_the_way(d, generation, error) ||
+        !colo_features_accept(d, params, colo_json_peek(devices, "features"), error))
         return FALSE;
     g_free(d->record->pair);
     d->record->pair = g_strdup(pair);
@@ -366,6 +367,8 @@ static gboolean prepare(ColoDomain *d, JsonObject *params, GError **error)
     colo_domain_set_state(d, COLO_STATE_PREPARING, NULL);
     if (!start_copy(d, params, disks, nics, error) || !same_aliases(d, disks, TRUE, error) ||
         !same_aliases(d, nics, FALSE, error) || !check_sizes(d, disks, error) ||
+        !colo_features_apply(d, colo_json_peek(colo_json_peek(params, "features"), "states"),
+                             error) ||
         !colo_domain_take_tuning(d, colo_json_peek(devices, "tuning"), error) ||
         !start_session(d, params, error) || !put_disks_in(d, error) || !put_filters_in(d, error) ||
         !remember(d, params, nics, error))

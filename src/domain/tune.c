@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * colo-tune: the numbers that say when checkpoints are forced (util/tuning.h). Those that were
- * changed are kept with the domain, here and at the peer, so that the one that owns it after a
- * takeover protects it again with the same; the helper is told all of them.
+ * colo-tune: hardware features (protect-features.c), and the numbers that say when checkpoints are
+ * forced (util/tuning.h). Those that were changed are kept with the domain, here and at the peer,
+ * so that the one that owns it after a takeover protects it again with the same; the helper is told
+ * all of them.
  */
 #include "domain/actor.h"
 
@@ -103,14 +104,23 @@ static gboolean change(ColoDomain *d, ColoTuning *tuning, JsonObject *args, gboo
 JsonObject *colo_domain_tune(ColoDomain *d, JsonObject *args, GError **error)
 {
     const ColoTuning defaults = COLO_TUNING_DEFAULT;
-    ColoTuning tuning = in_force(d);
+    ColoTuning tuning = in_force(d), copy = tuning;
+    g_autofree char *features = NULL;
     gboolean live = FALSE;
 
-    if (colo_tuning_is_named(args) && !change(d, &tuning, args, &live, error))
+    /* What is bad in one of the two changes nothing of the other. */
+    if (!colo_tuning_update(&copy, args, error)) {
+        g_prefix_error(error, "domain '%s': ", d->record->name);
         return NULL;
-    return colo_json_build("name", "s", d->record->name, "tuning", "o",
-                           colo_tuning_to_json(&tuning), "defaults", "o",
-                           colo_tuning_to_json(&defaults), "live", "b", live, NULL);
+    }
+    if ((colo_json_peek(args, "features") && !colo_features_tune(d, args, &live, error)) ||
+        (colo_tuning_is_named(args) && !change(d, &tuning, args, &live, error)))
+        return NULL;
+    colo_domain_publish(d);
+    features = colo_features_policy_text(d);
+    return colo_json_build(
+        "name", "s", d->record->name, "tuning", "o", colo_tuning_to_json(&tuning), "defaults", "o",
+        colo_tuning_to_json(&defaults), "features", "s", features, "live", "b", live, NULL);
 }
 
 gboolean colo_domain_take_tuning(ColoDomain *d, JsonObject *changed, GError **error)

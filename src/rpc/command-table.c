@@ -21,6 +21,9 @@
 #define PAIR_ARG \
     {.name = "name", .type = COLO_ARG_STRING, .required = 1, .positional = 1, \
      .help = N_("name of the pair")}
+#define FEATURES_ARG \
+    {.name = "features", .type = COLO_ARG_STRING, \
+     .help = N_("hardware features: NAME=require[:PARAM]|prefer[:PARAM]|off|default[,...]")}
 #define JSON_ARG \
     {.name = "json", .type = COLO_ARG_BOOL, .local = 1, \
      .help = N_("print the result as one JSON object")}
@@ -112,6 +115,7 @@ static const ColoCommand commands[] = {
             DOMAIN_ARG,
             {.name = "pair", .type = COLO_ARG_STRING, .required = 1,
              .help = N_("pair that shall protect it")},
+            FEATURES_ARG,
             {.name = "wait", .type = COLO_ARG_BOOL, .local = 1,
              .help = N_("wait until it is protected and show the progress")},
             {.name = "timeout", .type = COLO_ARG_UINT, .local = 1, .min = 1, .max = 86400,
@@ -154,7 +158,7 @@ static const ColoCommand commands[] = {
             {"generation", "uint", "generation of the new owner"},),
     }, {
         .name = "colo-tune", .group = "protection", .changes = TRUE,
-        .summary = N_("show or change when checkpoints of a domain are forced"),
+        .summary = N_("show or change when checkpoints are forced, and hardware features"),
         .args = ARGS(
             DOMAIN_ARG,
             {.name = "mode", .type = COLO_ARG_STRING,
@@ -174,11 +178,13 @@ static const ColoCommand commands[] = {
             {.name = "pause-share", .type = COLO_ARG_UINT,
              .min = COLO_TUNING_SHARE_LEAST, .max = COLO_TUNING_SHARE_MOST,
              .help = N_("percent of the time that the pauses of forced checkpoints may take")},
+            FEATURES_ARG,
             JSON_ARG,),
         .results = RESULTS(
             {"name", "string", "name of the domain"},
             {"tuning", "object", "the values in force: a member for each option"},
             {"defaults", "object", "the values that are in force without a change"},
+            {"features", "string", "what was said of hardware features, as the option takes it"},
             {"live", "bool", "whether they were told to a session that runs"},),
     }, {
         .name = "colo-list", .group = "monitor",
@@ -223,6 +229,8 @@ static const ColoCommand commands[] = {
             {"disks", "array", "alias, target, size and copied (bytes), state of each disk"},
             {"memory", "object", "total and remaining bytes of the copy of memory"},
             {"progress-percent", "uint", "of the job under way, 0 to 100"},
+            {"features", "object", "hardware features switched in this host's VM: setting, param"},
+            {"feature-policy", "object", "what was said of hardware features: policy, param"},
             {"error", "string", "what ended the last job"},),
     }, {
         .name = "colo-stats", .group = "monitor",
@@ -242,10 +250,12 @@ static const ColoCommand commands[] = {
              .help = N_("stop after so many seconds")},
             JSON_ARG,),
         .results = RESULTS(
-            {"event", "string", "kind of event: state, policy, pair, ..."},
+            {"event", "string", "kind of event: state, policy, feature, ..."},
             {"domain", "string", "name of the domain, when it is about one"},
             {"pair", "string", "name of the pair"},
-            {"state", "string", "the new state"},
+            {"state", "string", "the new state; of a feature: lost"},
+            {"host", "string", "host on which a feature was lost"},
+            {"feature", "string", "its name"},
             {"mode", "string", "the new mode of checkpoints"},
             {"reason", "string", "why"},),
     }, {

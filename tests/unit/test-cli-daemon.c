@@ -129,7 +129,11 @@ static JsonObject *do_status(const char *domain)
         "held-bytes", "i", 128, "divergences", "i", 4, "checkpoint-mode", "s", "periodic",
         "checkpoint-mode-reason", "s", "set by colo-tune", "disks", "o", disks, "memory", "o",
         colo_json_build("total", "i", 1000, "remaining", "i", steps[n].remaining, NULL),
-        "progress-percent", "i", 100, "error", "s", NULL, NULL);
+        "progress-percent", "i", 100, "features", "o",
+        json_tokener_parse("{\"descriptor-table-exiting\":{\"setting\":\"on\",\"param\":5},"
+                           "\"preemption-quantum\":{\"setting\":\"on\",\"param\":10000},"
+                           "\"avic\":{\"setting\":\"off\",\"param\":0}}"),
+        "error", "s", NULL, NULL);
 }
 
 static JsonObject *do_protect(const char *domain, JsonObject *args, GError **error)
@@ -190,8 +194,9 @@ static JsonObject *do_domain(const char *command, JsonObject *args, GError **err
             "name", "s", domain, "tuning", "o",
             colo_json_build("mode", "s", colo_json_peek_string(args, "mode", "auto"), "pause-share",
                             "u", colo_json_peek_uint(args, "pause-share", 40), NULL),
-            "defaults", "o", json_tokener_parse("{\"mode\":\"auto\",\"pause-share\":40}"), "live",
-            "b", protect_polls >= 0, NULL);
+            "defaults", "o", json_tokener_parse("{\"mode\":\"auto\",\"pause-share\":40}"),
+            "features", "s", colo_json_peek_string(args, "features", "avic=off"), "live", "b",
+            protect_polls >= 0, NULL);
     if (strcmp(command, "colo-unprotect") == 0) {
         if (protect_polls < 0) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,

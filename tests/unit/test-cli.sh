@@ -104,6 +104,8 @@ expect 'protect starts and returns' 0 "Protection of domain 'web1' started; see 
     colo-protect web1 --pair ab
 expect 'unprotect' 0 "Domain 'web1' is no longer protected" '' colo-unprotect web1
 expect 'protect --json' 0 '{"job":"started"}' '' colo-protect --domain web1 --pair ab --json
+expect 'protect --features' 0 "Protection of domain 'web1' started; see colo-status" '' \
+    colo-protect web1 --pair ab --features descriptor-table-exiting=require:count+lock
 expect 'unprotect --json' 0 '{"name":"web1"}' '' colo-unprotect web1 --json
 
 run colo-protect web1 --pair ab --wait
@@ -144,13 +146,16 @@ expect 'failover --discard says what is lost, also with -q' 0 'Lost: 41 s of dis
 expect 'switchover' 0 "Domain 'web1' runs on the other host now (generation 4)" '' \
     colo-switchover web1
 expect 'switchover --json' 0 '{"name":"web1","generation":4}' '' colo-switchover web1 --json
-expect 'tune shows' 0 ' Parameter     Value   Default
---------------------------------
- mode          auto    auto
- pause-share   40      40' '' colo-tune web1
+expect 'tune shows' 0 ' Parameter     Value      Default
+-----------------------------------
+ mode          auto       auto
+ pause-share   40         40
+ features      avic=off   -' '' colo-tune web1
+expect 'tune changes features' 0 "Domain 'web1' is tuned" '' \
+    colo-tune web1 --features preemption-quantum=require:10000,avic=off
 expect 'tune changes' 0 "Domain 'web1' is tuned" '' colo-tune web1 --pause-share 20
 expect 'tune --json' 0 \
-    '{"name":"web1","tuning":{"mode":"compare","pause-share":40},"defaults":{"mode":"auto","pause-share":40},"live":true}' \
+    '{"name":"web1","tuning":{"mode":"compare","pause-share":40},"defaults":{"mode":"auto","pause-share":40},"features":"avic=off","live":true}' \
     '' colo-tune web1 --mode compare --json
 expect 'tune out of bounds' 2 '' \
     "error: Numeric value '91' for <pause-share> option is malformed or out of range" \
@@ -183,7 +188,8 @@ Mode reason:     set by colo-tune
 Held frames:     2
 Held bytes:      128
 Disk vda:        1.00 MiB of 1.00 MiB, copying
-Memory:          0.00 B remaining of 1000.00 B' '' colo-status web1
+Memory:          0.00 B remaining of 1000.00 B
+Features:        descriptor-table-exiting, preemption-quantum' '' colo-status web1
 run colo-status web1 --json
 grep -q '^{"name":"web1","uuid":"f6a0a30e' "$dir/stdout" && [ $code = 0 ]
 result 'status --json' $?
@@ -354,8 +360,12 @@ completes() { # NAME WANTED WORDS...
 completes 'our commands' 'colo-pair-define colo-pair-undefine colo-pair-list colo-pair-info colo-pair-features ' colo-pair-
 completes 'theirs' 'list ' li
 completes 'domains' 'web1 web2 ' colo-status w
-completes 'options' '--wait --timeout --json ' colo-protect web1 --pair ab --
+completes 'options' '--features --wait --timeout --json ' colo-protect web1 --pair ab --
 completes 'pairs' 'ab ' colo-protect web1 --pair ''
+completes 'features' 'preemption-quantum= ' colo-tune web1 --features p
+completes 'further features' 'avic=off,preemption-quantum= ' colo-tune web1 --features avic=off,p
+completes 'what may be said of a feature' 'avic=require avic=prefer avic=off avic=default ' \
+    colo-tune web1 --features avic=
 completes 'the name of a pair' 'ab ' colo-pair-info a
 completes 'arguments of theirs' 'web1 web2 ' dominfo we
 completes 'nothing' '' colo-nonsense x

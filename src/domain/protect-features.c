@@ -1,0 +1,500 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Hardware features of a domain that is protected (design section 7).
+ *
+ * The primary asks the peer for its report, negotiates, and sends report and outcome along with
+ * "domain-prepare"; the peer negotiates by itself and must come to the same. The copy's VM is made
+ * so before it runs, with the state that the features have in the primary's VM; then the primary's.
+ * From then on the state of what is carried follows to the copy whenever it has changed: looked at
+ * once a second, and at once with colo-tune. Each protection negotiates anew.
+ *
+ * record->details has "features" (the policy; the same on both hosts) and "features-plan" (what is
+ * done on this host).
+ */
+#include "domain/actor.h"
+
+#include "domain/cpu-model.h"
+#include "domain/features.h"
+#include "feature/vm.h"
+#include "util/clock.h"
+#include "util/error.h"
+
+#include <string.h>
+
+#define CONN_TIMEOUT_MS 5000u
+/* Between looks at what the VM's features do. */
+#define LOOK_MS 1000u
+/* What the actor must hear meanwhile (the peer's silence) waits for the peer's answer. */
+#define FOLLOW_TIMEOUT_MS 300u
+#define FOLLOW_AGAIN_MS 5000u
+#define TUNE_TIMEOUT_MS 5000u
+
+static const ColoHvfeatOps *ops_of(const ColoDomain *d)
+{
+    return d->host->hvfeat ? d->host->hvfeat : &colo_hvfeat_kernel;
+}
+
+static gboolean policy_of(const ColoDomain *d, ColoFeaturePolicy *policy, GError **error)
+{
+    return colo_feature_policy_parse(colo_json_peek(d->record->details, "features"), policy, error);
+}
+
+static ColoFeaturePlan plan_of(const ColoDomain *d)
+{
+    ColoFeaturePlan plan;
+
+    colo_feature_plan_parse(colo_json_peek(d->record->details, "features-plan"), &plan);
+    return plan;
+}
+
+static void keep_policy(ColoDomain *d, const ColoFeaturePolicy *policy)
+{
+    if (colo_feature_policy_is_default(policy))
+        json_object_object_del(d->record->details, "features");
+    else
+        colo_json_add(d->record->details, "features", "o", colo_feature_policy_to_json(policy),
+                      NULL);
+}
+
+static void keep_plan(ColoDomain *d, const ColoFeaturePlan *plan)
+{
+    colo_json_add(d->record->details, "features-plan", "o", colo_feature_plan_to_json(plan), NULL);
+}
+
+static gboolean named(ColoDomain *d, GError **error)
+{
+    g_prefix_error(error, "domain '%s': ", d->record->name);
+    return FALSE;
+}
+
+/* ---- the CPU ---- */
+
+/*
+ * TRUE if the guest's CPU is there on this host as well. @whole: this is the host of the copy; the
+ * guest's own host runs it already, and only a CPU that is passed through is compared there too, so
+ * that neither has what the other lacks.
+ */
+static gboolean check_cpu(ColoDomain *d, const char *xml, const ColoHostFeatures *other,
+                          gboolean whole, GError **error)
+{
+    g_autofree char *cpu = NULL;
+    ColoCpuKind kind = colo_cpu_model_of_domain(xml, &cpu);
+    g_autoptr(ColoDomainInfo) info = colo_domain_info_parse(xml, error);
+    gboolean raw = info && kind == COLO_CPU_RAW && strcmp(info->virt_type, "kvm") == 0;
+    g_autofree char *what = NULL;
+    virConnectPtr conn;
+    gboolean ok;
+
+    if (!info)
+        return FALSE;
+    if (!(raw && other->cpu) && !(whole && kind == COLO_CPU_MODEL))
+        return TRUE;
+    conn = colo_virconn_get(d->host->virconn, CONN_TIMEOUT_MS, error);
+    if (!conn)
+        return FALSE;
+    what = raw ? g_strdup_printf("CPU of host %s, which is passed through", other->host)
+               : g_strdup("CPU model");
+    ok = colo_cpu_model_check(conn, d->host->config->host_name, what, info->emulator, info->arch,
+                              info->machine, info->virt_type, raw ? other->cpu : cpu, error);
+    virConnectClose(conn);
+    return ok;
+}
+
+/* ---- the VM ---- */
+
+/* FALSE with @error when it cannot be opened; *@needed: whether it had to be. A guest without KVM
+ * has nothing that could be on. */
+static gboolean open_vm(ColoDomain *d, const ColoFeaturePlan *plan, ColoFeatureVm *vm,
+                        gboolean *needed, GError **error)
+{
+    gboolean any = FALSE;
+
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++)
+        any = any || plan->setting[i] != COLO_SETTING_UNTOUCHED;
+    *needed = any;
+    if (!any)
+        return TRUE;
+    if (colo_feature_vm_open(vm, ops_of(d), d->qemu_pid, error))
+        return TRUE;
+    if (colo_feature_plan_has_on(plan))
+        return FALSE;
+    *needed = FALSE;
+    g_clear_error(error);
+    return TRUE;
+}
+
+static gboolean apply(ColoDomain *d, JsonObject *states, gboolean keep_modes, GError **error)
+{
+    ColoFeaturePlan plan = plan_of(d);
+    g_auto(ColoFeatureVm) vm = {0};
+    g_autoptr(GError) own = NULL;
+    gboolean needed;
+
+    d->features_lost = 0;
+    if (open_vm(d, &plan, &vm, &needed, &own) &&
+        (!needed || colo_feature_vm_apply(&vm, &plan, states, keep_modes, &own)))
+        return TRUE;
+    g_propagate_prefixed_error(error, g_steal_pointer(&own),
+                               "host %s: ", d->host->config->host_name);
+    return FALSE;
+}
+
+gboolean colo_features_apply(ColoDomain *d, JsonObject *states, GError **error)
+{
+    return apply(d, states, TRUE, error) || named(d, error);
+}
+
+/* The state of what is carried and on in this host's VM, before the copy is made. */
+static JsonObject *states_now(ColoDomain *d, const ColoFeaturePlan *plan, GError **error)
+{
+    g_auto(ColoFeatureVm) vm = {0};
+
+    if (!colo_feature_plan_has_carried(plan))
+        return json_object_new_object();
+    if (!colo_feature_vm_open(&vm, ops_of(d), d->qemu_pid, error))
+        return NULL;
+    return colo_feature_vm_get_states(&vm, plan, TRUE, error);
+}
+
+/* ---- negotiation ---- */
+
+/* What the primary of @policy tells the peer; its own plan in @plan. NULL with @error: refused. */
+static JsonObject *offer(ColoDomain *d, const ColoFeaturePolicy *policy, ColoHostFeatures **peer,
+                         ColoFeaturePlan *plan, GError **error)
+{
+    g_autoptr(ColoHostFeatures) here = NULL, there = NULL;
+    g_autoptr(ColoFeatureOutcome) outcome = NULL;
+
+    there = colo_features_of_peer(d->host, d->record->pair, error);
+    if (!there)
+        return NULL;
+    here = colo_features_of_host(d->host);
+    outcome = colo_feature_negotiate(here, there, policy);
+    if (!colo_feature_outcome_require(outcome, error))
+        return NULL;
+    colo_feature_outcome_plan(outcome, 0, plan);
+    if (peer)
+        *peer = g_steal_pointer(&there);
+    return colo_json_build("report", "o", colo_host_features_to_json(here), "outcome", "o",
+                           colo_feature_outcome_to_json(outcome), NULL);
+}
+
+JsonObject *colo_features_offer(ColoDomain *d, GError **error)
+{
+    g_autoptr(ColoHostFeatures) there = NULL;
+    g_autoptr(JsonObject) told = NULL;
+    ColoFeaturePolicy policy;
+    ColoFeaturePlan plan;
+    JsonObject *states;
+    gboolean ok;
+    char *xml;
+
+    g_clear_pointer(&d->features_told, g_free);
+    if (!policy_of(d, &policy, error) || !(told = offer(d, &policy, &there, &plan, error))) {
+        named(d, error);
+        return NULL;
+    }
+    xml = virDomainGetXMLDesc(d->dom, 0);
+    if (!xml) {
+        colo_virconn_set_error(error, "reading the domain's XML");
+        return NULL;
+    }
+    ok = check_cpu(d, xml, there, FALSE, error);
+    free(xml);
+    states = ok ? states_now(d, &plan, error) : NULL;
+    if (!states) {
+        named(d, error);
+        return NULL;
+    }
+    keep_plan(d, &plan);
+    colo_json_add(told, "states", "o", states, NULL);
+    return g_steal_pointer(&told);
+}
+
+/* On the secondary: this host comes to what the primary says that both do. Its plan in @plan. */
+static gboolean agree(ColoDomain *d, JsonObject *told, const ColoFeaturePolicy *policy,
+                      ColoHostFeatures **primary, ColoFeaturePlan *plan, GError **error)
+{
+    g_autoptr(ColoHostFeatures) here = NULL, there = NULL;
+    g_autoptr(ColoFeatureOutcome) outcome = NULL;
+    g_autoptr(JsonObject) ours = NULL;
+    JsonObject *report, *theirs;
+
+    if (!colo_json_get_object(told, "report", &report, error) ||
+        !colo_json_get_object(told, "outcome", &theirs, error) ||
+        !(there = colo_host_features_parse(report, error)))
+        return FALSE;
+    here = colo_features_of_host(d->host);
+    outcome = colo_feature_negotiate(there, here, policy);
+    if (!colo_feature_outcome_require(outcome, error))
+        return FALSE;
+    ours = colo_feature_outcome_to_json(outcome);
+    if (!json_object_equal(ours, theirs)) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_UNSUPPORTED,
+                    "host %s comes to another outcome about features than host %s: install the "
+                    "same version of libvirt-colo on both, see 'virsh-colo colo-pair-features'",
+                    here->host, there->host);
+        return FALSE;
+    }
+    colo_feature_outcome_plan(outcome, 1, plan);
+    *primary = g_steal_pointer(&there);
+    return TRUE;
+}
+
+gboolean colo_features_accept(ColoDomain *d, JsonObject *params, JsonObject *policy_json,
+                              GError **error)
+{
+    g_autoptr(ColoHostFeatures) primary = NULL;
+    ColoFeaturePolicy policy;
+    ColoFeaturePlan plan;
+    JsonObject *told;
+    const char *xml;
+
+    if (!colo_json_get_object(params, "features", &told, error) ||
+        !colo_json_get_string(params, "live-xml", &xml, error) ||
+        !colo_feature_policy_parse(policy_json, &policy, error) ||
+        !agree(d, told, &policy, &primary, &plan, error) ||
+        !check_cpu(d, xml, primary, TRUE, error))
+        return named(d, error);
+    keep_policy(d, &policy);
+    keep_plan(d, &plan);
+    return TRUE;
+}
+
+/* ---- while it is protected ---- */
+
+/* An event and a line in the log, once for each feature that is on no more. */
+static void tell_lost(ColoDomain *d, unsigned feature, const char *reason)
+{
+    ColoLogContext log = colo_domain_log(d);
+    const char *name = colo_feature(feature)->name;
+
+    if (d->features_lost & (1u << feature))
+        return;
+    d->features_lost |= 1u << feature;
+    colo_log_full(&log, LOG_WARNING, __func__, "feature '%s' is lost: %s", name, reason);
+    d->host->emit(colo_json_build("event", "s", "feature", "domain", "s", d->record->name, "uuid",
+                                  "s", d->record->uuid, "pair", "s", d->record->pair, "host", "s",
+                                  d->host->config->host_name, "feature", "s", name, "state", "s",
+                                  "lost", "reason", "s", reason, NULL),
+                  d->host->emit_opaque);
+}
+
+static void look_for_lost(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeaturePlan *plan)
+{
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        g_autoptr(GError) error = NULL;
+        gboolean on = FALSE;
+        uint64_t param;
+
+        if (plan->setting[i] != COLO_SETTING_ON)
+            continue;
+        if (!colo_feature_vm_look(vm, i, &on, &param, &error))
+            tell_lost(d, i, error->message);
+        else if (!on)
+            tell_lost(d, i, "it is off in the VM: somebody else has switched it off");
+        else
+            d->features_lost &= ~(1u << i);
+    }
+}
+
+/* The primary's states go to the copy if they are others than the last time. */
+static void follow(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeaturePlan *plan,
+                   uint64_t now)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(JsonObject) states = colo_feature_vm_get_states(vm, plan, FALSE, &error);
+    g_autoptr(JsonObject) told = NULL;
+    ColoLogContext log = colo_domain_log(d);
+    g_autofree char *text = NULL;
+
+    if (!states) {
+        colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
+        d->next_features_ns = now + FOLLOW_AGAIN_MS * COLO_NS_PER_MS;
+        return;
+    }
+    text = colo_json_to_string(states);
+    if (g_strcmp0(text, d->features_told) == 0)
+        return;
+    told = colo_domain_ask_peer(d, "domain-feature-states",
+                                colo_json_build("states", "o", json_object_get(states), NULL),
+                                FOLLOW_TIMEOUT_MS, &error);
+    if (told) {
+        g_free(d->features_told);
+        d->features_told = g_steal_pointer(&text);
+        return;
+    }
+    colo_log_full(&log, LOG_WARNING, __func__, "the copy's features do not follow: %s",
+                  error->message);
+    d->next_features_ns = now + FOLLOW_AGAIN_MS * COLO_NS_PER_MS;
+}
+
+void colo_features_tick(ColoDomain *d, uint64_t now)
+{
+    ColoFeaturePlan plan;
+    g_auto(ColoFeatureVm) vm = {0};
+    g_autoptr(GError) error = NULL;
+
+    if (now < d->next_features_ns)
+        return;
+    d->next_features_ns = now + LOOK_MS * COLO_NS_PER_MS;
+    plan = plan_of(d);
+    if (!colo_feature_plan_has_on(&plan) || d->qemu_pid == 0)
+        return;
+    if (!colo_feature_vm_open(&vm, ops_of(d), d->qemu_pid, &error)) {
+        for (unsigned i = 0; i < COLO_FEATURE_COUNT && !colo_domain_qemu_is_dead(d); i++) {
+            if (plan.setting[i] == COLO_SETTING_ON)
+                tell_lost(d, i, error->message);
+        }
+        return;
+    }
+    look_for_lost(d, &vm, &plan);
+    if (d->record->role == COLO_ROLE_PRIMARY && colo_feature_plan_has_carried(&plan) &&
+        !d->control_silent && colo_domain_control_is_up(d))
+        follow(d, &vm, &plan, now);
+}
+
+JsonObject *colo_features_told_states(ColoDomain *d, JsonObject *params, GError **error)
+{
+    ColoFeaturePlan plan = plan_of(d);
+    g_auto(ColoFeatureVm) vm = {0};
+    JsonObject *states;
+
+    if (d->record->role != COLO_ROLE_SECONDARY) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is not secondary on %s", d->record->name,
+                    d->host->config->host_name);
+        return NULL;
+    }
+    if (!colo_json_get_object(params, "states", &states, error) ||
+        !colo_feature_vm_open(&vm, ops_of(d), d->qemu_pid, error) ||
+        !colo_feature_vm_set_states(&vm, &plan, states, error)) {
+        named(d, error);
+        return NULL;
+    }
+    return json_object_new_object();
+}
+
+/* ---- colo-protect and colo-tune ---- */
+
+gboolean colo_features_set_policy(ColoDomain *d, JsonObject *args, GError **error)
+{
+    const char *text = colo_json_peek_string(args, "features", NULL);
+    ColoFeaturePolicy policy;
+
+    if (!text)
+        return TRUE;
+    if (!policy_of(d, &policy, NULL)) /* edited by hand: what is said now counts */
+        memset(&policy, 0, sizeof(policy));
+    if (!colo_feature_policy_update(&policy, text, error))
+        return named(d, error);
+    keep_policy(d, &policy);
+    return colo_store_save_domain(d->host->store, d->record, error);
+}
+
+/* Both VMs are changed: the copy's first, so that what the command reports done is done on both. */
+static gboolean change_both(ColoDomain *d, const ColoFeaturePolicy *before,
+                            const ColoFeaturePolicy *policy, GError **error)
+{
+    g_autoptr(JsonObject) told = NULL, answer = NULL, undo = NULL, undone = NULL;
+    ColoFeaturePlan plan, old = plan_of(d);
+
+    told = offer(d, policy, NULL, &plan, error);
+    if (!told)
+        return FALSE;
+    colo_json_add(told, "policy", "o", colo_feature_policy_to_json(policy), NULL);
+    answer =
+        colo_domain_call_peer(d, "domain-features", json_object_get(told), TUNE_TIMEOUT_MS, error);
+    if (!answer)
+        return FALSE;
+    keep_plan(d, &plan);
+    if (apply(d, NULL, FALSE, error)) {
+        g_clear_pointer(&d->features_told, g_free);
+        d->next_features_ns = 0;
+        return TRUE;
+    }
+    keep_plan(d, &old);
+    undo = offer(d, before, NULL, &old, NULL);
+    if (undo) {
+        colo_json_add(undo, "policy", "o", colo_feature_policy_to_json(before), NULL);
+        undone = colo_domain_call_peer(d, "domain-features", json_object_get(undo), TUNE_TIMEOUT_MS,
+                                       NULL);
+    }
+    return FALSE;
+}
+
+gboolean colo_features_tune(ColoDomain *d, JsonObject *args, gboolean *live, GError **error)
+{
+    const char *text = colo_json_peek_string(args, "features", "");
+    gboolean is_protected = d->record->state == COLO_STATE_PROTECTED;
+    ColoFeaturePolicy before = {0}, policy;
+
+    if (d->busy) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is %s: change its features when that has ended", d->record->name,
+                    colo_state_name(d->record->state));
+        return FALSE;
+    }
+    if (d->record->role == COLO_ROLE_SECONDARY &&
+        (is_protected || d->record->state == COLO_STATE_SYNCING)) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is protected from host '%s': change its features there",
+                    d->record->name, d->peer_host);
+        return FALSE;
+    }
+    if (!is_protected)
+        return colo_features_set_policy(d, args, error);
+    if (!policy_of(d, &before, NULL))
+        memset(&before, 0, sizeof(before));
+    policy = before;
+    if (!colo_feature_policy_update(&policy, text, error) ||
+        !change_both(d, &before, &policy, error))
+        return named(d, error);
+    keep_policy(d, &policy);
+    *live = TRUE;
+    return colo_store_save_domain(d->host->store, d->record, error);
+}
+
+JsonObject *colo_features_told(ColoDomain *d, JsonObject *params, GError **error)
+{
+    g_autoptr(ColoHostFeatures) primary = NULL;
+    ColoFeaturePlan plan, old = plan_of(d);
+    ColoFeaturePolicy policy;
+
+    if (d->record->role != COLO_ROLE_SECONDARY || d->record->state != COLO_STATE_PROTECTED) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
+                    "domain '%s' is not protected as secondary on %s", d->record->name,
+                    d->host->config->host_name);
+        return NULL;
+    }
+    if (!colo_feature_policy_parse(colo_json_peek(params, "policy"), &policy, error) ||
+        !agree(d, params, &policy, &primary, &plan, error)) {
+        named(d, error);
+        return NULL;
+    }
+    keep_plan(d, &plan);
+    if (!apply(d, NULL, FALSE, error)) {
+        keep_plan(d, &old);
+        named(d, error);
+        return NULL;
+    }
+    keep_policy(d, &policy);
+    return colo_store_save_domain(d->host->store, d->record, error) ? json_object_new_object()
+                                                                    : NULL;
+}
+
+/* ---- for people ---- */
+
+JsonObject *colo_features_in_force(const ColoDomain *d)
+{
+    ColoFeaturePlan plan = plan_of(d);
+
+    return d->record->state == COLO_STATE_UNPROTECTED ? NULL : colo_feature_plan_to_json(&plan);
+}
+
+char *colo_features_policy_text(const ColoDomain *d)
+{
+    ColoFeaturePolicy policy;
+
+    return policy_of(d, &policy, NULL) ? colo_feature_policy_format(&policy) : g_strdup("");
+}
