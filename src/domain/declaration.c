@@ -14,7 +14,7 @@ void colo_declaration_free(ColoDeclaration *declaration)
         return;
     g_free(declaration->pair);
     json_object_put(declaration->tuning);
-    json_object_put(declaration->features);
+    g_free(declaration->features);
     g_free(declaration);
 }
 
@@ -98,6 +98,7 @@ static ColoDeclaration *read_element(ColoXmlDoc *doc, GError **error)
 {
     const xmlNode *element = xmlDocGetRootElement(doc);
     g_autoptr(ColoDeclaration) declaration = g_new0(ColoDeclaration, 1);
+    g_autoptr(GString) features = g_string_new(NULL);
     ColoTuning tuning = COLO_TUNING_DEFAULT;
 
     if (!is_valid(doc, error))
@@ -111,12 +112,14 @@ static ColoDeclaration *read_element(ColoXmlDoc *doc, GError **error)
         } else if (is_ours(child, "feature")) {
             g_autofree char *name = colo_xml_attr(child, "name");
             g_autofree char *policy = colo_xml_attr(child, "policy");
+            g_autofree char *param = colo_xml_attr(child, "param");
 
-            if (!declaration->features)
-                declaration->features = json_object_new_object();
-            colo_json_add(declaration->features, name, "s", policy, NULL);
+            g_string_append_printf(features, "%s%s=%s%s%s", features->len ? "," : "", name, policy,
+                                   param ? ":" : "", param ? param : "");
         }
     }
+    if (features->len)
+        declaration->features = g_strdup(features->str);
     if (declaration->tuning && !colo_tuning_update(&tuning, declaration->tuning, error)) {
         g_prefix_error(error, "<colo:checkpoint>: ");
         return NULL;

@@ -27,7 +27,7 @@ typedef struct {
     gboolean declared;       /* FALSE: virtcolod's own element */
     gboolean auto_reprotect; /* what COLO cannot bear interrupts the protection */
     JsonObject *tuning;      /* {"mode": ..., "period-max-ms": ...}; NULL: none */
-    JsonObject *features;    /* {name: "require" | "prefer" | "off"}; NULL: none */
+    char *features;          /* "NAME=require:PARAM,...", as colo-tune takes it; NULL: none */
 } ColoDeclaration;
 
 void colo_declaration_free(ColoDeclaration *declaration);

@@ -131,6 +131,7 @@ void colo_domain_look_at_declaration(ColoDomain *d)
 void colo_domain_take_declaration(ColoDomain *d)
 {
     g_autoptr(ColoDeclaration) declaration = NULL;
+    g_autoptr(JsonObject) features = json_object_new_object();
     g_autoptr(GError) error = NULL;
     ColoLogContext log = colo_domain_log(d);
 
@@ -141,7 +142,10 @@ void colo_domain_take_declaration(ColoDomain *d)
     declaration = read_declaration(d, NULL);
     if (!declaration || !declaration->declared)
         return;
+    if (declaration->features)
+        colo_json_add(features, "features", "s", declaration->features, NULL);
     if (!colo_pairs_has(d->host->pairs, declaration->pair, &error) ||
+        !colo_features_set_policy(d, features, &error) ||
         (declaration->tuning && !colo_domain_take_tuning(d, declaration->tuning, &error))) {
         colo_log_full(&log, LOG_WARNING, __func__, "not protected: its metadata: %s",
                       error->message);

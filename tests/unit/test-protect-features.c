@@ -41,11 +41,6 @@ static void keep_event(JsonObject *event, void *opaque)
     g_ptr_array_add(((Side *)opaque)->events, event);
 }
 
-static void no_lifecycle(const char *uuid, int event, int detail, void *opaque)
-{
-    (void)uuid, (void)event, (void)detail, (void)opaque;
-}
-
 static void nothing(void *opaque)
 {
     (void)opaque;
@@ -88,7 +83,7 @@ static void side_up(Side *s, const char *name, ColoRole role)
     s->host.emit_opaque = s;
     s->host.store = colo_store_open(s->folder, &error);
     g_assert_no_error(error);
-    s->host.virconn = colo_virconn_new("test:///default", no_lifecycle, nothing, NULL);
+    s->host.virconn = colo_virconn_new("test:///default", &(ColoVirConnEvents){0}, NULL);
     s->host.comparator = colo_comparator_client_new("/nonexistent", &no_events, NULL);
     s->host.pairs =
         colo_pairs_new(&s->config, &s->self, s->host.store, NULL, no_pair, NULL, &error);
