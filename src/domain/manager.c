@@ -140,6 +140,11 @@ gboolean colo_manager_pair_in_use(ColoManager *m, const char *pair, char **name)
     return FALSE;
 }
 
+JsonObject *colo_manager_pairs(ColoManager *m)
+{
+    return colo_pairs_list(m->host.pairs);
+}
+
 gboolean colo_manager_is_busy(ColoManager *m)
 {
     g_autoptr(GPtrArray) list = colo_manager_domains(m);

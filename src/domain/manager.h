@@ -43,6 +43,8 @@ int colo_manager_domain_id(ColoManager *manager, const char *uuid);
 gboolean colo_manager_set_autostart(ColoManager *manager, const char *uuid, gboolean on,
                                     GError **error);
 
+/* What colo-pair-list shows; never blocks. The caller's. */
+JsonObject *colo_manager_pairs(ColoManager *manager);
 /* TRUE while any domain is under COLO. */
 gboolean colo_manager_is_busy(ColoManager *manager);
 

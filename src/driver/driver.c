@@ -348,6 +348,50 @@ static unsigned add_stats(const char *uuid, GByteArray *params, void *opaque)
     return added;
 }
 
+/* A text of XML as an attribute's value, between '...'. */
+static void add_attribute(GString *xml, const char *name, const char *value)
+{
+    g_autofree char *escaped = g_markup_escape_text(value, -1);
+
+    g_string_append_printf(xml, " %s='%s'", name, escaped);
+}
+
+/* <colo:protection supported='yes'> with the pairs of this host. */
+static char *announcement(const ColoDriver *driver)
+{
+    g_autoptr(JsonObject) list = driver->host.pairs(driver->host.opaque);
+    JsonObject *pairs = colo_json_peek(list, "pairs");
+    GString *xml =
+        g_string_new("  <colo:protection xmlns:colo='" COLO_DECLARATION_NS "' supported='yes'>\n");
+
+    for (size_t i = 0; pairs && i < json_object_array_length(pairs); i++) {
+        JsonObject *pair = json_object_array_get_idx(pairs, i);
+
+        g_string_append(xml, "    <colo:pair");
+        add_attribute(xml, "name", colo_json_peek_string(pair, "name", ""));
+        add_attribute(xml, "peer", colo_json_peek_string(pair, "peer", ""));
+        add_attribute(xml, "state", colo_json_peek_string(pair, "state", ""));
+        g_string_append(xml, "/>\n");
+    }
+    g_string_append(xml, "  </colo:protection>\n");
+    return g_string_free(xml, FALSE);
+}
+
+/* The XML of a reply, which ends in @end, with the announcement at its end; NULL: as it is. */
+static GByteArray *announce(const ColoDriver *driver, const ColoRpcFrame *frame, const char *end)
+{
+    size_t at = 0;
+    g_autofree char *text = colo_remote_get_text(frame, &at, TEXT_MAX);
+    g_autofree char *more = NULL, *xml = NULL;
+    const char *tail = text ? g_strrstr(text, end) : NULL;
+
+    if (!tail)
+        return NULL;
+    more = announcement(driver);
+    xml = g_strdup_printf("%.*s%s%s", (int)(tail - text), text, more, tail);
+    return colo_remote_string(&frame->header, xml);
+}
+
 static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, void *opaque)
 {
     const ColoDriver *driver = opaque;
@@ -361,7 +405,11 @@ static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, vo
         return is_of_checkpoint(driver, frame) ? COLO_RELAY_DROP : COLO_RELAY_PASS;
     if (h->type != COLO_RPC_REPLY || h->status != COLO_RPC_OK)
         return COLO_RELAY_PASS;
-    if (h->procedure == COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS)
+    if (h->procedure == COLO_REMOTE_PROC_CONNECT_GET_CAPABILITIES)
+        *answer = announce(driver, frame, "</capabilities>");
+    else if (h->procedure == COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES)
+        *answer = announce(driver, frame, "</domainCapabilities>");
+    else if (h->procedure == COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS)
         *answer = colo_remote_list_without(frame, is_hidden, opaque);
     else if (h->procedure == COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS)
         *answer = colo_remote_stats_with(frame, add_stats, opaque);

@@ -8,6 +8,7 @@
  *   domain/declaration.h) that is no good is refused;
  * - door 2: virDomainQemuMonitorCommand() with {"execute": "colo-status"}, or a line "colo-status"
  *   of HMP, runs our command and never reaches QEMU;
+ * - virsh capabilities and domcapabilities say that there is COLO, and with which hosts;
  * - virsh domstats says colo.state and more of it;
  * - the copy of a guest that runs on the peer is not listed;
  * - that checkpoints stop the guest for some ms is not told to clients, nor seen as its state.
@@ -24,6 +25,9 @@ typedef struct {
     /* What is known of the domain of that UUID or name (colo_domain_view()), the caller's; NULL:
      * nothing. Never blocks; any thread. */
     JsonObject *(*view)(const char *uuid_or_name, void *opaque);
+    /* {"pairs": [{"name", "peer", "state"}, ...]} of this host, the caller's. Never blocks; any
+     * thread. */
+    JsonObject *(*pairs)(void *opaque);
     /* Runs a command of rpc/command-table.h; may take long. Several threads at once. */
     JsonObject *(*command)(const char *command, JsonObject *args, void *opaque, GError **error);
     /* Interrupts the protection of the domain for @call until release(), which must follow TRUE.

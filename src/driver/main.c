@@ -70,6 +70,13 @@ static JsonObject *view(const char *uuid_or_name, void *opaque)
     return colo_manager_view(daemon->manager, uuid_or_name);
 }
 
+static JsonObject *pairs(void *opaque)
+{
+    const Daemon *daemon = opaque;
+
+    return colo_manager_pairs(daemon->manager);
+}
+
 static JsonObject *monitor_command(const char *command, JsonObject *args, void *opaque,
                                    GError **error)
 {
@@ -192,6 +199,7 @@ static gboolean start(Daemon *daemon, const ColoConfig *config, const Options *o
     }
     daemon->driver =
         colo_driver_new(config->host_name, &(ColoDriverHost){.view = view,
+                                                             .pairs = pairs,
                                                              .command = monitor_command,
                                                              .hold = hold,
                                                              .release = release,

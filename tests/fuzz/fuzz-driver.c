@@ -38,6 +38,11 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque G_GN
     return colo_json_build("command", "s", name, "args", "o", json_object_get(args), NULL);
 }
 
+static JsonObject *pairs(void *opaque G_GNUC_UNUSED)
+{
+    return colo_json_build("pairs", "o", json_object_new_array(), NULL);
+}
+
 static gboolean hold(const char *uuid, const char *call, void *opaque G_GNUC_UNUSED, GError **error)
 {
     check(*uuid && *call);
@@ -91,6 +96,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     call = data[0] & 1;
     driver = colo_driver_new("host1", &(ColoDriverHost){.view = view,
+                                                        .pairs = pairs,
                                                         .command = command,
                                                         .hold = hold,
                                                         .release = release,

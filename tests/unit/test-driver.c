@@ -56,6 +56,15 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque, GEr
                            colo_json_build("max", "u", (uint64_t)7, NULL), NULL);
 }
 
+static JsonObject *pairs(void *opaque G_GNUC_UNUSED)
+{
+    JsonObject *list = json_object_new_array();
+
+    json_object_array_add(
+        list, colo_json_build("name", "s", "ab", "peer", "s", "<host2>", "state", "s", "up", NULL));
+    return colo_json_build("pairs", "o", list, NULL);
+}
+
 static gboolean hold(const char *uuid, const char *call, void *opaque, GError **error)
 {
     Fixture *f = opaque;
@@ -106,6 +115,7 @@ static void setup(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     *f = (Fixture){.state = "protected", .role = "primary"};
     f->driver = colo_driver_new("host1", &(ColoDriverHost){.view = view,
+                                                           .pairs = pairs,
                                                            .command = command,
                                                            .hold = hold,
                                                            .release = release,
@@ -842,6 +852,30 @@ static void test_domstats(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpint(hears(f, stats_frame(TRUE), &later), ==, COLO_RELAY_PASS);
 }
 
+static void test_capabilities(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    static const char *const xmls[] = {"<capabilities>\n  <host/>\n</capabilities>\n",
+                                       "<domainCapabilities>\n</domainCapabilities>\n",
+                                       "something else"};
+    const uint32_t procedures[] = {7, COLO_REMOTE_PROC_CONNECT_GET_DOMAIN_CAPABILITIES, 7};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(xmls); i++) {
+        GByteArray *body = g_byte_array_new();
+        g_autoptr(ColoRpcFrame) frame = NULL;
+        g_autoptr(GByteArray) answer = NULL;
+
+        put_text(body, xmls[i]);
+        frame = frame_of(COLO_REMOTE_PROGRAM, procedures[i], COLO_RPC_REPLY, body);
+        f->relay->heard(frame, &answer, f->relay->opaque);
+        g_assert_cmpint(answer != NULL, ==, i < 2);
+        if (answer) {
+            g_assert_true(says(answer, "supported='yes'"));
+            g_assert_true(says(answer, "<colo:pair name='ab' peer='&lt;host2&gt;' state='up'/>"));
+            g_assert_true(says(answer, i ? "</domainCapabilities>\n" : "</capabilities>\n"));
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -865,6 +899,7 @@ int main(int argc, char **argv)
     ADD("door-2/qemus-own", test_qemus_own_commands_pass);
     ADD("heard/checkpoints", test_checkpoints_are_not_told);
     ADD("heard/copy-not-listed", test_copy_is_not_listed);
+    ADD("heard/capabilities", test_capabilities);
     ADD("heard/domstats", test_domstats);
     return g_test_run();
 }
