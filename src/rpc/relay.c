@@ -112,6 +112,8 @@ static gboolean from_client(Pair *pair, const ColoRpcFrame *frame, GByteArray **
     }
     if (h->program != COLO_REMOTE_PROGRAM || h->procedure != COLO_REMOTE_PROC_CONNECT_OPEN)
         return FALSE;
+    if (pair->open) /* libvirt says that it is */
+        return FALSE;
     if (h->type != COLO_RPC_CALL) { /* libvirtd takes CALL_WITH_FDS for one as well */
         pair_broken(pair, &pair->client, "a CONNECT_OPEN that is no plain call");
         return TRUE;

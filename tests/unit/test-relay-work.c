@@ -247,6 +247,24 @@ static void test_client_leaves_while_work_runs(RelayFixture *f, gconstpointer da
     test_driver_answers(f, data);
 }
 
+/* A client that opens once more, in vain, is under the driver as before. */
+static void test_opened_twice(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) again = NULL, refusal = NULL, refused = NULL;
+
+    relay_open_connection(f);
+    relay_send_open(f, "colo:///system");
+    again = relay_hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(again->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_OPEN);
+    relay_reply(f, COLO_REMOTE_PROC_CONNECT_OPEN, 2, COLO_RPC_ERROR);
+    refusal = relay_hear(f->client, f->client_reader);
+    g_assert_cmpuint(refusal->header.status, ==, COLO_RPC_ERROR);
+    relay_say(f->client, COLO_REMOTE_PROGRAM, 2000, COLO_RPC_CALL, 11, NULL, 0);
+    refused = relay_hear(f->client, f->client_reader);
+    g_assert_cmpuint(refused->header.serial, ==, 11);
+    g_assert_cmpuint(refused->header.status, ==, COLO_RPC_ERROR);
+}
+
 /* A worker prepares it, libvirt answers it, and a worker hears that it has. */
 static void test_passed_on(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
 {
@@ -357,6 +375,7 @@ int main(int argc, char **argv)
     g_test_add("/relay-work/" name, RelayFixture, NULL, setup, function, relay_teardown)
     ADD("readonly", test_readonly);
     ADD("answers", test_driver_answers);
+    ADD("opened-twice", test_opened_twice);
     ADD("right", test_work_needs_the_right);
     ADD("serials", test_serials_are_ours);
     ADD("waits-for-open", test_driver_waits_for_open);
