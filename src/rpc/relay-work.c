@@ -174,6 +174,8 @@ void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteA
     job->workers = work->workers;
     job->serial = work->serial;
     job->call = copy_frame(call);
+    if (call->header.type == COLO_RPC_CALL_WITH_FDS)
+        colo_put32(job->call->body, 0); /* they do not come along, and libvirt must not wait */
     job->question = COLO_REMOTE_OWN_SERIAL + 1 + work->questions++ % (COLO_REMOTE_OWN_SERIALS - 1);
     colo_put32(question->data + SERIAL_AT, job->question);
     work->pending++;
