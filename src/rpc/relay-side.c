@@ -12,6 +12,12 @@
 
 /* A stream frame of libvirt's clients is 256 KiB: read in one go. */
 #define READ_CHUNK (256u * 1024u)
+/* A frame that was begun is whole after so long, or goes on at this rate at least, bytes/s: a
+ * suspended line is waited for, a client that says a byte now and then is not. */
+#define FRAME_US (60 * G_USEC_PER_SEC)
+#define FRAME_RATE 1024u
+/* FDs are taken after so long; libvirt may be busy with other calls of the client. */
+#define FDS_US (600 * G_USEC_PER_SEC)
 
 /* One piece of output: a frame as it came, bytes of ours, or one byte that an FD goes with. */
 typedef struct {
@@ -110,6 +116,7 @@ static void side_deaf(ColoRelaySide *side)
 {
     side->deaf = TRUE;
     side->queued = 0;
+    side->queued_fds = 0;
     g_queue_clear_full(&side->output, piece_free);
 }
 
@@ -129,8 +136,10 @@ void colo_relay_side_flush(ColoRelaySide *side)
         }
         side->sent += (size_t)n;
         side->queued -= (size_t)n;
+        side->moved = g_get_monotonic_time();
         if (side->sent == piece->len) {
             side->sent = 0;
+            side->queued_fds -= piece->fd >= 0;
             piece_free(g_queue_pop_head(&side->output));
         }
     }
@@ -142,8 +151,11 @@ static void queue_piece(ColoRelaySide *to, Piece *piece)
         piece_free(piece);
         return;
     }
+    if (to->queued == 0)
+        to->moved = g_get_monotonic_time();
     g_queue_push_tail(&to->output, piece);
     to->queued += piece->len;
+    to->queued_fds += piece->fd >= 0;
 }
 
 void colo_relay_side_put(ColoRelaySide *to, GByteArray *bytes, int fd)
@@ -249,7 +261,32 @@ ColoRpcFrame *colo_relay_side_next(ColoRelaySide *side, GError **error)
     if (!side->frame || side->fds->len < side->n_fds ||
         !colo_rpc_reader_skip(side->reader, side->n_fds))
         return NULL;
+    side->begun = 0;
     return g_steal_pointer(&side->frame);
+}
+
+/* Bytes of what is not whole yet. */
+static size_t unfinished(const ColoRelaySide *side)
+{
+    size_t pending;
+
+    (void)colo_rpc_reader_pending(side->reader, &pending);
+    return pending + (side->frame ? COLO_RPC_HEADER_BYTES + side->frame->len : 0);
+}
+
+gboolean colo_relay_side_is_unfinished(const ColoRelaySide *side)
+{
+    return side->begun != 0 || side->queued_fds > 0;
+}
+
+const char *colo_relay_side_stalls(const ColoRelaySide *side)
+{
+    gint64 now = g_get_monotonic_time();
+
+    if (side->begun &&
+        now - side->begun > FRAME_US + (gint64)(unfinished(side) / FRAME_RATE) * G_USEC_PER_SEC)
+        return "a frame was begun and not ended";
+    return side->queued_fds > 0 && now - side->moved > FDS_US ? "it does not take FDs" : NULL;
 }
 
 static void wait_for(ColoRelaySide *side, GSource **source, gboolean wanted, GIOCondition condition,
@@ -269,4 +306,8 @@ void colo_relay_side_watch(ColoRelaySide *side, gboolean in, GUnixFDSourceFunc r
 {
     wait_for(side, &side->in, in && !side->ended, G_IO_IN | G_IO_HUP | G_IO_ERR, readable, data);
     wait_for(side, &side->out, side->queued > 0, G_IO_OUT | G_IO_HUP | G_IO_ERR, writable, data);
+    if (!side->in || unfinished(side) == 0)
+        side->begun = 0; /* it is we who wait, or nobody */
+    else if (side->begun == 0)
+        side->begun = g_get_monotonic_time();
 }

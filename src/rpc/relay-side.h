@@ -23,6 +23,9 @@ typedef struct {
     GQueue output;       /* pieces of it */
     size_t sent;         /* bytes of the head of @output that are gone */
     size_t queued;       /* bytes in @output that are not */
+    unsigned queued_fds; /* that wait in @output */
+    gint64 moved;        /* when @output did last, us */
+    gint64 begun;        /* when it began what is not whole yet, us; 0: there is no such thing */
     gboolean ended;      /* nothing more comes from it */
     gboolean deaf;       /* it takes nothing more */
 } ColoRelaySide;
@@ -50,6 +53,13 @@ ssize_t colo_relay_side_receive(ColoRelaySide *side);
 /* The next frame that has come whole, with its FDs; the caller's. NULL: none yet, or with @error
  * the side has broken the framing. */
 ColoRpcFrame *colo_relay_side_next(ColoRelaySide *side, GError **error);
+
+/* TRUE while it is to be looked at now and then by colo_relay_side_stalls(). */
+gboolean colo_relay_side_is_unfinished(const ColoRelaySide *side);
+/* Why it is not to be waited for any longer; NULL: it is. A frame, with its FDs, is begun and does
+ * not come to its end, or FDs are not taken: one of them may be the other end of the connection
+ * that brought it, whose end nobody would ever see then. */
+const char *colo_relay_side_stalls(const ColoRelaySide *side);
 
 /* Waits for input if @in, and for room whenever output is queued. */
 void colo_relay_side_watch(ColoRelaySide *side, gboolean in, GUnixFDSourceFunc readable,

@@ -14,6 +14,8 @@
 /* A libvirtd whose queue of connections is full is asked again, for as long as this. */
 #define CONNECT_RETRY_MS 50u
 #define CONNECT_LIMIT_MS 5000
+/* How often those who have not finished what they began are looked at, while there are any. */
+#define LOOK_S 5
 
 typedef struct {
     ColoRelay *relay;
@@ -38,6 +40,7 @@ struct ColoRelay {
     guint n_readonly; /* of them */
     const ColoRelayDriver *driver;
     ColoRelayWorkers *workers; /* NULL without a driver */
+    GSource *look;             /* NULL: everybody has finished what he began */
 };
 
 static void drop_source(GSource **source)
@@ -258,6 +261,47 @@ static void process(Pair *pair, ColoRelaySide *side)
         pair_broken(pair, side, "an FD that belongs to no frame");
 }
 
+/* ---- those who do not finish ---- */
+
+static gboolean is_unfinished(const Pair *pair)
+{
+    return colo_relay_side_is_unfinished(&pair->client) || pair->libvirt.queued_fds > 0;
+}
+
+static gboolean on_look(gpointer data)
+{
+    ColoRelay *relay = data;
+    gboolean more = FALSE;
+
+    for (guint i = relay->pairs->len; i-- > 0;) {
+        Pair *pair = g_ptr_array_index(relay->pairs, i);
+        const char *client = colo_relay_side_stalls(&pair->client);
+        const char *libvirt =
+            pair->libvirt.queued_fds > 0 ? colo_relay_side_stalls(&pair->libvirt) : NULL;
+
+        if (client || libvirt)
+            pair_broken(pair, client ? &pair->client : &pair->libvirt, client ? client : libvirt);
+        else
+            more = more || is_unfinished(pair);
+        reap(pair);
+    }
+    if (more)
+        return G_SOURCE_CONTINUE;
+    g_clear_pointer(&relay->look, g_source_unref);
+    return G_SOURCE_REMOVE;
+}
+
+static void look_at_unfinished(Pair *pair)
+{
+    ColoRelay *relay = pair->relay;
+
+    if (relay->look || !is_unfinished(pair))
+        return;
+    relay->look = g_timeout_source_new_seconds(LOOK_S);
+    g_source_set_callback(relay->look, on_look, relay, NULL);
+    g_source_attach(relay->look, relay->context);
+}
+
 /* ---- input and output ---- */
 
 static void watch(Pair *pair);
@@ -324,6 +368,7 @@ static void watch(Pair *pair)
                           client_readable, on_writable, pair);
     colo_relay_side_watch(libvirt, client->queued < COLO_RELAY_QUEUE_MAX, libvirt_readable,
                           on_writable, pair);
+    look_at_unfinished(pair);
 }
 
 /* ---- connections ---- */
@@ -440,6 +485,7 @@ void colo_relay_free(ColoRelay *relay)
 {
     if (!relay)
         return;
+    drop_source(&relay->look);
     g_ptr_array_unref(relay->pairs);
     colo_relay_workers_free(relay->workers);
     g_strfreev(relay->upstreams);

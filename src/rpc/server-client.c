@@ -10,6 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* In so many seconds a client says which program it wants, and a frame of ours comes whole. */
+#define FRAME_S 60u
+
 static gboolean on_readable(gint fd, GIOCondition condition, gpointer data);
 
 ColoRpcClient *colo_rpc_client_ref(ColoRpcClient *client)
@@ -45,6 +48,32 @@ static void watch_input(ColoRpcClient *client)
     g_source_attach(client->in, client->server->context);
 }
 
+static gboolean on_deadline(gpointer data)
+{
+    g_autoptr(ColoRpcClient) client = colo_rpc_client_ref(data);
+
+    colo_warn("client of uid %u, pid %d closed: it has not said a whole frame in %u s",
+              (unsigned)client->caller.uid, (int)client->caller.pid, FRAME_S);
+    colo_rpc_server_count(client->server, &client->server->stats.malformed);
+    colo_rpc_client_close(client);
+    return G_SOURCE_REMOVE;
+}
+
+/* Few may connect: who says nothing, or not all of it, does not keep others out. */
+static void watch_time(ColoRpcClient *client)
+{
+    size_t pending;
+
+    (void)colo_rpc_reader_pending(client->reader, &pending);
+    if (client->fd < 0 || !client->in || (client->said && pending == 0)) {
+        drop_source(&client->deadline);
+    } else if (!client->deadline) {
+        client->deadline = g_timeout_source_new_seconds(FRAME_S);
+        g_source_set_callback(client->deadline, on_deadline, client, NULL);
+        g_source_attach(client->deadline, client->server->context);
+    }
+}
+
 ColoRpcClient *colo_rpc_client_new(ColoRpcServer *server, int fd, const ColoRpcCaller *caller)
 {
     ColoRpcClient *client = g_atomic_rc_box_new0(ColoRpcClient);
@@ -55,6 +84,7 @@ ColoRpcClient *colo_rpc_client_new(ColoRpcServer *server, int fd, const ColoRpcC
     client->reader = colo_rpc_reader_new(colo_rpc_own_frame_limit);
     g_queue_init(&client->output);
     watch_input(client);
+    watch_time(client);
     server->n_readonly += caller->readonly;
     g_mutex_lock(&server->lock);
     server->stats.clients++;
@@ -70,6 +100,7 @@ void colo_rpc_client_close(ColoRpcClient *client)
         return;
     drop_source(&client->in);
     drop_source(&client->out);
+    drop_source(&client->deadline);
     close(client->fd);
     client->fd = -1;
     server->n_readonly -= client->caller.readonly;
@@ -189,6 +220,8 @@ void colo_rpc_client_process(ColoRpcClient *client)
 
         if (!frame)
             break;
+        client->said = TRUE;
+        drop_source(&client->deadline);
         if (!colo_rpc_request_handle(client, frame, &error))
             break;
     }
@@ -201,6 +234,7 @@ void colo_rpc_client_process(ColoRpcClient *client)
     } else if (!client->in) {
         watch_input(client);
     }
+    watch_time(client);
 }
 
 static gboolean on_readable(gint fd, GIOCondition condition G_GNUC_UNUSED, gpointer data)

@@ -48,6 +48,8 @@ typedef struct {
     size_t sent;   /* bytes of the head of @output that are gone */
     size_t queued; /* bytes in @output that are not */
     unsigned pending;
+    GSource *deadline; /* what it began is to be whole; NULL: it has begun nothing */
+    gboolean said;     /* a whole frame */
     gboolean subscribed;
     gboolean ours; /* it has called our program */
 } ColoRpcClient;
