@@ -117,6 +117,8 @@ static int take_rpc_socket(const ColoConfig *config, GError **error)
 
     if (fd >= 0)
         return fd;
+    if (config->polkit_rw)
+        return colo_rpc_listen_public(RPC_SOCKET, error);
     return colo_rpc_listen(RPC_SOCKET, *config->unix_sock_group ? config->unix_sock_group : NULL,
                            error);
 }
@@ -129,7 +131,7 @@ static gboolean add_readonly_socket(ColoRpcServer *rpc, GError **error)
     if (fd < 0 && colo_activation_take(FD_RPC) >= 0)
         return TRUE;
     if (fd < 0)
-        fd = colo_rpc_listen_readonly(RPC_SOCKET_RO, error);
+        fd = colo_rpc_listen_public(RPC_SOCKET_RO, error);
     return fd >= 0 && colo_rpc_server_add_readonly(rpc, fd, error);
 }
 
@@ -169,6 +171,10 @@ static gboolean start(ColoService *service, const ColoConfig *config, const char
         colo_rpc_server_free(rpc);
         return FALSE;
     }
+    if (config->polkit_rw)
+        colo_rpc_server_set_polkit(rpc, FALSE);
+    if (config->polkit_ro)
+        colo_rpc_server_set_polkit(rpc, TRUE);
     service->driver =
         colo_driver_new(config->host_name, &(ColoDriverHost){.view = view,
                                                              .pairs = pairs,

@@ -20,6 +20,7 @@ typedef enum {
     TYPE_BOOL,
     TYPE_ARBITER,
     TYPE_LEVEL,
+    TYPE_AUTH, /* bool: "polkit", not "none" */
 } KeyType;
 
 typedef struct {
@@ -60,6 +61,8 @@ static const Key keys[] = {
     {"state_dir", TYPE_STRING, AT(state_dir), 0, 0},
     {"log_level", TYPE_LEVEL, AT(log_level), 0, 0},
     {"unix_sock_group", TYPE_STRING, AT(unix_sock_group), 0, 0},
+    {"auth_unix_rw", TYPE_AUTH, AT(polkit_rw), 0, 0},
+    {"auth_unix_ro", TYPE_AUTH, AT(polkit_ro), 0, 0},
     {"listen_tls", TYPE_BOOL, AT(listen_tls), 0, 0},
     {"tls_port", TYPE_PORT, AT(tls_port), 0, 0},
     {"tls_client_dn_list", TYPE_LIST, AT(tls_clients), 0, 0},
@@ -243,6 +246,17 @@ static gboolean read_level(const config_setting_t *setting, const char *file, in
     return expected(setting, file, "\"debug\", \"info\", \"warning\" or \"error\"", error);
 }
 
+static gboolean read_auth(const config_setting_t *setting, const char *file, bool *value,
+                          GError **error)
+{
+    const char *text = config_setting_get_string(setting);
+
+    *value = g_strcmp0(text, "polkit") == 0;
+    return *value || g_strcmp0(text, "none") == 0
+               ? TRUE
+               : expected(setting, file, "\"none\" or \"polkit\"", error);
+}
+
 static gboolean read_key(ColoConfig *config, const Key *key, const config_setting_t *setting,
                          const char *file, GError **error)
 {
@@ -269,6 +283,8 @@ static gboolean read_key(ColoConfig *config, const Key *key, const config_settin
         return read_arbiter(setting, file, member, error);
     case TYPE_LEVEL:
         return read_level(setting, file, member, error);
+    case TYPE_AUTH:
+        return read_auth(setting, file, member, error);
     }
     return FALSE;
 }

@@ -34,13 +34,14 @@ typedef struct {
     uint64_t checkpoint_max_overlay_bytes; /* 0: no limit */
     bool tcp_rewrite;                      /* new connections need no checkpoint */
     char *state_dir;
-    int log_level;         /* LOG_DEBUG..LOG_ERR of syslog(3) */
-    char *unix_sock_group; /* "": root's */
-    bool listen_tls;       /* colo+tls:// ... */
-    uint16_t tls_port;     /* ... here */
-    char **tls_clients;    /* fnmatch(3) patterns of its clients' DNs; NULL: any of the CA */
-    char *metrics_addr;    /* numeric; loopback by default */
-    unsigned metrics_port; /* 0: no metrics */
+    int log_level;             /* LOG_DEBUG..LOG_ERR of syslog(3) */
+    char *unix_sock_group;     /* "": root's */
+    bool polkit_rw, polkit_ro; /* auth_unix_rw, auth_unix_ro: "polkit" */
+    bool listen_tls;           /* colo+tls:// ... */
+    uint16_t tls_port;         /* ... here */
+    char **tls_clients;        /* fnmatch(3) patterns of its clients' DNs; NULL: any of the CA */
+    char *metrics_addr;        /* numeric; loopback by default */
+    unsigned metrics_port;     /* 0: no metrics */
 } ColoConfig;
 
 /* Reads @path; NULL: COLO_CONFIG_FILE, which may be absent (all defaults). NULL and @error

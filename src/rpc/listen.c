@@ -72,7 +72,7 @@ int colo_rpc_listen(const char *path, const char *group, GError **error)
     return listen_at(path, group ? 0660 : 0600, group, error);
 }
 
-int colo_rpc_listen_readonly(const char *path, GError **error)
+int colo_rpc_listen_public(const char *path, GError **error)
 {
     return listen_at(path, 0666, NULL, error);
 }

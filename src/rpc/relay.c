@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rpc/relay.h"
 
+#include "rpc/relay-auth.h"
 #include "rpc/relay-side.h"
 #include "rpc/relay-work.h"
 #include "rpc/remote-calls.h"
@@ -28,6 +29,7 @@ typedef struct {
     uint32_t open_serial;   /* ... for its reply with this serial ... */
     GByteArray *open_reply; /* ... which is held while libvirt is told the identity */
     gboolean open;
+    ColoRelayAuth *auth; /* NULL: the client is in */
     ColoRelayWork *work; /* NULL without a driver */
     gboolean dead;
 } Pair;
@@ -58,6 +60,7 @@ static void pair_free(gpointer data)
     g_atomic_int_dec_and_test(&pair->relay->n_clients);
     pair->relay->n_readonly -= pair->caller.readonly;
     drop_source(&pair->retry);
+    colo_relay_auth_free(pair->auth);
     colo_relay_work_free(pair->work);
     colo_relay_side_clear(&pair->client);
     colo_relay_side_clear(&pair->libvirt);
@@ -102,6 +105,19 @@ static void reap(Pair *pair)
 
 /* ---- frames ---- */
 
+/* The client hears what came of its authentication; libvirt lets us in, who are root. */
+static void take_auth(Pair *pair)
+{
+    GByteArray *answer = colo_relay_auth_take(pair->auth);
+
+    if (answer)
+        colo_relay_side_put(&pair->client, answer, -1);
+    if (!colo_relay_auth_is_in(pair->auth))
+        return;
+    colo_relay_side_put(&pair->libvirt, colo_remote_auth_list(COLO_REMOTE_OWN_SERIAL), -1);
+    g_clear_pointer(&pair->auth, colo_relay_auth_free);
+}
+
 /* What the client says to libvirt. TRUE: it has been dealt with. */
 static gboolean from_client(Pair *pair, const ColoRpcFrame *frame, GByteArray **changed)
 {
@@ -111,6 +127,13 @@ static gboolean from_client(Pair *pair, const ColoRpcFrame *frame, GByteArray **
     if (colo_remote_is_own_serial(h->serial) &&
         (h->type == COLO_RPC_CALL || h->type == COLO_RPC_CALL_WITH_FDS)) {
         pair_broken(pair, &pair->client, "a serial from the range of our own calls");
+        return TRUE;
+    }
+    if (pair->auth) {
+        if (colo_relay_auth_hear(pair->auth, frame))
+            take_auth(pair);
+        else
+            pair_broken(pair, &pair->client, "something else than a call before it was let in");
         return TRUE;
     }
     if (h->program != COLO_REMOTE_PROGRAM || h->procedure != COLO_REMOTE_PROC_CONNECT_OPEN)
@@ -185,6 +208,9 @@ static gboolean from_libvirt(Pair *pair, const ColoRpcFrame *frame, GByteArray *
 
     if (h->type != COLO_RPC_REPLY && h->type != COLO_RPC_REPLY_WITH_FDS)
         return FALSE;
+    if (h->serial == COLO_REMOTE_OWN_SERIAL && h->procedure == COLO_REMOTE_PROC_AUTH_LIST &&
+        h->program == COLO_REMOTE_PROGRAM)
+        return TRUE;
     if (pair->open && pair->work && colo_relay_work_hears(pair->work, frame, changed))
         return TRUE;
     if (h->program != COLO_REMOTE_PROGRAM || h->type != COLO_RPC_REPLY)
@@ -238,8 +264,9 @@ static void pass(Pair *pair, ColoRelaySide *from, ColoRpcFrame *owned)
 /* What has come of it waits. */
 static gboolean is_held(const Pair *pair, const ColoRelaySide *side)
 {
-    return side == &pair->client && (pair->opening || pair->libvirt.fd < 0 ||
-                                     (pair->work && colo_relay_work_is_full(pair->work)));
+    return side == &pair->client &&
+           (pair->opening || (pair->auth && colo_relay_auth_is_asking(pair->auth)) ||
+            pair->libvirt.fd < 0 || (pair->work && colo_relay_work_is_full(pair->work)));
 }
 
 /* Handles all that is whole. */
@@ -323,6 +350,14 @@ static void settle(void *opaque)
     if (!pair->dead)
         watch(pair);
     reap(pair);
+}
+
+static void on_auth(void *opaque)
+{
+    Pair *pair = opaque;
+
+    take_auth(pair);
+    settle(pair);
 }
 
 static gboolean readable(Pair *pair, ColoRelaySide *side)
@@ -471,6 +506,8 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
     colo_relay_side_init(&pair->libvirt, relay->context, "libvirt", -1);
     if (relay->workers)
         pair->work = colo_relay_work_new(relay->workers, &pair->client, &pair->libvirt, pair);
+    if (caller->polkit)
+        pair->auth = colo_relay_auth_new(caller, on_auth, pair);
     g_ptr_array_add(relay->pairs, pair);
     colo_rpc_reader_feed(pair->client.reader, data, len);
     connect_pair(pair);

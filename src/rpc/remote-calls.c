@@ -353,8 +353,15 @@ gboolean colo_remote_is_denial(const ColoRpcFrame *reply)
     return code == ERR_ACCESS_DENIED || code == ERR_NO_DOMAIN || code == ERR_RPC;
 }
 
-/* When the process began, in clock ticks after boot (proc(5), field 22 of stat), 0: it is gone. */
-static uint64_t start_time(pid_t pid)
+GByteArray *colo_remote_auth_list(uint32_t serial)
+{
+    ColoRpcHeader header = call_header(COLO_REMOTE_PROC_AUTH_LIST);
+
+    header.serial = serial;
+    return colo_remote_encode(&header, NULL, 0);
+}
+
+uint64_t colo_remote_start_time(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;
     unsigned long long ticks = 0;
@@ -483,7 +490,7 @@ GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial)
     (void)getgrgid_r(caller->gid, &group, buffer[1], sizeof(buffer[1]), &g);
     colo_xdr_put32(body, 4 + (u != NULL) + (g != NULL));
     put_number(body, "process-id", PARAM_LLONG, (uint64_t)caller->pid);
-    put_number(body, "process-time", PARAM_ULLONG, start_time(caller->pid));
+    put_number(body, "process-time", PARAM_ULLONG, colo_remote_start_time(caller->pid));
     put_number(body, "unix-user-id", PARAM_ULLONG, caller->uid);
     put_number(body, "unix-group-id", PARAM_ULLONG, caller->gid);
     if (u)

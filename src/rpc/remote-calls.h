@@ -14,6 +14,8 @@
 enum {
     COLO_REMOTE_PROC_CONNECT_OPEN = 1,
     COLO_REMOTE_PROC_CONNECT_GET_CAPABILITIES = 7,
+    COLO_REMOTE_PROC_AUTH_LIST = 66,
+    COLO_REMOTE_PROC_AUTH_POLKIT = 70,
     COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE = 107,
     COLO_REMOTE_PROC_CONNECT_GET_URI = 110,
     COLO_REMOTE_PROC_CONNECT_LIST_ALL_DOMAINS = 273,
@@ -115,5 +117,9 @@ GByteArray *colo_remote_ask_connect_write(void);
  * asked: there is no such domain (VIR_ERR_NO_DOMAIN), or the client is nobody yet (VIR_ERR_RPC). */
 gboolean colo_remote_is_denial(const ColoRpcFrame *reply);
 
+/* AUTH_LIST with @serial, by which root is let in. */
+GByteArray *colo_remote_auth_list(uint32_t serial);
+/* When the process began, in clock ticks after boot (proc(5), field 22 of stat); 0: it is gone. */
+uint64_t colo_remote_start_time(pid_t pid);
 /* CONNECT_SET_IDENTITY of @caller with @serial. */
 GByteArray *colo_remote_identity(const ColoRpcCaller *caller, uint32_t serial);

@@ -16,6 +16,7 @@ typedef struct {
     ColoRpcServer *server;
     int fd; /* -1: there is none */
     gboolean readonly;
+    gint polkit; /* atomic: it decides who is let in */
     GSource *source;
 } ColoRpcListener;
 

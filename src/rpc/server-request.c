@@ -113,7 +113,8 @@ static gboolean start_command(ColoRpcClient *client, const ColoRpcFrame *frame, 
                                           sizeof(args), error);
 
     if (ok) {
-        JsonObject *json = parse_command(&args, client->caller.readonly, &invalid);
+        gboolean readonly = client->caller.readonly || client->caller.polkit;
+        JsonObject *json = parse_command(&args, readonly, &invalid);
 
         if (json) {
             ColoRpcJob *job = g_new0(ColoRpcJob, 1);

@@ -73,7 +73,8 @@ static gboolean may_connect(const ColoRpcListener *listener, int fd, ColoRpcCall
     }
     *caller = (ColoRpcCaller){
         .pid = cred.pid, .uid = cred.uid, .gid = cred.gid, .readonly = listener->readonly};
-    if (listener->readonly)
+    caller->polkit = g_atomic_int_get(&listener->polkit) && cred.uid != 0 && cred.uid != geteuid();
+    if (listener->readonly || caller->polkit)
         return TRUE;
     g_mutex_lock(&server->lock);
     group = server->group;
@@ -180,6 +181,11 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
     if (!server->thread)
         return NULL;
     return g_steal_pointer(&server);
+}
+
+void colo_rpc_server_set_polkit(ColoRpcServer *server, gboolean readonly)
+{
+    g_atomic_int_set(&server->listeners[readonly].polkit, TRUE);
 }
 
 gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GError **error)

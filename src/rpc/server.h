@@ -9,7 +9,9 @@
  * Who may connect: uid 0, the uid of the daemon itself, and members of the group set by
  * colo_rpc_server_set_group() (SO_PEERCRED, SO_PEERGROUPS). Others are closed with a log line. To
  * the read-only socket everybody may whom its file's mode lets, as to libvirt's; commands that
- * change something are refused there, and libvirt is asked through its own read-only socket.
+ * change something are refused there, and libvirt is asked through its own read-only socket. With
+ * colo_rpc_server_set_polkit() anybody may connect, and hears of libvirt what polkit lets him;
+ * commands that change something are refused to those that it decides about.
  *
  * A client that breaks the framing is closed with a log line; the server goes on (I8: every queue
  * below has its limit).
@@ -45,6 +47,7 @@ typedef struct {
     gid_t gid;
     char dn[COLO_RPC_DN_MAX]; /* "": it is local */
     gboolean readonly;        /* it came by the read-only socket */
+    gboolean polkit; /* polkit is to be asked before anything of libvirt\'s is done for it */
 } ColoRpcCaller;
 
 /*
@@ -92,8 +95,8 @@ typedef struct {
  * -1 with @error on failure.
  */
 int colo_rpc_listen(const char *path, const char *group, GError **error);
-/* The same with mode 0666, for colo_rpc_server_add_readonly(). */
-int colo_rpc_listen_readonly(const char *path, GError **error);
+/* The same with mode 0666: polkit decides, or it is for colo_rpc_server_add_readonly(). */
+int colo_rpc_listen_public(const char *path, GError **error);
 
 /*
  * Starts to serve @listen_fd (listening, unix, stream; the server owns it from now on, also on
@@ -104,6 +107,10 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
 
 /* Serves @listen_fd (owned from now on) too, as the read-only socket. Once, before clients come. */
 gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GError **error);
+
+/* polkit decides who is let in by one of the sockets (org.libvirt.unix.manage, .monitor), root and
+ * the daemon's own uid excepted, and so anybody may connect. Before clients come. */
+void colo_rpc_server_set_polkit(ColoRpcServer *server, gboolean readonly);
 
 /* Lets members of @group connect too; NULL: only root and the daemon's own uid (the default).
  * FALSE with @error (COLO_ERROR_INVALID_ARG) when there is no such group. */

@@ -70,7 +70,7 @@ static void test_example_uncommented(void)
     }
     g_autoptr(ColoConfig) config = load(active->str, &error);
     g_assert_no_error(error);
-    g_assert_cmpuint(n, ==, 32); /* all keys */
+    g_assert_cmpuint(n, ==, 34); /* all keys */
     g_assert_cmpuint(config->checkpoint_max_dirty_bytes, ==, UINT64_C(256) << 20);
     g_assert_cmpuint(config->heartbeat.interval_ms, ==, 100);
 }
@@ -97,6 +97,7 @@ static void test_values(void)
              "/* 99999999999 \" */ state_dir = \"/s 12345678901\" // 99999999999\nlog_level = "
              "\"debug\"\nunix_sock_group = \"libvirt\"\n"
              "metrics_addr = \"::1\"\nmetrics_port = 0\n"
+             "auth_unix_rw = \"polkit\"\nauth_unix_ro = \"none\"\n"
              "listen_tls = 1\ntls_port = 1002\ntls_client_dn_list = [ \"CN=c\" ]\n",
              &error);
 
@@ -125,6 +126,8 @@ static void test_values(void)
     g_assert_cmpstr(config->unix_sock_group, ==, "libvirt");
     g_assert_cmpstr(config->metrics_addr, ==, "::1");
     g_assert_cmpuint(config->metrics_port, ==, 0);
+    g_assert_true(config->polkit_rw);
+    g_assert_false(config->polkit_ro);
     g_assert_true(config->listen_tls);
     g_assert_cmpuint(config->tls_port, ==, 1002);
     g_assert_cmpstr(config->tls_clients[0], ==, "CN=c");
@@ -149,6 +152,7 @@ static void test_bad_input_is_named(void)
         {"heartbeat_interval_ms = 3000\n", ":1:", "10 to 2000", "3000"},
         {"ca_file = 5\n", ":1:", "ca_file", "found the integer 5"},
         {"ca_file = [ \"a\" ]\n", ":1:", "ca_file", "found a list"},
+        {"auth_unix_rw = \"sasl\"\n", ":1:", "\"none\" or \"polkit\"", "\"sasl\""},
         {"tls_allowed_dn_list = \"x\"\n", ":1:", "a list of strings", "found the string"},
         {"tls_allowed_dn_list = [ 1 ]\n", ":1:", "tls_allowed_dn_list", "found the integer 1"},
         {"allow_emulation = \"yes\"\n", ":1:", "true or false", "found the string \"yes\""},

@@ -351,7 +351,7 @@ static void test_readonly(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
     g_autofree char *theirs = g_strconcat(f->theirs, "-ro", NULL);
     g_autoptr(ColoRpcFrame) passed = NULL;
     g_autoptr(GError) error = NULL;
-    int listener = colo_rpc_listen_readonly(ours, &error);
+    int listener = colo_rpc_listen_public(ours, &error);
 
     g_assert_no_error(error);
     g_assert_true(colo_rpc_server_add_readonly(f->server, listener, &error));

@@ -355,7 +355,7 @@ static void test_readonly(RpcFixture *f, gconstpointer data G_GNUC_UNUSED)
     g_autoptr(GError) error = NULL;
     int fds[COLO_RPC_MAX_RO_CLIENTS + 1];
     GStatBuf st;
-    int listener = colo_rpc_listen_readonly(path, &error);
+    int listener = colo_rpc_listen_public(path, &error);
 
     g_assert_no_error(error);
     g_assert_cmpint(g_stat(path, &st), ==, 0);
