@@ -29,6 +29,14 @@ static void mark_unknown(ColoSession *session, const char *direction)
     colo_takeover_update(session);
 }
 
+/* The whole forward part of the running checkpoint has been seen. */
+static void complete(ColoSession *session)
+{
+    session->sending = false;
+    session->sent = true;
+    colo_session_rewrite_loaded(session);
+}
+
 static void forward_event(ColoSession *session, ColoForwardEvent event)
 {
     switch (event) {
@@ -49,11 +57,10 @@ static void forward_event(ColoSession *session, ColoForwardEvent event)
         session->taken_ns = colo_clock_ns();
         session->epoch++;
         colo_packets_tell(session, COLO_RECORD_EPOCH);
+        colo_carry_stopped(session);
         break;
     case COLO_FORWARD_COMPLETE:
-        session->sending = false;
-        session->sent = true;
-        colo_session_rewrite_loaded(session);
+        complete(session);
         break;
     case COLO_FORWARD_UNKNOWN:
         mark_unknown(session, "forward");
@@ -88,6 +95,10 @@ static size_t read_forward(ColoSession *session, const uint8_t *data, size_t len
         /* The end of a disk may lie in its socket, written before what has just been read. */
         if (event == COLO_FORWARD_SEND && !colo_disk_check(session))
             break;
+        /* QEMU sends nothing behind it before LOADED; a peer that does gets no special care. */
+        if (event == COLO_FORWARD_COMPLETE && at + n == len &&
+            colo_carry_keep(session, data[len - 1]))
+            return len - 1;
         forward_event(session, event);
         at += n;
     }
@@ -182,6 +193,7 @@ static void return_event(ColoSession *session, ColoReturnEvent event)
         colo_packets_drain(session);
         session->epoch++;
         colo_packets_tell(session, COLO_RECORD_EPOCH);
+        colo_carry_replied(session);
         break;
     case COLO_RETURN_RECEIVED:
         commit(session);
@@ -231,6 +243,7 @@ void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t
 
     if (session->frozen || (!migration && !forgets(session)))
         return;
+    colo_carry_release(session); /* nothing may overtake the byte that is kept */
     if (session->config.primary) {
         read_return(session, data, len);
     } else {
@@ -241,6 +254,18 @@ void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t
     migration = session->channels[COLO_CHANNEL_MIGRATION][0];
     if (migration && len > 0)
         (void)colo_channel_put(migration, data, len);
+    colo_checkpoint_space(session);
+}
+
+void colo_checkpoint_end(ColoSession *session, uint8_t last)
+{
+    ColoChannel *migration = session->channels[COLO_CHANNEL_MIGRATION][0];
+
+    if (session->frozen || !migration) /* cut off: it never was complete */
+        return;
+    complete(session);
+    session->stats[COLO_STAT_CHECKPOINT_BYTES]++;
+    (void)colo_channel_put(migration, &last, sizeof(last)); /* there was room for all of them */
     colo_checkpoint_space(session);
 }
 

@@ -358,6 +358,11 @@ static bool handle_record(ColoSession *session, const ColoRecord *record)
             return false;
         gate_input(session, record);
         return true;
+    case COLO_RECORD_STATE:
+        if (primary)
+            return false;
+        colo_carry_heard(session, record);
+        return true;
     case COLO_RECORD_OUTPUT: /* the secondary's; the primary's go by add_confirmation() */
         return false;
     case COLO_RECORD_HEARTBEAT:

@@ -19,13 +19,16 @@
  * An alias has 1 to 31 letters, digits, '-', '_' and '.'.
  * "session-create" {"uuid", "generation": u, "role": "primary"|"secondary", "psk": 64 hex digits,
  *                   "vnet-hdr": b, "heartbeat-ms": u, "heartbeat-missed": u, "nics": [ALIAS...],
- *                   "disks": [ALIAS...], ["tuning": TUNING], ["rewrite": b], ["base": [ROW...]]}
+ *                   "disks": [ALIAS...], ["tuning": TUNING], ["rewrite": b], ["base": [ROW...]],
+ *                   ["carry": b]}
  *     -> {}   starts with gate "alone" on the primary, "closed" on the secondary; there is one
  *             session a uuid and generation, an existing one is refused (operation-invalid).
  *             "rewrite" (default false, the same on both sides): connections that are newer than
  *             the checkpoint have their sequence numbers mapped (rewrite.h), so that a SYN need not
  *             wait for one. "base": a secondary's, the rows of "rewrite-table" of the session
  *             through which the frames of its primary still go
+ *             "carry" (default false): a state that QEMU's checkpoint does not hold goes along, see
+ *             "state"
  * The requests below may have "generation"; without it the newest session of "uuid" is meant.
  * "session-destroy" {"uuid"} -> {}
  *     closes every FD of the session. The caller has taken QEMU's filters away before.
@@ -93,6 +96,14 @@
  *     -> {}   forgets the rows of "base" that are not among these: asked after each "stream-up" of
  *             "packets", with the rows of "rewrite-table" as they are then. From then on the
  *             primary tells of each SYN that ends one. "nics" as in "session-create"
+ * "carry" {"uuid", "on": b} -> {}            changes "carry"; the primary's on first, off last
+ * "state" {"uuid", "epoch": u, "state": TEXT} -> {} (primary with "carry")
+ *     The answer to "state-wanted", at most COLO_RECORD_STATE_MAX bytes. Refused
+ *     (operation-invalid) when that checkpoint is over
+ * "state-set" {"uuid", "epoch": u} -> {} (secondary with "carry")
+ *     What the event "state" brought is set. Until then, for 200 ms at most, QEMU is not given the
+ *     last byte of the checkpoint; after one that was missed (counter "states-missed") nothing is
+ *     waited for until the next "state-set"
  * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
  * "tune" {"uuid", "tuning": TUNING} -> {}    in force from now on, from a running period or limit
  * on TUNING (util/tuning.h): {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
@@ -131,6 +142,9 @@
  *                                              repeated every 10 ms until "kick-done", again when
  *                                              no REQUEST came 200 ms after it, and not while a
  *                                              checkpoint runs or a disk has failed
+ *   "state-wanted" {"epoch": u}                primary with "carry": its vCPUs stand for this
+ *                                              checkpoint until LOADED: take the state
+ *   "state"        {"epoch": u, "state": TEXT} secondary with "carry": set it, then "state-set"
  *   "policy"       {"mode", "reason": TEXT}    primary: it went into this mode (policy.h)
  *   "peer-silent"  {"silent-ms": u}            packet stream silent over the heartbeat limit
  *   "peer-heard"   {}                          and heard again
@@ -202,6 +216,7 @@ typedef enum {
     COLO_RECORD_LOADED = 5,    /* secondary -> primary: epoch is LOADED; payload empty */
     COLO_RECORD_BYE = 6,       /* orderly end: session is being destroyed */
     COLO_RECORD_SYN = 7,       /* primary -> secondary: a SYN of its guest, before it may leave */
+    COLO_RECORD_STATE = 8,     /* primary -> secondary: state of hardware features at the stop */
 } ColoRecordType;
 
 typedef struct __attribute__((packed)) {
@@ -215,6 +230,9 @@ typedef struct __attribute__((packed)) {
 /* A SYN, with data (RFC 7413) up to an Ethernet frame's. A longer one is not sent on: the guest
  * repeats it without data. */
 #define COLO_RECORD_SYN_MAX 2048u
+
+/* What virtcolod knows of the features of a VM, as text. */
+#define COLO_RECORD_STATE_MAX 32768u
 
 /* A GSO segment of 64 KiB with its Ethernet and vnet headers. */
 #define COLO_RECORD_MAX (65536u + 256u)

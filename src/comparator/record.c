@@ -25,6 +25,8 @@ static bool header_is_legal(const ColoRecordHeader *header)
         return true;
     case COLO_RECORD_SYN:
         return length <= COLO_RECORD_SYN_MAX;
+    case COLO_RECORD_STATE:
+        return length <= COLO_RECORD_STATE_MAX;
     case COLO_RECORD_HEARTBEAT:
         return length == sizeof(uint64_t);
     case COLO_RECORD_EPOCH:

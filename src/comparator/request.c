@@ -21,6 +21,9 @@ static const char *const request_names[] = {
     [COLO_REQUEST_TUNE] = "tune",
     [COLO_REQUEST_REWRITE_TABLE] = "rewrite-table",
     [COLO_REQUEST_REWRITE_KEEP] = "rewrite-keep",
+    [COLO_REQUEST_CARRY] = "carry",
+    [COLO_REQUEST_STATE] = "state",
+    [COLO_REQUEST_STATE_SET] = "state-set",
 };
 
 static const char *const gate_names[] = {
@@ -162,6 +165,18 @@ static gboolean get_rows(JsonObject *arguments, const char *key, ColoSessionConf
     return config->base != NULL;
 }
 
+/* "carry", which may be absent. */
+static gboolean get_carry(JsonObject *arguments, ColoSessionConfig *config, GError **error)
+{
+    gboolean carry = FALSE;
+
+    if (colo_json_peek(arguments, "carry") &&
+        !colo_json_get_bool(arguments, "carry", &carry, error))
+        return FALSE;
+    config->carry = carry;
+    return TRUE;
+}
+
 /* "rewrite" and "base", which may be absent. */
 static gboolean get_rewrite(JsonObject *arguments, ColoSessionConfig *config, GError **error)
 {
@@ -208,7 +223,7 @@ static gboolean get_config(JsonObject *arguments, ColoSessionConfig *config, GEr
     if (config->heartbeat_missed < 1 || config->heartbeat_missed > COLO_REQUEST_MISSED_MAX)
         return invalid(error, "heartbeat-missed %" G_GUINT64_FORMAT " is not between 1 and %u",
                        config->heartbeat_missed, COLO_REQUEST_MISSED_MAX);
-    return get_rewrite(arguments, config, error);
+    return get_carry(arguments, config, error) && get_rewrite(arguments, config, error);
 }
 
 static gboolean get_name(JsonObject *arguments, const char *key, char name[48], GError **error)
@@ -234,6 +249,31 @@ static gboolean get_gate(JsonObject *arguments, ColoGate *gate, GError **error)
     if (found < 0)
         return invalid(error, "gate mode '%.32s' is unknown", text);
     *gate = (ColoGate)found;
+    return TRUE;
+}
+
+static gboolean get_on(JsonObject *arguments, bool *on, GError **error)
+{
+    gboolean value;
+
+    if (!colo_json_get_bool(arguments, "on", &value, error))
+        return FALSE;
+    *on = value;
+    return TRUE;
+}
+
+static gboolean get_state(JsonObject *arguments, GBytes **state, GError **error)
+{
+    const char *text;
+    size_t len;
+
+    if (!colo_json_get_string(arguments, "state", &text, error))
+        return FALSE;
+    len = strlen(text);
+    if (len > COLO_RECORD_STATE_MAX)
+        return invalid(error, "a state of %zu bytes, at most %u are possible", len,
+                       COLO_RECORD_STATE_MAX);
+    *state = g_bytes_new(text, len);
     return TRUE;
 }
 
@@ -270,6 +310,15 @@ static gboolean get_arguments(ColoRequest *request, JsonObject *arguments, GErro
                get_rows(arguments, "rows", &request->config, error);
     case COLO_REQUEST_GATE:
         return get_session(request, arguments, error) && get_gate(arguments, &request->gate, error);
+    case COLO_REQUEST_CARRY:
+        return get_session(request, arguments, error) && get_on(arguments, &request->on, error);
+    case COLO_REQUEST_STATE:
+        return get_session(request, arguments, error) &&
+               colo_json_get_uint(arguments, "epoch", &request->epoch, error) &&
+               get_state(arguments, &request->state, error);
+    case COLO_REQUEST_STATE_SET:
+        return get_session(request, arguments, error) &&
+               colo_json_get_uint(arguments, "epoch", &request->epoch, error);
     case COLO_REQUEST_TUNE:
         return get_session(request, arguments, error) &&
                get_tuning(arguments, &request->tuning, error);
@@ -308,5 +357,6 @@ gboolean colo_request_parse(const char *text, size_t len, ColoRequest *request, 
 void colo_request_clear(ColoRequest *request)
 {
     g_clear_pointer(&request->config.base, g_bytes_unref);
+    g_clear_pointer(&request->state, g_bytes_unref);
     explicit_bzero(request, sizeof(*request));
 }

@@ -28,6 +28,7 @@ typedef struct {
     bool vnet;
     uint8_t psk[COLO_CMP_PSK_BYTES];
     bool rewrite;
+    bool carry;
     uint64_t heartbeat_ms, heartbeat_missed;
     ColoTuning tuning;
     unsigned n_nics, n_disks;
@@ -50,6 +51,9 @@ typedef enum {
     COLO_REQUEST_TUNE,
     COLO_REQUEST_REWRITE_TABLE,
     COLO_REQUEST_REWRITE_KEEP,
+    COLO_REQUEST_CARRY,
+    COLO_REQUEST_STATE,
+    COLO_REQUEST_STATE_SET,
 } ColoRequestKind;
 
 typedef struct {
@@ -63,6 +67,9 @@ typedef struct {
     ColoGate gate;            /* gate */
     ColoSessionConfig config; /* session-create; rewrite-keep: "nics" and "base" only */
     ColoTuning tuning;        /* tune: all of them */
+    bool on;                  /* carry */
+    uint64_t epoch;           /* state, state-set */
+    GBytes *state;            /* state; else NULL */
 } ColoRequest;
 
 /* FALSE and @error (COLO_ERROR_INVALID_ARG) for anything that is no legal request. Either way

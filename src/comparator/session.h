@@ -10,8 +10,8 @@
  *
  * Who does what: packets.c frames and the packet stream; checkpoint.c the migration channel;
  * disk.c the NBD channels; session-rewrite.c sequence numbers; heartbeat.c silence; wanted.c asks
- * for checkpoints; gate.c what may leave; takeover.c; attach.c makes streams and channels; stats.c
- * tells.
+ * for checkpoints; carry.c the state of hardware features; gate.c what may leave; takeover.c;
+ * attach.c makes streams and channels; stats.c tells.
  */
 #pragma once
 
@@ -98,6 +98,7 @@ typedef enum {
     COLO_STAT_CHECKPOINT_WITHHELD, /* bytes of checkpoints that began without all disk writes */
     COLO_STAT_DISK_BYTES_TO_PEER,
     COLO_STAT_DISK_BYTES_FROM_PEER,
+    COLO_STAT_STATES_MISSED,   /* secondary: checkpoints that were loaded without their state */
     COLO_STAT_DISK_FAILURES,   /* the session's disks have failed: 0 or 1 */
     COLO_STAT_WANTED_DIVERGED, /* checkpoints asked for, by reason */
     COLO_STAT_WANTED_UNANSWERED,
@@ -195,6 +196,13 @@ struct ColoSession {
     bool rewriting;         /* alone, and connections that need it live */
     ColoTimer rewrite_timer;
 
+    /* carry.c (secondary) */
+    bool carry_set;     /* the state of session->epoch is set */
+    bool carry_trusted; /* the last one was set in time, or none was due yet */
+    bool carry_kept;    /* the last byte of the running checkpoint is kept back: */
+    uint8_t carry_byte;
+    ColoTimer carry_timer;
+
     /* heartbeat.c */
     ColoTimer beat;
     uint64_t beat_due_ns; /* the next one; the timer may be armed for the silence before it */
@@ -288,6 +296,22 @@ void colo_checkpoint_from_qemu(ColoSession *session, const uint8_t *data, size_t
 void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t len);
 /* A ring has become smaller: resumes what was paused. */
 void colo_checkpoint_space(ColoSession *session);
+/* Secondary: feeds the last byte of a checkpoint that was kept back. */
+void colo_checkpoint_end(ColoSession *session, uint8_t last);
+
+/* carry.c */
+void colo_carry_set_on(ColoSession *session, bool on);
+/* Primary: the vCPUs stand for checkpoint session->epoch; virtcolod's answer to that. */
+void colo_carry_stopped(ColoSession *session);
+gboolean colo_carry_send(ColoSession *session, uint64_t epoch, GBytes *state, GError **error);
+/* Secondary: a checkpoint has begun; its state has come; virtcolod has set it. */
+void colo_carry_replied(ColoSession *session);
+void colo_carry_heard(ColoSession *session, const ColoRecord *record);
+gboolean colo_carry_done(ColoSession *session, uint64_t epoch, GError **error);
+/* True: the checkpoint's last byte, @last, must not go on before colo_checkpoint_end(). */
+bool colo_carry_keep(ColoSession *session, uint8_t last);
+/* No more is waited for. */
+void colo_carry_release(ColoSession *session);
 
 /* disk.c */
 void colo_disk_from_qemu(ColoSession *session, unsigned disk, const uint8_t *data, size_t len);

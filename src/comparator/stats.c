@@ -31,6 +31,7 @@ static const char *const stat_names[COLO_STAT_LAST] = {
     [COLO_STAT_CHECKPOINT_WITHHELD] = "checkpoint-bytes-withheld",
     [COLO_STAT_DISK_BYTES_TO_PEER] = "disk-bytes-to-peer",
     [COLO_STAT_DISK_BYTES_FROM_PEER] = "disk-bytes-from-peer",
+    [COLO_STAT_STATES_MISSED] = "states-missed",
     [COLO_STAT_DISK_FAILURES] = "disk-failures",
     [COLO_STAT_WANTED_DIVERGED] = "wanted-diverged",
     [COLO_STAT_WANTED_UNANSWERED] = "wanted-unanswered",

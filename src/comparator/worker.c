@@ -184,6 +184,17 @@ static gboolean execute(ColoWorker *worker, Order *order, JsonObject **result, G
     case COLO_REQUEST_KICK_DONE:
         colo_wanted_kicked(member->session);
         break;
+    case COLO_REQUEST_CARRY:
+        colo_carry_set_on(member->session, request->on);
+        break;
+    case COLO_REQUEST_STATE:
+        if (!colo_carry_send(member->session, request->epoch, request->state, error))
+            return FALSE;
+        break;
+    case COLO_REQUEST_STATE_SET:
+        if (!colo_carry_done(member->session, request->epoch, error))
+            return FALSE;
+        break;
     case COLO_REQUEST_TUNE:
         colo_wanted_tune(member->session, &request->tuning);
         break;
@@ -198,6 +209,7 @@ static gboolean execute(ColoWorker *worker, Order *order, JsonObject **result, G
 static void free_order(Order *order)
 {
     g_clear_pointer(&order->request.config.base, g_bytes_unref);
+    g_clear_pointer(&order->request.state, g_bytes_unref);
     g_free(order);
 }
 
@@ -231,6 +243,8 @@ gboolean colo_worker_request(ColoMember *member, const ColoRequest *request, int
     order->request = *request;
     if (request->config.base)
         g_bytes_ref(request->config.base);
+    if (request->state)
+        g_bytes_ref(request->state);
     /* The member has it; a second copy of the key would have to be wiped out. */
     explicit_bzero(order->request.config.psk, sizeof(order->request.config.psk));
     if (colo_inbox_post(member->worker->inbox, &order->letter))

@@ -108,6 +108,8 @@ void lab_request_checkpoint(Lab *lab);       /* REQUEST until it is at the secon
 void lab_word_back(Lab *lab, uint32_t word); /* from one QEMU to the other */
 void lab_word_there(Lab *lab, uint32_t word);
 void lab_pages(Lab *lab);      /* RAM and device state: the rest of the forward part */
+void lab_pages_kept(Lab *lab); /* the same; the last byte has not come to the secondary's QEMU */
+void lab_pages_end(Lab *lab);  /* and now it comes */
 void lab_checkpoint(Lab *lab); /* all of it */
 
 /* What the secondary's NBD server says, until the primary's client has it: up to the first reply;

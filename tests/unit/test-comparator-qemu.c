@@ -68,25 +68,49 @@ void lab_word_there(Lab *lab, uint32_t word)
     get_word(lab->s_migration, word);
 }
 
-void lab_pages(Lab *lab)
+/* Section 2 of "ram": one page with its block's name, one zero page with CONTINUE. */
+static const uint8_t pages_head[] = {3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0x10, 0x08, 2, 'r', '0'};
+static const uint8_t pages_tail[] = {0,    0,   0,   0,   0, 0, 0x20, 0x22, 0, /* zero page */
+                                     0,    0,   0,   0,   0, 0, 0,    0x10,    /* EOS */
+                                     0x7e, 0,   0,   0,   2, 0,                /* footer, VM_EOF */
+                                     0,    0,   0,   4,   0, 0, 0,    0,    0,
+                                     0,    0,   5, /* SIZE, 5 bytes */
+                                     4,    'd', 'e', 'v', 0};
+
+/* All of them are sent, @kept of them do not arrive yet. */
+static void send_pages(Lab *lab, size_t kept)
 {
-    /* Section 2 of "ram": one page with its block's name, one zero page with CONTINUE. */
-    static const uint8_t head[] = {3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0x10, 0x08, 2, 'r', '0'};
-    static const uint8_t tail[] = {0,    0,   0,   0,   0, 0, 0x20, 0x22, 0, /* zero page */
-                                   0,    0,   0,   0,   0, 0, 0,    0x10,    /* EOS */
-                                   0x7e, 0,   0,   0,   2, 0,                /* footer, VM_EOF */
-                                   0,    0,   0,   4,   0, 0, 0,    0,    0,
-                                   0,    0,   5, /* SIZE, 5 bytes */
-                                   4,    'd', 'e', 'v', 0};
-    uint8_t page[4096], all[sizeof(head) + sizeof(page) + sizeof(tail)], got[sizeof(all)];
+    uint8_t page[4096], got[sizeof(pages_head) + sizeof(page) + sizeof(pages_tail)];
+    uint8_t all[sizeof(got)];
 
     memset(page, 0x5a, sizeof(page));
-    memcpy(all, head, sizeof(head));
-    memcpy(all + sizeof(head), page, sizeof(page));
-    memcpy(all + sizeof(head) + sizeof(page), tail, sizeof(tail));
+    memcpy(all, pages_head, sizeof(pages_head));
+    memcpy(all + sizeof(pages_head), page, sizeof(page));
+    memcpy(all + sizeof(pages_head) + sizeof(page), pages_tail, sizeof(pages_tail));
     lab_write(lab->p_migration, all, sizeof(all));
-    lab_read(lab->s_migration, got, sizeof(got));
-    g_assert_cmpmem(all, sizeof(all), got, sizeof(got));
+    lab_read(lab->s_migration, got, sizeof(got) - kept);
+    g_assert_cmpmem(all, sizeof(all) - kept, got, sizeof(got) - kept);
+}
+
+void lab_pages(Lab *lab)
+{
+    send_pages(lab, 0);
+}
+
+void lab_pages_kept(Lab *lab)
+{
+    struct pollfd poll_fd = {.fd = lab->s_migration, .events = POLLIN};
+
+    send_pages(lab, 1);
+    g_assert_cmpint(poll(&poll_fd, 1, 50), ==, 0);
+}
+
+void lab_pages_end(Lab *lab)
+{
+    uint8_t last = 1;
+
+    lab_read(lab->s_migration, &last, 1);
+    g_assert_cmpuint(last, ==, pages_tail[sizeof(pages_tail) - 1]);
 }
 
 void lab_request_checkpoint(Lab *lab)
