@@ -153,6 +153,7 @@ void colo_domain_end_session(ColoDomain *d)
     if (colo_domain_session(d) == 0 || colo_domain_session(d) != colo_remap_generation(d))
         gone = colo_domain_comparator(d, "session-destroy", NULL, -1, COLO_COMPARATOR_TIMEOUT_MS,
                                       NULL);
+    colo_carrier_unwatch(d->host->carrier, d->record->uuid);
 }
 
 gboolean colo_domain_gate(ColoDomain *d, const char *mode, GError **error)
@@ -323,8 +324,6 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "domain-tune") == 0)
         return colo_secondary_tune(d, mail->body, error);
-    if (strcmp(name, "domain-feature-states") == 0)
-        return colo_features_told_states(d, mail->body, error);
     if (d->busy) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "domain '%s' is %s on this host",
                     d->record->name, colo_state_name(d->record->state));
@@ -613,7 +612,6 @@ void colo_domain_free(ColoDomain *d)
     json_object_put(d->view);
     json_object_put(d->disk_progress);
     g_mutex_clear(&d->view_lock);
-    g_free(d->features_told);
     g_free(d->peer_host);
     g_free(d->abort_reason);
     g_free(d->reason);

@@ -21,6 +21,7 @@
  */
 #pragma once
 
+#include "domain/carry.h"
 #include "domain/comparator-client.h"
 #include "domain/domxml.h"
 #include "domain/kick.h"
@@ -31,7 +32,6 @@
 #include "domain/steps-net.h"
 #include "domain/store.h"
 #include "domain/virconn.h"
-#include "feature/device.h"
 #include "pair/arbiter.h"
 #include "pair/config.h"
 #include "util/log.h"
@@ -62,6 +62,7 @@ typedef struct {
     ColoComparatorClient *comparator;
     ColoPairs *pairs;
     ColoKicker *kicker;
+    ColoCarrier *carrier; /* NULL: hardware features are not carried */
     char *boot_id;
     const ColoHvfeatOps *hvfeat; /* NULL: the kernel's */
     const char *sysroot;         /* folder that stands for "/"; NULL: this host's own */
@@ -138,7 +139,6 @@ typedef struct {
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
     uint64_t next_features_ns; /* when the VM's features are looked at again */
-    char *features_told;       /* primary: their states as the peer has them; or NULL */
     unsigned features_lost;    /* 1 << feature of those whose loss has been told */
     uint64_t next_remap_ns;    /* when the session that stays is looked at; 0: all is well */
 } ColoDomain;
@@ -344,13 +344,16 @@ gboolean colo_features_accept(ColoDomain *domain, JsonObject *params, JsonObject
 /* Makes this host's VM as agreed; @states: those of the primary's VM, or NULL. */
 gboolean colo_features_apply(ColoDomain *domain, JsonObject *states, GError **error);
 void colo_features_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
-/* Secondary: the primary's requests "domain-feature-states" and "domain-features". */
-JsonObject *colo_features_told_states(ColoDomain *domain, JsonObject *params, GError **error);
+/* Whether they have a state that goes along with checkpoints: "carry" of the session. */
+gboolean colo_features_are_carried(const ColoDomain *domain);
+/* Secondary: the primary's request "domain-features". */
 JsonObject *colo_features_told(ColoDomain *domain, JsonObject *params, GError **error);
 /* What @args (of colo-protect) say of features is kept, for the next protection. */
 gboolean colo_features_set_policy(ColoDomain *domain, JsonObject *args, GError **error);
 /* The same of colo-tune: in both VMs at once if the domain is protected (*@live). */
 gboolean colo_features_tune(ColoDomain *domain, JsonObject *args, gboolean *live, GError **error);
+/* After that: waits for a checkpoint that was taken since, so that a takeover finds it changed. */
+gboolean colo_features_settle(ColoDomain *domain, GError **error);
 /* What is done in this host's VM, by feature (NULL: unprotected); and the policy as text. The
  * caller's. */
 JsonObject *colo_features_in_force(const ColoDomain *domain);

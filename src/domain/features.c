@@ -5,7 +5,9 @@
 #include "feature/probe.h"
 #include "util/error.h"
 
-#define CONN_TIMEOUT_MS 2000u
+#include <string.h>
+
+#define CONN_TIMEOUT_MS 5000u
 /* libvirt's first word about its CPU takes seconds. */
 #define PEER_REPORT_TIMEOUT_MS 15000u
 #define CHANNEL_UP_TIMEOUT_MS 2000u
@@ -40,6 +42,32 @@ ColoHostFeatures *colo_features_of_peer(ColoHost *host, const char *pair, GError
     if (!report)
         g_prefix_error(error, "features of the peer %s: ", colo_channel_host(channel));
     return report;
+}
+
+gboolean colo_features_check_cpu(ColoHost *host, const char *xml, const ColoHostFeatures *other,
+                                 gboolean copy, GError **error)
+{
+    g_autofree char *cpu = NULL;
+    ColoCpuKind kind = colo_cpu_model_of_domain(xml, &cpu);
+    g_autoptr(ColoDomainInfo) info = colo_domain_info_parse(xml, error);
+    gboolean raw = info && kind == COLO_CPU_RAW && strcmp(info->virt_type, "kvm") == 0;
+    g_autofree char *what = NULL;
+    virConnectPtr conn;
+    gboolean ok;
+
+    if (!info)
+        return FALSE;
+    if (!(raw && other->cpu) && !(copy && kind == COLO_CPU_MODEL))
+        return TRUE;
+    conn = colo_virconn_get(host->virconn, CONN_TIMEOUT_MS, error);
+    if (!conn)
+        return FALSE;
+    what = raw ? g_strdup_printf("CPU of host %s, which is passed through", other->host)
+               : g_strdup("CPU model");
+    ok = colo_cpu_model_check(conn, host->config->host_name, what, info->emulator, info->arch,
+                              info->machine, info->virt_type, raw ? other->cpu : cpu, error);
+    virConnectClose(conn);
+    return ok;
 }
 
 JsonObject *colo_features_command(ColoHost *host)

@@ -15,6 +15,15 @@ ColoHostFeatures *colo_features_of_host(ColoHost *host);
  * reached, or says nonsense. */
 ColoHostFeatures *colo_features_of_peer(ColoHost *host, const char *pair, GError **error);
 
+/*
+ * TRUE if the CPU of the guest @xml (live) is there on this host as well as on @other's. @copy:
+ * this is the host of the copy; the guest's own host runs it already, and only a CPU that is passed
+ * through is compared there too, so that neither has what the other lacks. FALSE with
+ * COLO_ERROR_UNSUPPORTED, the host and libvirt's reason.
+ */
+gboolean colo_features_check_cpu(ColoHost *host, const char *xml, const ColoHostFeatures *other,
+                                 gboolean copy, GError **error);
+
 /* Results of colo-features and colo-pair-features (rpc/command-table.c names the members). */
 JsonObject *colo_features_command(ColoHost *host);
 JsonObject *colo_pair_features_command(ColoManager *manager, JsonObject *args, GError **error);

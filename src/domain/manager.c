@@ -271,6 +271,8 @@ static void on_comparator_event(const char *name, const char *uuid, JsonObject *
     /* The kick goes out at once: a diverged answer waits for it. */
     if (strcmp(name, "checkpoint-wanted") == 0)
         colo_kicker_kick(m->host.kicker, uuid);
+    else if (strcmp(name, "state-wanted") == 0 || strcmp(name, "state") == 0)
+        colo_carrier_event(m->host.carrier, name, uuid, event); /* and a guest stands */
     else
         post(m, uuid, colo_mail_new(COLO_MAIL_COMPARATOR, name, event));
 }
@@ -529,6 +531,7 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
         m->host.virconn,
         &(ColoDeclarationsHost){.found = on_declared, .view = view_of, .opaque = m});
     m->host.kicker = colo_kicker_new(libvirt_uri, on_kick, m);
+    m->host.carrier = colo_carrier_new(&m->host.comparator, &colo_hvfeat_kernel);
     m->host.comparator = colo_comparator_client_new(comparator_socket, &comparator_events, m);
     if (!open_pairs(m, control_fd, error) || !start_domains(m, error))
         return NULL;
@@ -552,7 +555,9 @@ void colo_manager_free(ColoManager *m)
     g_mutex_unlock(&m->lock);
     g_hash_table_unref(domains);
     colo_declarations_free(m->declarations);
-    colo_comparator_client_free(m->host.comparator);
+    colo_carrier_stop(m->host.carrier);
+    colo_comparator_client_free(m->host.comparator); /* no event comes from here on */
+    colo_carrier_free(m->host.carrier);
     colo_kicker_free(m->host.kicker);
     colo_virconn_free(m->host.virconn);
     colo_pairs_free(m->host.pairs);

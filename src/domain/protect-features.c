@@ -5,15 +5,14 @@
  * The primary asks the peer for its report, negotiates, and sends report and outcome along with
  * "domain-prepare"; the peer negotiates by itself and must come to the same. The copy's VM is made
  * so before it runs, with the state that the features have in the primary's VM; then the primary's.
- * From then on the state of what is carried follows to the copy whenever it has changed: looked at
- * once a second, and at once with colo-tune. Each protection negotiates anew.
+ * From then on the state of what is carried goes along with each checkpoint (carry.h). Each
+ * protection negotiates anew.
  *
  * record->details has "features" (the policy; the same on both hosts) and "features-plan" (what is
  * done on this host).
  */
 #include "domain/actor.h"
 
-#include "domain/cpu-model.h"
 #include "domain/features.h"
 #include "feature/vm.h"
 #include "util/clock.h"
@@ -21,13 +20,12 @@
 
 #include <string.h>
 
-#define CONN_TIMEOUT_MS 5000u
 /* Between looks at what the VM's features do. */
 #define LOOK_MS 1000u
-/* What the actor must hear meanwhile (the peer's silence) waits for the peer's answer. */
-#define FOLLOW_TIMEOUT_MS 300u
-#define FOLLOW_AGAIN_MS 5000u
 #define TUNE_TIMEOUT_MS 5000u
+/* For two checkpoints that are asked for. */
+#define SETTLE_MS 5000u
+#define POLL_MS 20u
 
 static const ColoHvfeatOps *ops_of(const ColoDomain *d)
 {
@@ -67,39 +65,6 @@ static gboolean named(ColoDomain *d, GError **error)
     return FALSE;
 }
 
-/* ---- the CPU ---- */
-
-/*
- * TRUE if the guest's CPU is there on this host as well. @whole: this is the host of the copy; the
- * guest's own host runs it already, and only a CPU that is passed through is compared there too, so
- * that neither has what the other lacks.
- */
-static gboolean check_cpu(ColoDomain *d, const char *xml, const ColoHostFeatures *other,
-                          gboolean whole, GError **error)
-{
-    g_autofree char *cpu = NULL;
-    ColoCpuKind kind = colo_cpu_model_of_domain(xml, &cpu);
-    g_autoptr(ColoDomainInfo) info = colo_domain_info_parse(xml, error);
-    gboolean raw = info && kind == COLO_CPU_RAW && strcmp(info->virt_type, "kvm") == 0;
-    g_autofree char *what = NULL;
-    virConnectPtr conn;
-    gboolean ok;
-
-    if (!info)
-        return FALSE;
-    if (!(raw && other->cpu) && !(whole && kind == COLO_CPU_MODEL))
-        return TRUE;
-    conn = colo_virconn_get(d->host->virconn, CONN_TIMEOUT_MS, error);
-    if (!conn)
-        return FALSE;
-    what = raw ? g_strdup_printf("CPU of host %s, which is passed through", other->host)
-               : g_strdup("CPU model");
-    ok = colo_cpu_model_check(conn, d->host->config->host_name, what, info->emulator, info->arch,
-                              info->machine, info->virt_type, raw ? other->cpu : cpu, error);
-    virConnectClose(conn);
-    return ok;
-}
-
 /* ---- the VM ---- */
 
 /* FALSE with @error when it cannot be opened; *@needed: whether it had to be. A guest without KVM
@@ -123,6 +88,31 @@ static gboolean open_vm(ColoDomain *d, const ColoFeaturePlan *plan, ColoFeatureV
     return TRUE;
 }
 
+/* From now on the state of what is carried goes along with checkpoints of this host's VM. */
+static void carry(ColoDomain *d, const ColoFeaturePlan *plan)
+{
+    if (colo_feature_plan_has_carried(plan))
+        colo_carrier_watch(d->host->carrier, d->record->uuid, colo_domain_session(d), d->qemu_pid,
+                           plan);
+    else
+        colo_carrier_unwatch(d->host->carrier, d->record->uuid);
+}
+
+/* The same at the helper, whose session runs. A helper that goes on waiting for what does not come
+ * any more stops that by itself. */
+static gboolean change_carry(ColoDomain *d, const ColoFeaturePlan *from, const ColoFeaturePlan *to,
+                             GError **error)
+{
+    gboolean on = colo_feature_plan_has_carried(to);
+    g_autoptr(JsonObject) done = NULL;
+
+    if (on == colo_feature_plan_has_carried(from))
+        return TRUE;
+    done = colo_domain_comparator(d, "carry", colo_json_build("on", "b", on, NULL), -1,
+                                  COLO_COMPARATOR_TIMEOUT_MS, on ? error : NULL);
+    return done != NULL || !on;
+}
+
 static gboolean apply(ColoDomain *d, JsonObject *states, gboolean keep_modes, GError **error)
 {
     ColoFeaturePlan plan = plan_of(d);
@@ -132,11 +122,20 @@ static gboolean apply(ColoDomain *d, JsonObject *states, gboolean keep_modes, GE
 
     d->features_lost = 0;
     if (open_vm(d, &plan, &vm, &needed, &own) &&
-        (!needed || colo_feature_vm_apply(&vm, &plan, states, keep_modes, &own)))
+        (!needed || colo_feature_vm_apply(&vm, &plan, states, keep_modes, &own))) {
+        carry(d, &plan);
         return TRUE;
+    }
     g_propagate_prefixed_error(error, g_steal_pointer(&own),
                                "host %s: ", d->host->config->host_name);
     return FALSE;
+}
+
+gboolean colo_features_are_carried(const ColoDomain *d)
+{
+    ColoFeaturePlan plan = plan_of(d);
+
+    return colo_feature_plan_has_carried(&plan);
 }
 
 gboolean colo_features_apply(ColoDomain *d, JsonObject *states, GError **error)
@@ -189,7 +188,6 @@ JsonObject *colo_features_offer(ColoDomain *d, GError **error)
     gboolean ok;
     char *xml;
 
-    g_clear_pointer(&d->features_told, g_free);
     if (!policy_of(d, &policy, error) || !(told = offer(d, &policy, &there, &plan, error))) {
         named(d, error);
         return NULL;
@@ -199,7 +197,7 @@ JsonObject *colo_features_offer(ColoDomain *d, GError **error)
         colo_virconn_set_error(error, "reading the domain's XML");
         return NULL;
     }
-    ok = check_cpu(d, xml, there, FALSE, error);
+    ok = colo_features_check_cpu(d->host, xml, there, FALSE, error);
     free(xml);
     states = ok ? states_now(d, &plan, error) : NULL;
     if (!states) {
@@ -254,7 +252,7 @@ gboolean colo_features_accept(ColoDomain *d, JsonObject *params, JsonObject *pol
         !colo_json_get_string(params, "live-xml", &xml, error) ||
         !colo_feature_policy_parse(policy_json, &policy, error) ||
         !agree(d, told, &policy, &primary, &plan, error) ||
-        !check_cpu(d, xml, primary, TRUE, error))
+        !colo_features_check_cpu(d->host, xml, primary, TRUE, error))
         return named(d, error);
     keep_policy(d, &policy);
     keep_plan(d, &plan);
@@ -298,37 +296,6 @@ static void look_for_lost(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeat
     }
 }
 
-/* The primary's states go to the copy if they are others than the last time. */
-static void follow(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeaturePlan *plan,
-                   uint64_t now)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(JsonObject) states = colo_feature_vm_get_states(vm, plan, FALSE, &error);
-    g_autoptr(JsonObject) told = NULL;
-    ColoLogContext log = colo_domain_log(d);
-    g_autofree char *text = NULL;
-
-    if (!states) {
-        colo_log_full(&log, LOG_WARNING, __func__, "%s", error->message);
-        d->next_features_ns = now + FOLLOW_AGAIN_MS * COLO_NS_PER_MS;
-        return;
-    }
-    text = colo_json_to_string(states);
-    if (g_strcmp0(text, d->features_told) == 0)
-        return;
-    told = colo_domain_ask_peer(d, "domain-feature-states",
-                                colo_json_build("states", "o", json_object_get(states), NULL),
-                                FOLLOW_TIMEOUT_MS, &error);
-    if (told) {
-        g_free(d->features_told);
-        d->features_told = g_steal_pointer(&text);
-        return;
-    }
-    colo_log_full(&log, LOG_WARNING, __func__, "the copy's features do not follow: %s",
-                  error->message);
-    d->next_features_ns = now + FOLLOW_AGAIN_MS * COLO_NS_PER_MS;
-}
-
 void colo_features_tick(ColoDomain *d, uint64_t now)
 {
     ColoFeaturePlan plan;
@@ -349,30 +316,7 @@ void colo_features_tick(ColoDomain *d, uint64_t now)
         return;
     }
     look_for_lost(d, &vm, &plan);
-    if (d->record->role == COLO_ROLE_PRIMARY && colo_feature_plan_has_carried(&plan) &&
-        !d->control_silent && colo_domain_control_is_up(d))
-        follow(d, &vm, &plan, now);
-}
-
-JsonObject *colo_features_told_states(ColoDomain *d, JsonObject *params, GError **error)
-{
-    ColoFeaturePlan plan = plan_of(d);
-    g_auto(ColoFeatureVm) vm = {0};
-    JsonObject *states;
-
-    if (d->record->role != COLO_ROLE_SECONDARY) {
-        g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                    "domain '%s' is not secondary on %s", d->record->name,
-                    d->host->config->host_name);
-        return NULL;
-    }
-    if (!colo_json_get_object(params, "states", &states, error) ||
-        !colo_feature_vm_open(&vm, ops_of(d), d->qemu_pid, error) ||
-        !colo_feature_vm_set_states(&vm, &plan, states, error)) {
-        named(d, error);
-        return NULL;
-    }
-    return json_object_new_object();
+    carry(d, &plan); /* a restarted virtcolod does not know it yet */
 }
 
 /* ---- colo-protect and colo-tune ---- */
@@ -403,15 +347,17 @@ static gboolean change_both(ColoDomain *d, const ColoFeaturePolicy *before,
     if (!told)
         return FALSE;
     colo_json_add(told, "policy", "o", colo_feature_policy_to_json(policy), NULL);
+    /* The primary's first: what comes is of no harm to a helper that does not wait for it. */
+    if (colo_feature_plan_has_carried(&plan) && !change_carry(d, &old, &plan, error))
+        return FALSE;
     answer =
         colo_domain_call_peer(d, "domain-features", json_object_get(told), TUNE_TIMEOUT_MS, error);
     if (!answer)
         return FALSE;
     keep_plan(d, &plan);
     if (apply(d, NULL, FALSE, error)) {
-        g_clear_pointer(&d->features_told, g_free);
         d->next_features_ns = 0;
-        return TRUE;
+        return colo_feature_plan_has_carried(&plan) || change_carry(d, &old, &plan, error);
     }
     keep_plan(d, &old);
     undo = offer(d, before, NULL, &old, NULL);
@@ -473,7 +419,7 @@ JsonObject *colo_features_told(ColoDomain *d, JsonObject *params, GError **error
         return NULL;
     }
     keep_plan(d, &plan);
-    if (!apply(d, NULL, FALSE, error)) {
+    if (!apply(d, NULL, FALSE, error) || !change_carry(d, &old, &plan, error)) {
         keep_plan(d, &old);
         named(d, error);
         return NULL;
@@ -481,6 +427,32 @@ JsonObject *colo_features_told(ColoDomain *d, JsonObject *params, GError **error
     keep_policy(d, &policy);
     return colo_store_save_domain(d->host->store, d->record, error) ? json_object_new_object()
                                                                     : NULL;
+}
+
+/* A checkpoint that was running may have taken the state before the change: it is the one after it
+ * that counts. */
+gboolean colo_features_settle(ColoDomain *d, GError **error)
+{
+    uint64_t end = colo_clock_ns() + SETTLE_MS * COLO_NS_PER_MS, before = d->committed;
+
+    d->busy = TRUE;
+    while (d->committed < before + 2 && d->record->state == COLO_STATE_PROTECTED &&
+           colo_clock_ns() < end) {
+        colo_kicker_kick(d->host->kicker, d->record->uuid);
+        if (!colo_domain_pump(d, POLL_MS, NULL))
+            break;
+    }
+    d->busy = FALSE;
+    if (d->abort_reason)
+        colo_evidence_after_job(d);
+    g_clear_pointer(&d->abort_reason, g_free);
+    if (d->committed >= before + 2)
+        return TRUE;
+    g_set_error(error, COLO_ERROR, COLO_ERROR_TIMEOUT,
+                "domain '%s': its features are changed in both VMs, but no checkpoint has come "
+                "since: see 'virsh-colo colo-status %s'",
+                d->record->name, d->record->name);
+    return FALSE;
 }
 
 /* ---- for people ---- */

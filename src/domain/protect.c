@@ -92,7 +92,7 @@ static JsonObject *session_arguments(ColoDomain *d, const char *role, const char
         "b", vnet_hdr, "heartbeat-ms", "u", (uint64_t)beat->interval_ms, "heartbeat-missed", "u",
         (uint64_t)beat->missed, "nics", "o", alias_array(d->nics, FALSE), "disks", "o",
         alias_array(d->disks, TRUE), "tuning", "o", colo_domain_tuning(d), "rewrite", "b",
-        colo_domain_session_rewrites(d), NULL);
+        colo_domain_session_rewrites(d), "carry", "b", colo_features_are_carried(d), NULL);
 }
 
 static gboolean check_vnet_uniform(ColoDomain *d, GError **error)

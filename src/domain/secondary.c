@@ -287,7 +287,7 @@ static gboolean start_session(ColoDomain *d, JsonObject *params, GError **error)
 {
     static const char *const keys[] = {
         "generation", "role",  "psk",    "vnet-hdr", "heartbeat-ms", "heartbeat-missed",
-        "nics",       "disks", "tuning", "rewrite",  "base"};
+        "nics",       "disks", "tuning", "rewrite",  "base",         "carry"};
     JsonObject *arguments = json_object_new_object();
     g_autoptr(JsonObject) done = NULL;
 

@@ -113,7 +113,8 @@ JsonObject *colo_domain_tune(ColoDomain *d, JsonObject *args, GError **error)
         g_prefix_error(error, "domain '%s': ", d->record->name);
         return NULL;
     }
-    if ((colo_json_peek(args, "features") && !colo_features_tune(d, args, &live, error)) ||
+    if ((colo_json_peek(args, "features") && (!colo_features_tune(d, args, &live, error) ||
+                                              (live && !colo_features_settle(d, error)))) ||
         (colo_tuning_is_named(args) && !change(d, &tuning, args, &live, error)))
         return NULL;
     colo_domain_publish(d);

@@ -33,7 +33,6 @@ typedef struct {
     Side alpha, beta;
     ColoChannelServer *server;
     GMutex lock; /* beta is asked in another thread */
-    unsigned told_states;
 } Hosts;
 
 static void keep_event(JsonObject *event, void *opaque)
@@ -104,7 +103,6 @@ static void side_down(Side *s)
 
     virDomainFree(s->d.dom);
     json_object_put(s->d.view);
-    g_free(s->d.features_told);
     g_mutex_clear(&s->d.view_lock);
     colo_domain_record_free(s->d.record);
     colo_pairs_free(s->host.pairs);
@@ -130,9 +128,7 @@ static JsonObject *serve(const ColoPeerInfo *from, const char *method, JsonObjec
         return colo_features_command(&h->beta.host);
     if (strcmp(method, "domain-features") == 0)
         return colo_features_told(&h->beta.d, params, error);
-    g_assert_cmpstr(method, ==, "domain-feature-states");
-    h->told_states++;
-    return colo_features_told_states(&h->beta.d, params, error);
+    g_assert_not_reached();
 }
 
 static void hosts_up(Hosts *h)
@@ -350,33 +346,6 @@ static void a_guest_without_kvm(void)
 
 /* ---- while it is protected ---- */
 
-static void states_follow_to_the_copy(void)
-{
-    uint64_t now = 1;
-    Hosts h;
-
-    hosts_up(&h);
-    say(&h.alpha, "descriptor-table-exiting=require:count");
-    protect(&h);
-    h.alpha.fake.counter[DESC] = 100;
-    colo_features_tick(&h.alpha.d, now);
-    g_assert_cmpuint(h.beta.fake.counter[DESC], ==, 100);
-    h.alpha.fake.counter[DESC] = 200;
-    colo_features_tick(&h.alpha.d, now + 1); /* not every tick */
-    g_assert_cmpuint(h.beta.fake.counter[DESC], ==, 100);
-    now += 2 * G_GUINT64_CONSTANT(1000000000);
-    /* A security agent locks the guest past us. */
-    h.alpha.fake.param[DESC] |= KVM_HVFEAT_DESC_LOCK;
-    colo_features_tick(&h.alpha.d, now);
-    g_assert_cmpuint(h.beta.fake.counter[DESC], ==, 200);
-    g_assert_cmpuint(h.beta.fake.param[DESC], ==, KVM_HVFEAT_DESC_COUNT | KVM_HVFEAT_DESC_LOCK);
-    g_assert_cmpuint(h.told_states, ==, 2);
-    now += 2 * G_GUINT64_CONSTANT(1000000000);
-    colo_features_tick(&h.alpha.d, now); /* nothing new: nothing said */
-    g_assert_cmpuint(h.told_states, ==, 2);
-    hosts_down(&h);
-}
-
 static void a_lost_feature_is_an_event(void)
 {
     uint64_t now = 1;
@@ -412,14 +381,12 @@ static void a_lost_feature_is_an_event(void)
 
 static void only_a_secondary_is_told(void)
 {
-    g_autoptr(JsonObject) params = colo_json_build("states", "o", json_object_new_object(), NULL);
-    g_autoptr(GError) states = NULL, features = NULL;
+    g_autoptr(JsonObject) params = json_object_new_object();
+    g_autoptr(GError) features = NULL;
     Hosts h;
 
     hosts_up(&h);
     h.beta.d.record->role = COLO_ROLE_PRIMARY;
-    g_assert_null(colo_features_told_states(&h.beta.d, params, &states));
-    g_assert_error(states, COLO_ERROR, COLO_ERROR_OPERATION_INVALID);
     g_assert_null(colo_features_told(&h.beta.d, params, &features));
     g_assert_error(features, COLO_ERROR, COLO_ERROR_OPERATION_INVALID);
     hosts_down(&h);
@@ -452,6 +419,22 @@ static void tuning_changes_both_at_once(void)
     g_assert_cmpuint(stored->len, ==, 1);
     g_assert_nonnull(
         colo_json_peek(((ColoDomainRecord *)g_ptr_array_index(stored, 0))->details, "features"));
+    hosts_down(&h);
+}
+
+/* The helper is not there: nobody would take the lock along. */
+static void tuning_needs_the_helper_for_what_is_carried(void)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean live;
+    Hosts h;
+
+    hosts_up(&h);
+    say(&h.alpha, "avic=off");
+    protect(&h);
+    g_assert_false(tune(&h, "descriptor-table-exiting=require:lock", &live, &error));
+    g_assert_error(error, COLO_ERROR, COLO_ERROR_SYSTEM);
+    g_assert_true(!h.alpha.fake.on[DESC] && !h.beta.fake.on[DESC]);
     hosts_down(&h);
 }
 
@@ -530,10 +513,11 @@ int main(int argc, char **argv)
     g_test_add_func("/protect-features/each-protection-negotiates-anew",
                     each_protection_negotiates_anew);
     g_test_add_func("/protect-features/a-guest-without-kvm", a_guest_without_kvm);
-    g_test_add_func("/protect-features/states-follow-to-the-copy", states_follow_to_the_copy);
     g_test_add_func("/protect-features/a-lost-feature-is-an-event", a_lost_feature_is_an_event);
     g_test_add_func("/protect-features/only-a-secondary-is-told", only_a_secondary_is_told);
     g_test_add_func("/protect-features/tuning-changes-both-at-once", tuning_changes_both_at_once);
+    g_test_add_func("/protect-features/tuning-needs-the-helper",
+                    tuning_needs_the_helper_for_what_is_carried);
     g_test_add_func("/protect-features/tuning-that-is-refused-changes-nothing",
                     tuning_that_is_refused_changes_nothing);
     g_test_add_func("/protect-features/tuning-without-protection-is-kept",
