@@ -158,6 +158,23 @@ static JsonObject *describe(const ColoHostFeatures *here, const ColoHostFeatures
                            NULL);
 }
 
+char *colo_features_refusal(ColoManager *m, const char *domain, const char *pair)
+{
+    g_autoptr(ColoHostFeatures) here = NULL, there = NULL;
+    g_autoptr(ColoFeatureOutcome) outcome = NULL;
+    g_autoptr(GError) error = NULL;
+    ColoFeaturePolicy policy = {0};
+
+    if (!policy_of_domain(m, domain, &policy, NULL) || colo_feature_policy_is_default(&policy))
+        return NULL;
+    there = colo_features_of_peer(&m->host, pair, NULL);
+    if (!there)
+        return NULL;
+    here = colo_features_of_host(&m->host);
+    outcome = colo_feature_negotiate(here, there, &policy);
+    return colo_feature_outcome_require(outcome, &error) ? NULL : g_strdup(error->message);
+}
+
 JsonObject *colo_pair_features_command(ColoManager *m, JsonObject *args, GError **error)
 {
     const char *pair = colo_json_peek_string(args, "name", "");

@@ -24,6 +24,10 @@ ColoHostFeatures *colo_features_of_peer(ColoHost *host, const char *pair, GError
 gboolean colo_features_check_cpu(ColoHost *host, const char *xml, const ColoHostFeatures *other,
                                  gboolean copy, GError **error);
 
+/* What colo-protect with @pair would be refused for by what is kept for @domain; g_free(). NULL:
+ * the hosts agree, or the peer does not answer (then that is told elsewhere). */
+char *colo_features_refusal(ColoManager *manager, const char *domain, const char *pair);
+
 /* Results of colo-features and colo-pair-features (rpc/command-table.c names the members). */
 JsonObject *colo_features_command(ColoHost *host);
 JsonObject *colo_pair_features_command(ColoManager *manager, JsonObject *args, GError **error);

@@ -6,6 +6,7 @@
  */
 #include "domain/commands.h"
 #include "domain/eligibility.h"
+#include "domain/features.h"
 #include "domain/host-facts.h"
 #include "domain/pool-map.h"
 #include "domain/prepare-copy.h"
@@ -319,6 +320,15 @@ static gboolean report_findings(Prepare *p, const char *xml, GError **error)
     return TRUE;
 }
 
+/* Hardware features that were required of the domain. */
+static void report_features(Prepare *p)
+{
+    char *refusal = colo_features_refusal(p->m, p->info->name, p->pair);
+
+    if (refusal)
+        act(p, p->m->host.config->host_name, "features", FALSE, refusal);
+}
+
 static gboolean run(Prepare *p, gboolean fix, GError **error)
 {
     char *xml = virDomainGetXMLDesc(p->dom, 0);
@@ -334,6 +344,8 @@ static gboolean run(Prepare *p, gboolean fix, GError **error)
     ok = p->info && prepare_disks(p, error) &&
          check_needs(p, xml, xmlDocGetRootElement(doc), error) && fix_nics(p, fix, error) &&
          report_findings(p, xml, error);
+    if (ok)
+        report_features(p);
     free(xml);
     return ok;
 }

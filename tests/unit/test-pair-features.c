@@ -197,6 +197,46 @@ static void a_peer_that_cannot_say(void)
     pair_down(&p);
 }
 
+/* Of a domain by what is kept for it, as colo-prepare asks. */
+static void what_a_domain_would_be_refused_for(void)
+{
+    g_autoptr(JsonObject) result = NULL;
+    g_autoptr(JsonObject) args = colo_json_build("name", "s", "ab", "domain", "s", "test", NULL);
+    g_autofree char *agreed = NULL, *nothing = NULL, *refusal = NULL;
+    g_autoptr(GError) error = NULL;
+    JsonObject *policy;
+    ColoDomain domain = {0};
+    Pair p;
+
+    pair_up(&p);
+    fake_hvfeat_take(&p.peer.fake, KVM_HVFEAT_QUANTUM, "no patch");
+    g_mutex_init(&domain.view_lock);
+    policy = json_object_new_object();
+    domain.view = colo_json_build("name", "s", "test", "feature-policy", "o", policy, NULL);
+    g_hash_table_insert(p.host.m.domains, (gpointer) "6695eb01-f6a4-8304-79aa-97f2502e193f",
+                        &domain);
+    nothing = colo_features_refusal(&p.host.m, "test", "ab");
+    g_assert_null(nothing);
+    json_object_object_add(policy, "avic",
+                           colo_json_build("policy", "s", "require", "param", "i", 0, NULL));
+    agreed = colo_features_refusal(&p.host.m, "test", "ab");
+    g_assert_null(agreed);
+    json_object_object_add(policy, "preemption-quantum",
+                           colo_json_build("policy", "s", "require", "param", "i", 500, NULL));
+    refusal = colo_features_refusal(&p.host.m, "test", "ab");
+    g_assert_cmpstr(refusal, ==, "feature 'preemption-quantum': host beta: no patch");
+    result = colo_manager_command(&p.host.m, "colo-pair-features", args, &error);
+    g_assert_no_error(error);
+    g_assert_false(colo_json_peek_bool(result, "agreed", TRUE));
+    assert_outcome(result, KVM_HVFEAT_QUANTUM, "refused", "refused", "host beta: no patch");
+    assert_outcome(result, KVM_HVFEAT_AVIC, "on", "on", "");
+    assert_outcome(result, KVM_HVFEAT_DESC_TABLE, "untouched", "untouched", "");
+    g_hash_table_remove_all(p.host.m.domains);
+    json_object_put(domain.view);
+    g_mutex_clear(&domain.view_lock);
+    pair_down(&p);
+}
+
 /* The daemon's own answer to the peer is the command's. */
 static void the_peer_may_ask(void)
 {
@@ -314,6 +354,8 @@ int main(int argc, char **argv)
     g_test_add_func("/features/of-a-pair", features_of_a_pair);
     g_test_add_func("/features/a-peer-without-the-module", a_peer_without_the_module);
     g_test_add_func("/features/a-peer-that-cannot-say", a_peer_that_cannot_say);
+    g_test_add_func("/features/what-a-domain-would-be-refused-for",
+                    what_a_domain_would_be_refused_for);
     g_test_add_func("/features/the-peer-may-ask", the_peer_may_ask);
     g_test_add_func("/features/cpu-of-domain-capabilities", the_cpu_of_domain_capabilities);
     g_test_add_func("/features/cpu-of-a-domain", the_cpu_of_a_domain);
