@@ -16,6 +16,8 @@ static void test_read(void)
                "<colo:protection " NS " pair='ab' auto-reprotect='yes'>"
                "<colo:checkpoint mode='periodic' period-max-ms='500'/>"
                "<colo:feature name='avic' policy='prefer'/>"
+               "<colo:feature name='descriptor-table-exiting' policy='require' "
+               "param='count+lock'/>"
                "<colo:feature name='preemption-quantum' policy='require' param='1000'/>"
                "</colo:protection>"),
         &error);
@@ -26,7 +28,9 @@ static void test_read(void)
     g_assert_true(d->auto_reprotect);
     g_assert_cmpstr(colo_json_peek_string(d->tuning, "mode", ""), ==, "periodic");
     g_assert_cmpuint(colo_json_peek_uint(d->tuning, "period-max-ms", 0), ==, 500);
-    g_assert_cmpstr(d->features, ==, "avic=prefer,preemption-quantum=require:1000");
+    g_assert_cmpstr(d->features, ==,
+                    "avic=prefer,descriptor-table-exiting=require:count+lock,"
+                    "preemption-quantum=require:1000");
 }
 
 static void test_none(void)
