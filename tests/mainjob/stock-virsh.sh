@@ -124,6 +124,84 @@ pool-capabilities
 hypervisor-cpu-baseline /nonexistent
 qemu-monitor-command ft --hmp info
 LIST
+
+# The life of a spare domain, its storage, a network, a secret and a filter: first all of it at
+# qemu:///system, then all of it at colo:///system.
+FOLDER=/var/lib/libvirt/spare-files
+life_files() {
+    local dir=$TMP/life type=qemu
+    mkdir "$dir"
+    [ "$(accel)" = kvm ] && type=kvm
+    cat > "$dir/pool.xml" << X
+<pool type='dir'><name>spare-pool</name><uuid>c0100000-0000-4000-8000-0000000000b1</uuid><target><path>/var/lib/libvirt/spare</path></target></pool>
+X
+    cat > "$dir/vol.xml" << X
+<volume><name>spare.raw</name><capacity unit='MiB'>1</capacity><target><format type='raw'/></target></volume>
+X
+    sed 's,spare.raw,spare-from.raw,' "$dir/vol.xml" > "$dir/vol-from.xml"
+    cat > "$dir/net.xml" << X
+<network><name>spare-net</name><uuid>c0100000-0000-4000-8000-0000000000b2</uuid><bridge name='spare0' stp='off' delay='0'/><mac address='52:54:00:77:00:3f'/></network>
+X
+    cat > "$dir/secret.xml" << X
+<secret ephemeral='yes' private='no'><uuid>c0100000-0000-4000-8000-0000000000b3</uuid><description>spare</description></secret>
+X
+    cat > "$dir/filter.xml" << X
+<filter name='spare-filter' chain='root'><uuid>c0100000-0000-4000-8000-0000000000b4</uuid><rule action='drop' direction='in' priority='500'><tcp dstportstart='25'/></rule></filter>
+X
+    cat > "$dir/backup.xml" << X
+<domainbackup><disks><disk name='vda' type='file'><target file='$FOLDER/backup.qcow2'/><driver type='qcow2'/></disk></disks></domainbackup>
+X
+    cat > "$dir/spare.xml" << X
+<domain type='$type'><name>spare</name><uuid>c0100000-0000-4000-8000-0000000000b0</uuid><memory unit='MiB'>96</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os><features><acpi/></features><on_reboot>restart</on_reboot><devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/var/lib/libvirt/spare/spare.qcow2'/><target dev='vda' bus='virtio'/></disk>
+<interface type='bridge'><mac address='52:54:00:77:00:30'/><source bridge='br0'/><model type='virtio'/></interface>
+<serial type='pty'/><graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'/><video><model type='vga'/></video><memballoon model='none'/>
+</devices></domain>
+X
+}
+
+# life URI: what the Nth of its commands said, in $TMP/life.URI.N
+life() {
+    on "$P" sh -c "rm -rf $FOLDER /var/lib/libvirt/spare && mkdir $FOLDER" || return 1
+    for file in "$TMP"/life/*.xml; do "$LAB" put "$P" "$file" "$FOLDER/$(basename "$file")" || return 1; done
+    "$LAB" exec "$P" timeout 200 "$MJ_DIR/virsh-life.sh" "$1:///system" $FOLDER < "$MJ_DIR/virsh-life.commands" 2>&1 |
+        awk -v out="$TMP/life.$1." '/^@@ /{ close(out n); n++ } { print > (out n) }'
+}
+
+life_files
+life qemu
+life colo
+n=0 failing=0
+while IFS= read -r line; do
+    n=$((n + 1))
+    check "virsh $line" eval 'grep -qxF -- "@@ $line" "$TMP/life.qemu.$n" && diff "$TMP/life.qemu.$n" "$TMP/life.colo.$n"'
+    grep -q 'exit 0$' "$TMP/life.qemu.$n" || failing=$((failing + 1))
+done < "$MJ_DIR/virsh-life.commands"
+say "$n commands, of which $failing fail at qemu:///system too"
+
+# A console, both ways: what the guest says as it boots, and what is typed, which its terminal echoes.
+console_talks() {
+    local cache
+    cache=$("$LAB" path cache)/guest
+    sed "s,<name>spare<,<name>talker<,; s,b0</uuid>,b5</uuid>,; /<disk /d; /<interface /d; s,</os>,<kernel>$cache/vmlinuz</kernel><initrd>$cache/initrd</initrd><cmdline>console=ttyS0 quiet gip=10.9.0.20</cmdline></os>," \
+        "$TMP/life/spare.xml" > "$TMP/talker.xml"
+    "$LAB" put "$P" "$TMP/talker.xml" $FOLDER/talker.xml && works create $FOLDER/talker.xml --paused || return 1
+    on "$P" timeout 60 expect -c 'set timeout 30
+        spawn virsh -c colo:///system console talker
+        expect "Escape character"
+        exec virsh -q -c qemu:///system resume talker
+        expect "GUEST-READY" {} timeout { exit 1 } eof { exit 2 }
+        send "round-trip"
+        expect "round-trip" {} timeout { exit 3 } eof { exit 4 }
+        send "\x1d"
+        expect eof {} timeout { exit 5 }'
+    local rc=$?
+    at qemu destroy talker > /dev/null
+    return $rc
+}
+check "virsh console, both ways" console_talks
+on "$P" rm -rf $FOLDER /var/lib/libvirt/spare
 check "suspended by one, seen by the other" eval 'works suspend ft > /dev/null && same domstate ft --reason && is "$(at qemu domstate ft)" paused'
 check "and resumed" eval 'works resume ft > /dev/null && same domstate ft --reason && is "$(at qemu domstate ft)" running'
 check "QEMU's monitor" is "$(at colo qemu-monitor-command ft '{"execute":"query-name"}' | json return name)" ft
