@@ -22,7 +22,7 @@ from nova.compute import power_state
 from nova.image import glance
 from nova.network import model
 from nova.virt import fake, hardware
-from nova.virt.libvirt import driver
+from nova.virt.libvirt import config as vconfig, driver
 import nova.conf
 import nova.privsep
 from oslo_log import log as logging
@@ -158,13 +158,9 @@ class Compute:
     def instances(self):
         return " ".join(sorted(self.driver.list_instance_uuids()))
 
-    def record(self, uuid):
-        """That of the instance that nova made, or of one that it did not."""
-        return objects.Instance(self.ctx, uuid=uuid, id=2) if uuid else load(self.ctx)
-
-    def power(self, uuid=None):
-        """What nova-compute's periodic comparison of power states sees of an instance."""
-        return power_state.STATE_MAP[self.driver.get_info(self.record(uuid)).state]
+    def power(self):
+        """What nova-compute's periodic comparison of power states sees."""
+        return power_state.STATE_MAP[self.driver.get_info(load(self.ctx)).state]
 
     def spawn(self):
         instance = new_instance(self.ctx)
@@ -176,15 +172,28 @@ class Compute:
         text = self.driver.get_console_output(self.ctx, load(self.ctx))
         return json.dumps(text.decode(errors="replace"))
 
-    def start(self, uuid):
-        """The core of what starts an instance again, of one that nova did not make."""
-        self.driver._host.get_guest(self.record(uuid)).launch()
+    def start(self):
+        """What starts an instance again, without the undefine and define before it."""
+        self.driver._host.get_guest(load(self.ctx)).launch()
 
-    def pause(self, uuid=None):
-        self.driver.pause(self.record(uuid))
+    def plug(self, path):
+        """A disk, as when a volume is attached."""
+        disk = vconfig.LibvirtConfigGuestDisk()
+        disk.source_type, disk.source_path, disk.driver_format = "file", path, "raw"
+        disk.target_dev, disk.target_bus = "vdz", "virtio"
+        self.driver._host.get_guest(load(self.ctx)).attach_device(disk, live=True)
 
-    def unpause(self, uuid=None):
-        self.driver.unpause(self.record(uuid))
+    def pause(self):
+        self.driver.pause(load(self.ctx))
+
+    def unpause(self):
+        self.driver.unpause(load(self.ctx))
+
+    def moved(self):
+        """The record says that the instance is here: the step of the operator after a failover."""
+        instance = load(self.ctx)
+        instance.host = instance.node = HOST
+        self.reached(instance, "active")
 
     def suspend(self):
         self.driver.suspend(self.ctx, load(self.ctx))
@@ -248,10 +257,8 @@ class Compute:
                             destroy_vifs=False)
 
     def post_migration(self):
-        instance = load(self.ctx)
-        self.driver.post_live_migration_at_destination(self.ctx, instance, network_info(), True)
-        instance.host = instance.node = HOST
-        self.reached(instance, "active")
+        self.driver.post_live_migration_at_destination(self.ctx, load(self.ctx), network_info(), True)
+        self.moved()
 
     def reached(self, instance, vm_state):
         instance.vm_state = vm_state

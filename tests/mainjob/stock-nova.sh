@@ -7,7 +7,6 @@
 NAME=instance-00000001
 INSTANCES=/var/lib/libvirt/nova/instances
 UUID=c0100000-0000-4000-8000-00000000a0a0
-FT=c0100000-0000-4000-8000-0000000000f7
 IMAGE=c0100000-0000-4000-8000-00000000001
 SNAPSHOT=c0100000-0000-4000-8000-00000000005
 ADDRESS=10.9.0.12
@@ -86,15 +85,69 @@ live_migration() {
     nova "$P" migrate "$data $S" && nova "$S" post_migration
 }
 
+# Under TCG nova's guests need what guest/domain gives the lab's own: a wrapper of QEMU does it. The same
+# in both hosts, with a libvirtd that listens: nova's live_migration_uri leads there.
+hosts_for_nova() {
+    local host cache
+    cache=$("$LAB" path cache)
+    cat > "$TMP/qemu" << X
+#!/bin/sh
+export QEMU_MODULE_DIR=/usr/lib/x86_64-linux-gnu/qemu
+case " \$* " in *" guest=$NAME,"*)
+    export LD_PRELOAD=$cache/bqlfix.so
+    set -- "\$@" -m 131080K -object memory-backend-ram,id=xram,size=131080K -machine memory-backend=xram ;;
+esac
+exec /run/lab/qemu-real "\$@" -L /usr/share/seabios -L /usr/share/qemu -L /usr/lib/ipxe/qemu
+X
+    chmod 755 "$TMP/qemu"
+    for host in primary secondary; do
+        on $host sh -c "printf 'listen_tls = 1\ntls_port = \"$TLS_PORT\"\n' >> /etc/libvirt/libvirtd.conf"
+        if [ "$(accel)" = tcg ]; then
+            "$LAB" put $host "$TMP/qemu" /run/lab/qemu && on $host sh -c ': > /run/lab/qemu-real && chmod 755 /run/lab/qemu &&
+                mount --bind /usr/bin/qemu-system-x86_64 /run/lab/qemu-real && mount --bind /run/lab/qemu /usr/bin/qemu-system-x86_64' || return 1
+        fi
+        daemon $host restart libvirtd || return 1
+    done
+}
+
+hosts_as_before() {
+    local host
+    for host in primary secondary; do
+        on $host sed -i '/^listen_tls/d; /^tls_port/d' /etc/libvirt/libvirtd.conf
+        [ "$(accel)" != tcg ] || on $host umount /usr/bin/qemu-system-x86_64 /run/lab/qemu-real || return 1
+        daemon $host restart libvirtd || return 1
+    done
+}
+
+# Of the instance, not of the lab's guest.
+its_state() { colo "$1" colo-status $NAME --json 2>&1 | json state; }
+its_state_in() {
+    local host=$1 found
+    shift
+    found=$(its_state "$host")
+    case " $* " in *" $found "*) ;; *) echo "expected one of '$*', found '$found'"; return 1 ;; esac
+}
+its_role() { is "$(colo "$1" colo-status $NAME --json 2>&1 | json role)" "$2"; }
+its_protection() { is "$(its_state "$HOME_HOST")" protected && is "$(its_state "$OTHER")" protected && its_role "$1" primary; }
+its_disk_right() { is "$(ask 11 disk | sed -n 's/.* errors=\([0-9]*\).*/\1/p')" 0; }
+kill_its_qemu() { on "$1" sh -c "kill -9 \$(cat /run/libvirt/qemu/$NAME.pid)"; }
+
+# What docs/clients.md says of an instance whose disk lies in its own directory.
+prepare() {
+    local dir=$INSTANCES/$UUID
+    on "$OTHER" virsh -q -c colo:///system pool-define-as nova-$UUID dir --target $dir &&
+        on "$OTHER" virsh -q -c colo:///system pool-build nova-$UUID && on "$OTHER" virsh -q -c colo:///system pool-start nova-$UUID &&
+        "$LAB" put "$OTHER" "$TMP/images/${IMAGE}2" $dir/kernel && "$LAB" put "$OTHER" "$TMP/images/${IMAGE}3" $dir/ramdisk &&
+        colo "$HOME_HOST" colo-prepare $NAME --pair $PAIR
+}
+
 need_unprotected
 /usr/bin/python3 -c 'import nova' 2> /dev/null || bail "python3-nova is installed"
 mkdir "$TMP/images"
 cp "$("$LAB" path cache)/guest/vmlinuz" "$TMP/images/${IMAGE}2"
 cp "$("$LAB" path cache)/guest/initrd" "$TMP/images/${IMAGE}3"
 truncate -s 64M "$TMP/images/${IMAGE}1"
-# The destination's libvirtd, to which nova's live_migration_uri leads, listens.
-on "$S" sh -c 'grep -q "^listen_tls" /etc/libvirt/libvirtd.conf || printf "listen_tls = 1\ntls_port = \"%s\"\n" '$TLS_PORT' >> /etc/libvirt/libvirtd.conf'
-quiet daemon "$S" restart libvirtd || bail "libvirtd listens"
+quiet hosts_for_nova || bail "libvirtd listens"
 for host in "$P" "$S"; do nova_start "$host" > /dev/null || bail "nova-compute of $host starts"; done
 
 check "nova is at colo:///system" is "$(nova "$P" uri)" colo:///system
@@ -125,42 +178,54 @@ check "live migration to the peer" live_migration
 check "it runs there" domstate "$S" running
 check "and is gone here" absent "$P"
 check "it is the guest that it was, at its address" same_guest
-check "destroy, there" nova "$S" destroy
-check "libvirt has forgotten it" absent "$S"
-check "its disk is gone" not on "$S" test -e $INSTANCES/$UUID
 
-# Nova's record says that the lab's guest is at $P. Each nova-compute lists what its host has (resources,
-# orphans) and asks for the power state of what the records say is there (docs/clients.md).
-quiet colo "$P" colo-protect ft --pair $PAIR --wait || bail "colo-protect"
-wait_for $SETTLE_S protected > /dev/null || bail "protected on both hosts"
-old=$P survivor=$S
-check "protected: the nova-compute of its host has it" is "$(nova "$old" instances)" $FT
-check "and knows that it runs" is "$(nova "$old" power $FT)" running
-check "that of the peer has nothing" is "$(nova "$survivor" instances)" ""
-check "what COLO cannot bear is refused, with the remedy" fails_with "virsh-colo colo-unprotect ft" nova "$old" pause $FT
-check "and nothing has changed" protected
-daemon "$old" pause comparator # the old host's resync waits, so that there is time to look
-on "$old" sh -c 'kill -9 "$(cat /run/libvirt/qemu/ft.pid)"'
-check "failover: the peer serves" wait_for $SETTLE_S state_in "$survivor" alone preparing syncing
-check "the survivor's nova-compute has it" is "$(nova "$survivor" instances)" $FT
-check "and sees it run" is "$(nova "$survivor" power $FT)" running
-check "the old host's sees it shut down: without sync_power_state_interval = -1 nova would stop the instance" \
-    is "$(nova "$old" power $FT)" shutdown
-check "but cannot start it a second time" fails_with "fenced" nova "$old" start $FT
-check "the guest runs on" disk_right
-daemon "$old" resume comparator
-check "protected again, the other way round" wait_for $SETTLE_S protected
-check "the old host's nova-compute lists it no more" is "$(nova "$old" instances)" ""
-check "with the record moved there, the survivor's nova-compute manages it: unprotected" colo "$survivor" colo-unprotect ft
-check "paused" eval 'nova "$survivor" pause $FT && is "$(virsh_at "$survivor" domstate ft)" paused'
-check "and going on" eval 'nova "$survivor" unpause $FT && is "$(virsh_at "$survivor" domstate ft)" running'
-quiet colo "$survivor" colo-protect ft --pair $PAIR --wait || bail "colo-protect"
-check "protected as before" wait_for $SETTLE_S protected
-check "colo-switchover: it is where nova's record says" colo "$survivor" colo-switchover ft
-check "protected there" wait_for $SETTLE_S eval 'protected && is "$P" "$old"'
-check "its nova-compute has it" is "$(nova "$old" instances)" $FT
-check "that of the peer does not" is "$(nova "$survivor" instances)" ""
+# Nova's record says that the instance is at HOME_HOST. Each nova-compute lists what its host has
+# (resources, orphans) and asks for the power state of what the records say is there (docs/clients.md).
+HOME_HOST=$S OTHER=$P
+boots
+check "the instance can be protected" prepare
+check "and is" colo "$HOME_HOST" colo-protect $NAME --pair $PAIR --wait
+check "on both hosts" wait_for $SETTLE_S its_protection "$HOME_HOST"
+check "the nova-compute of its host has it" grep -qw $UUID <<< "$(nova "$HOME_HOST" instances)"
+check "and knows that it runs" is "$(nova "$HOME_HOST" power)" running
+check "that of the peer does not" not grep -qw $UUID <<< "$(nova "$OTHER" instances)"
+check "what COLO cannot bear is refused, with the remedy" fails_with "virsh-colo colo-unprotect $NAME" nova "$HOME_HOST" plug "$INSTANCES/$UUID/disk"
+check "and nothing has changed" its_protection "$HOME_HOST"
+
+daemon "$HOME_HOST" pause comparator # its resync waits, so that there is time to look
+kill_its_qemu "$HOME_HOST"
+check "failover: the peer serves" wait_for $SETTLE_S its_state_in "$OTHER" alone preparing syncing
+check "it is the guest that it was" same_guest
+check "the survivor's nova-compute has it" grep -qw $UUID <<< "$(nova "$OTHER" instances)"
+check "and sees it run" is "$(nova "$OTHER" power)" running
+check "the old host's sees it shut down: unless told not to, nova would stop the instance" is "$(nova "$HOME_HOST" power)" shutdown
+check "but cannot start it a second time" fails_with "fenced" nova "$HOME_HOST" start
+daemon "$HOME_HOST" resume comparator
+check "protected again, the other way round" wait_for $SETTLE_S its_protection "$OTHER"
+check "the old host's nova-compute lists it no more" not grep -qw $UUID <<< "$(nova "$HOME_HOST" instances)"
+
+check "the way back: colo-switchover" colo "$OTHER" colo-switchover $NAME
+check "it is where nova's record says, protected" wait_for $SETTLE_S its_protection "$HOME_HOST"
+check "the nova-compute there has it" grep -qw $UUID <<< "$(nova "$HOME_HOST" instances)"
+check "that of the peer does not" not grep -qw $UUID <<< "$(nova "$OTHER" instances)"
+check "it is the guest that it was" same_guest
+
+kill_its_qemu "$HOME_HOST"
+check "another failover" wait_for $SETTLE_S its_protection "$OTHER"
+check "the other way: nova's record is moved" nova "$OTHER" moved
+check "unprotected there" colo "$OTHER" colo-unprotect $NAME
+check "nova pauses it there" then_is "$OTHER" paused pause
+check "lets it go on" then_is "$OTHER" running unpause
+check "it is the guest that it was, its disk is right" eval 'same_guest && its_disk_right'
+check "hard reboot, from nova's own description of it" then_is "$OTHER" running reboot HARD
+check "booted anew, from the same disk" eval 'another_guest && wait_for 30 eval "ask 11 disk | grep -q ready=1" && its_disk_right'
+check "destroy" nova "$OTHER" destroy
+check "libvirt has forgotten it" absent "$OTHER"
+check "its disk is gone" not on "$OTHER" test -e $INSTANCES/$UUID
+
 for host in "${!TO[@]}"; do exec {TO[$host]}>&-; done
 wait "${computes[@]}"
-on "$S" sed -i '/^listen_tls/d; /^tls_port/d' /etc/libvirt/libvirtd.conf
+on "$HOME_HOST" sh -c "virsh -q -c colo:///system undefine $NAME; rm -rf $INSTANCES/$UUID" > /dev/null 2>&1
+on "$OTHER" sh -c "virsh -q -c colo:///system pool-destroy nova-$UUID; virsh -q -c colo:///system pool-undefine nova-$UUID" > /dev/null 2>&1
+quiet hosts_as_before || bail "the hosts are as before"
 finish
