@@ -126,8 +126,8 @@ struct kvm_hvfeat_info {
  * KVM_HVFEAT_QUANTUM, param[0]: microseconds of guest execution after which the vCPU must give the CPU to
  *	another thread that wants it.
  * KVM_HVFEAT_APIC_REGISTER_VIRT, _VIRT_INTR_DELIVERY, _POSTED_INTERRUPTS, _AVIC: no parameters. DISABLE keeps
- *	KVM from using it for this VM, ENABLE takes that back. KVM uses the first three together or none of them
- *	(info.group): one disabled keeps all three off.
+ *	KVM from using it for this VM, ENABLE takes that back. KVM uses the first three together or none of them:
+ *	a request for one is a request for all of info.group.
  * All other param are 0. ENABLE of a feature that is on changes its parameters; counters go on.
  */
 struct kvm_hvfeat_control {
