@@ -130,13 +130,22 @@ static void commit(ColoSession *session)
                        session->stats[COLO_STAT_CHECKPOINT_BYTES], NULL);
 }
 
+static void count_pause(ColoSession *session, uint64_t pause)
+{
+    session->pauses[session->n_pauses++ % COLO_SESSION_PAUSES] = pause;
+    session->pauses_ns += pause;
+    for (unsigned i = 0; i < COLO_SESSION_PAUSE_BUCKETS - 1; i++)
+        session->pauses_upto[i] += pause <= (COLO_NS_PER_MS << i);
+    session->pauses_upto[COLO_SESSION_PAUSE_BUCKETS - 1]++;
+}
+
 static void loaded(ColoSession *session)
 {
     uint64_t now = colo_clock_ns(), pause = now - session->reply_ns;
 
     session->loaded = session->epoch;
     session->running = false;
-    session->pauses[session->n_pauses++ % COLO_SESSION_PAUSES] = pause;
+    count_pause(session, pause);
     if (session->config.primary) {
         colo_wanted_loaded(session, now);
     } else {

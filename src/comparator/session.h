@@ -59,6 +59,8 @@
 #define COLO_SESSION_INPUT_RING (4u << 20)
 /* Pauses remembered for the statistics. */
 #define COLO_SESSION_PAUSES 512
+/* Buckets of their histogram: up to 1, 2, 4 ... 512 ms, and all. */
+#define COLO_SESSION_PAUSE_BUCKETS 11
 /* Commits remembered: a second of them at the rates that we know. */
 #define COLO_SESSION_COMMITS 64
 
@@ -229,9 +231,10 @@ struct ColoSession {
 
     uint64_t stats[COLO_STAT_LAST];
     uint64_t pauses[COLO_SESSION_PAUSES]; /* ns */
-    uint64_t n_pauses;                    /* since the session was made */
-    uint64_t reply_ns;                    /* when the running checkpoint's REPLY passed */
-    uint64_t taken_ns;                    /* primary: its VMSTATE_SEND; the vCPUs stood */
+    uint64_t n_pauses;                    /* since the session was made, and ... */
+    uint64_t pauses_upto[COLO_SESSION_PAUSE_BUCKETS], pauses_ns; /* ... how many of each, and sum */
+    uint64_t reply_ns; /* when the running checkpoint's REPLY passed */
+    uint64_t taken_ns; /* primary: its VMSTATE_SEND; the vCPUs stood */
     ColoCommit commits[COLO_SESSION_COMMITS];
     uint64_t n_commits;                       /* since the session was made */
     uint64_t overflow_told_ns[COLO_QUEUES];   /* events of overflow are limited in rate, */

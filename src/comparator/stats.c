@@ -10,6 +10,7 @@
 #include "util/clock.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 static const char *const stat_names[COLO_STAT_LAST] = {
@@ -137,6 +138,21 @@ static JsonObject *commits(const ColoSession *session)
     return array;
 }
 
+/* Cumulative, as Prometheus has it: pauses of at most so many ms, since the session was made. */
+static JsonObject *pause_histogram(const ColoSession *session)
+{
+    JsonObject *object = json_object_new_object();
+    char name[24];
+
+    for (unsigned i = 0; i < COLO_SESSION_PAUSE_BUCKETS - 1; i++) {
+        snprintf(name, sizeof(name), "le-%u-ms", 1u << i);
+        colo_json_add(object, name, "u", session->pauses_upto[i], NULL);
+    }
+    colo_json_add(object, "count", "u", session->pauses_upto[COLO_SESSION_PAUSE_BUCKETS - 1],
+                  "sum-ns", "u", session->pauses_ns, NULL);
+    return object;
+}
+
 static JsonObject *limits(void)
 {
     return colo_json_build(
@@ -189,9 +205,9 @@ JsonObject *colo_session_stats(ColoSession *session)
         session->epoch, "committed", "u", session->committed, "loaded", "u", session->loaded,
         "peer-silent-ms", "u", silent_ms, "streams", "o", streams(session), "channels", "o",
         channels(session), "counters", "o", counters(session), "pause-ns", "o", pauses(session),
-        "commits", "o", commits(session), "held-frames", "u", frames, "held-bytes", "u", bytes,
-        "skew-ns", "o", skew(session), "policy", "o",
-        session->config.primary ? policy(session) : NULL, "tuning", "o",
+        "pause-histogram", "o", pause_histogram(session), "commits", "o", commits(session),
+        "held-frames", "u", frames, "held-bytes", "u", bytes, "skew-ns", "o", skew(session),
+        "policy", "o", session->config.primary ? policy(session) : NULL, "tuning", "o",
         colo_tuning_to_json(&session->policy.tuning), "rewritten", "u",
         (uint64_t)colo_session_rewrite_live(session), "limits", "o", limits(), NULL);
 }

@@ -2,6 +2,7 @@
 #include "driver/driver.h"
 
 #include "domain/declaration.h"
+#include "driver/domstats.h"
 #include "driver/monitor.h"
 #include "driver/policy.h"
 #include "driver/switchover.h"
@@ -21,6 +22,7 @@ struct ColoDriver {
     char *host_name;
     ColoDriverHost host;
     ColoRelayDriver relay;
+    ColoDomstats *domstats;
 };
 
 /* ---- calls ---- */
@@ -205,6 +207,9 @@ static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, voi
     if (h->program == COLO_REMOTE_PROGRAM &&
         colo_switchover_call(&driver->host, frame, answer) == COLO_SWITCHOVER_WORK)
         return COLO_RELAY_WORK;
+    if (h->program == COLO_REMOTE_PROGRAM &&
+        h->procedure == COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS)
+        return COLO_RELAY_WORK; /* whoever may ask libvirt may hear it */
     row = h->program == COLO_REMOTE_PROGRAM ? colo_policy_find(h->procedure) : NULL;
     if (!row || row->action == COLO_ACTION_PASS)
         return COLO_RELAY_PASS;
@@ -254,6 +259,24 @@ static gboolean is_switchover(const ColoDriver *driver, const ColoRpcFrame *fram
     return colo_switchover_call(&driver->host, frame, &question) == COLO_SWITCHOVER_WORK;
 }
 
+/* A client is about to ask libvirt for statistics. On a worker. */
+static void fetch_stats(const ColoDriver *driver)
+{
+    g_autoptr(JsonObject) none = json_object_new_object();
+    g_autoptr(JsonObject) list = driver->host.command("colo-list", none, driver->host.opaque, NULL);
+    JsonObject *rows = colo_json_peek(list, "domains");
+
+    for (size_t i = 0; rows && i < json_object_array_length(rows); i++) {
+        const char *uuid = colo_json_peek_string(json_object_array_get_idx(rows, i), "uuid", "");
+        g_autoptr(JsonObject) args = colo_json_build("domain", "s", uuid, NULL);
+        g_autoptr(JsonObject) answer =
+            driver->host.command("colo-stats", args, driver->host.opaque, NULL);
+        JsonObject *stats = colo_json_peek(answer, "stats");
+
+        colo_domstats_keep(driver->domstats, uuid, stats);
+    }
+}
+
 /* On a worker. */
 static GByteArray *work(const ColoRpcFrame *frame, void *opaque)
 {
@@ -266,6 +289,10 @@ static GByteArray *work(const ColoRpcFrame *frame, void *opaque)
 
     if (frame->header.program == COLO_REMOTE_QEMU_PROGRAM)
         return colo_monitor_answer(frame, driver->host.command, driver->host.opaque);
+    if (frame->header.procedure == COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS) {
+        fetch_stats(driver);
+        return NULL;
+    }
     if (is_switchover(driver, frame))
         return colo_switchover_work(&driver->host, frame);
     row = colo_policy_find(frame->header.procedure);
@@ -282,8 +309,11 @@ static void after(const ColoRpcFrame *frame, void *opaque)
 {
     const ColoDriver *driver = opaque;
     const ColoPolicyRow *row = colo_policy_find(frame->header.procedure);
-    g_autoptr(JsonObject) view = view_of_call(driver, frame, row->object);
+    g_autoptr(JsonObject) view = NULL;
 
+    if (row->action == COLO_ACTION_PASS) /* statistics */
+        return;
+    view = view_of_call(driver, frame, row->object);
     driver->host.release(colo_json_peek_string(view, "uuid", ""), driver->host.opaque);
 }
 
@@ -297,17 +327,25 @@ static gboolean is_hidden(const char *uuid, void *opaque)
     return view && colo_policy_is_copy(view);
 }
 
-/* A checkpoint's stop or start, as libvirt tells it, of a guest whose pauses nobody else causes. */
-static gboolean is_of_checkpoint(const ColoDriver *driver, const ColoRpcFrame *frame)
+/* Which event of a domain it is: 0: none, else where in the body the domain begins, plus 1. */
+static size_t domain_of_event(const ColoRpcFrame *frame)
 {
-    size_t at = frame->header.procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE ? 4 : 0;
-    g_autoptr(JsonObject) view = NULL;
-    ColoRemoteDomain domain;
+    const ColoPolicyRow *row = colo_policy_find(frame->header.procedure);
+
+    if (!row || !g_str_has_prefix(row->name, "DOMAIN_EVENT_"))
+        return 0;
+    /* A callback's id comes first since there are such. */
+    return row->procedure >= COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE ? 1 + 4 : 1;
+}
+
+/* The vCPUs of a guest whose pauses nobody else causes stop or start. */
+static gboolean is_of_checkpoint(const ColoRpcFrame *frame, size_t at, JsonObject *view)
+{
     uint32_t event, detail;
 
-    if (!colo_remote_get_domain(frame, &at, &domain))
+    if (frame->header.procedure != COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE &&
+        frame->header.procedure != COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE)
         return FALSE;
-    g_free(domain.name);
     if (!colo_remote_get_word(frame, &at, &event) || !colo_remote_get_word(frame, &at, &detail))
         return FALSE;
     if (!(event == VIR_DOMAIN_EVENT_SUSPENDED && (detail == VIR_DOMAIN_EVENT_SUSPENDED_PAUSED ||
@@ -315,37 +353,31 @@ static gboolean is_of_checkpoint(const ColoDriver *driver, const ColoRpcFrame *f
         !(event == VIR_DOMAIN_EVENT_RESUMED && (detail == VIR_DOMAIN_EVENT_RESUMED_UNPAUSED ||
                                                 detail == VIR_DOMAIN_EVENT_RESUMED_MIGRATED)))
         return FALSE;
-    view = driver->host.view(domain.uuid, driver->host.opaque);
     return is_checkpointing(view);
 }
 
-/* virsh domstats: what is known of it without asking anybody. */
+/* An event that no client shall hear of: a checkpoint's, or of a copy, which nobody sees. */
+static gboolean is_silent(const ColoDriver *driver, const ColoRpcFrame *frame)
+{
+    size_t at = domain_of_event(frame);
+    g_autoptr(JsonObject) view = NULL;
+    ColoRemoteDomain domain;
+
+    if (at-- == 0 || !colo_remote_get_domain(frame, &at, &domain))
+        return FALSE;
+    g_free(domain.name);
+    view = driver->host.view(domain.uuid, driver->host.opaque);
+    return view && (colo_policy_is_copy(view) || is_of_checkpoint(frame, at, view));
+}
+
 static unsigned add_stats(const char *uuid, GByteArray *params, void *opaque)
 {
-    static const char *const texts[] = {"state", "role", "pair", "peer", "control"};
-    static const char *const numbers[] = {"generation", "checkpoints", "last-checkpoint-ms"};
     const ColoDriver *driver = opaque;
     g_autoptr(JsonObject) view = driver->host.view(uuid, driver->host.opaque);
-    unsigned added = 0;
 
     if (!view || strcmp(colo_json_peek_string(view, "state", ""), "unprotected") == 0)
         return 0;
-    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
-        g_autofree char *name = g_strconcat("colo.", texts[i], NULL);
-        const char *text = colo_json_peek_string(view, texts[i], NULL);
-
-        if (text) {
-            colo_remote_put_text_param(params, name, text);
-            added++;
-        }
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
-        g_autofree char *name = g_strconcat("colo.", numbers[i], NULL);
-
-        colo_remote_put_number_param(params, name, colo_json_peek_uint(view, numbers[i], 0));
-        added++;
-    }
-    return added;
+    return colo_domstats_add(driver->domstats, uuid, view, params);
 }
 
 /* A text of XML as an attribute's value, between '...'. */
@@ -399,10 +431,8 @@ static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, vo
 
     if (h->program != COLO_REMOTE_PROGRAM)
         return COLO_RELAY_PASS;
-    if (h->type == COLO_RPC_MESSAGE &&
-        (h->procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE ||
-         h->procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE))
-        return is_of_checkpoint(driver, frame) ? COLO_RELAY_DROP : COLO_RELAY_PASS;
+    if (h->type == COLO_RPC_MESSAGE)
+        return is_silent(driver, frame) ? COLO_RELAY_DROP : COLO_RELAY_PASS;
     if (h->type != COLO_RPC_REPLY || h->status != COLO_RPC_OK)
         return COLO_RELAY_PASS;
     if (h->procedure == COLO_REMOTE_PROC_CONNECT_GET_CAPABILITIES)
@@ -443,6 +473,7 @@ ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host)
 
     driver->host_name = g_strdup(host_name);
     driver->host = *host;
+    driver->domstats = colo_domstats_new();
     driver->relay = (ColoRelayDriver){.call = call,
                                       .work = work,
                                       .after = after,
@@ -456,6 +487,7 @@ void colo_driver_free(ColoDriver *driver)
 {
     if (!driver)
         return;
+    colo_domstats_free(driver->domstats);
     g_free(driver->host_name);
     g_free(driver);
 }

@@ -117,6 +117,26 @@ static const struct {
      {"mean", "deviation", "limit", NULL}},
 };
 
+/* The histogram of pauses since the protection began. */
+static void add_histogram(GString *out, JsonObject *domain, JsonObject *histogram)
+{
+    static const unsigned le_ms[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+    double count = number_of(histogram, "count");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(le_ms); i++) {
+        g_autofree char *key = g_strdup_printf("le-%u-ms", le_ms[i]);
+        char le[G_ASCII_DTOSTR_BUF_SIZE];
+
+        g_ascii_dtostr(le, sizeof(le), le_ms[i] / 1e3);
+        add_sample(out, "checkpoint_pause_seconds_bucket", domain, "le", le,
+                   number_of(histogram, key));
+    }
+    add_sample(out, "checkpoint_pause_seconds_bucket", domain, "le", "+Inf", count);
+    add_sample(out, "checkpoint_pause_seconds_sum", domain, NULL, NULL,
+               number_of(histogram, "sum-ns") / NS_PER_S);
+    add_sample(out, "checkpoint_pause_seconds_count", domain, NULL, NULL, count);
+}
+
 static void add_statistics(GString *out, JsonObject *const *domains, JsonObject *const *stats,
                            size_t n)
 {
@@ -140,6 +160,11 @@ static void add_statistics(GString *out, JsonObject *const *domains, JsonObject 
                     number_of(colo_json_peek(stats[i], groups[g].object), groups[g].keys[k]) /
                         NS_PER_S);
         }
+    }
+    add_head(out, "checkpoint_pause_seconds", "histogram", "Pauses of all checkpoints.");
+    for (size_t i = 0; i < n; i++) {
+        if (stats[i])
+            add_histogram(out, domains[i], colo_json_peek(stats[i], "pause-histogram"));
     }
     add_head(out, "events_total", "counter",
              "What colo-comparator has counted in this protection.");

@@ -176,9 +176,13 @@ void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteA
     job->call = copy_frame(call);
     if (call->header.type == COLO_RPC_CALL_WITH_FDS)
         colo_put32(job->call->body, 0); /* they do not come along, and libvirt must not wait */
+    work->pending++;
+    if (!question) {
+        push(job);
+        return;
+    }
     job->question = COLO_REMOTE_OWN_SERIAL + 1 + work->questions++ % (COLO_REMOTE_OWN_SERIALS - 1);
     colo_put32(question->data + SERIAL_AT, job->question);
-    work->pending++;
     g_queue_push_tail(&work->asked, job);
     colo_relay_side_put(work->libvirt, question, -1);
 }

@@ -27,7 +27,8 @@ ColoRelayWork *colo_relay_work_new(ColoRelayWorkers *workers, ColoRelaySide *cli
 /* The client is gone. What libvirt was given is followed nevertheless. NULL is allowed. */
 void colo_relay_work_free(ColoRelayWork *work);
 
-/* Begins the work on @call, which libvirt is asked about by @question, taken over. */
+/* Begins the work on @call, which libvirt is asked about by @question, taken over (NULL: it is not
+ * asked). */
 void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteArray *question);
 /* @call goes to libvirt now: its reply is to be revised. */
 void colo_relay_work_watch(ColoRelayWork *work, const ColoRpcFrame *call);

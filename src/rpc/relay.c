@@ -185,7 +185,7 @@ static gboolean ask_driver(Pair *pair, const ColoRelaySide *from, const ColoRpcF
     case COLO_RELAY_PASS:
         return FALSE;
     case COLO_RELAY_WORK:
-        if (pair->caller.readonly) /* libvirt refuses it, in its own words */
+        if (answer && pair->caller.readonly) /* libvirt refuses it, in its own words */
             return FALSE;
         colo_relay_work_begin(pair->work, frame, g_steal_pointer(&answer));
         return TRUE;

@@ -44,8 +44,8 @@ typedef enum {
     COLO_RELAY_PASS,   /* to libvirt */
     COLO_RELAY_ANSWER, /* the client hears @answer, libvirt nothing */
     COLO_RELAY_WORK,   /* the same, when work() has made it, and if libvirt lets this client do what
-                        * @answer, a call, asks for: its right is the same. A call with FDs has
-                        * lost them. */
+                        * @answer, a call, asks for: its right is the same; NULL: there is no more
+                        * to it than libvirt will judge itself. A call with FDs has lost them. */
     COLO_RELAY_REVISE, /* a call goes to libvirt, and its reply to revise() */
     COLO_RELAY_DROP,   /* nobody hears of it */
 } ColoRelayVerdict;

@@ -71,9 +71,13 @@ check "and it is protected again" restored
 
 begin
 from=$P
+on "$S" sh -c 'timeout 60 virsh -q -c colo:///system event --all --loop > /tmp/events.log 2>&1 & echo $! > /tmp/events.pid'
 check "virsh migrate --p2p to the peer is a switchover" at "$P" migrate --live --p2p ft "colo+tls://$S/system"
 check "protected from the other host" wait_for $SETTLE_S protected_again
 roles
+check "clients of the other host hear of a guest that runs" wait_for 10 eval "on '$P' grep -q \"lifecycle.*ft.*Resumed\" /tmp/events.log"
+check "and heard nothing of its copy before" not eval "on '$P' grep -q 'lifecycle.*ft.*Started' /tmp/events.log"
+on "$P" sh -c 'kill $(cat /tmp/events.pid)'
 check "roles have swapped" is "$P" "$(other "$from")"
 check "the clients go on there" answers_go_on 5
 check_load "every answer came, in order and right"
@@ -91,6 +95,6 @@ check "it stays unprotected" state_is "$P" unprotected
 check "destroyed" at "$P" destroy ft
 check "started again" at "$P" start ft
 check "it is protected again" wait_for $SETTLE_S protected
-check "the declaration is taken out" at "$P" metadata ft --uri $NS --remove --config
+check "the declaration is taken out" at "$P" metadata ft --uri $NS --remove --config --live
 check "colo-unprotect" colo "$P" colo-unprotect ft
 finish

@@ -52,6 +52,20 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque, GEr
         g_set_error_literal(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID, "not now");
         return NULL;
     }
+    if (strcmp(name, "colo-list") == 0) {
+        JsonObject *list = json_object_new_array();
+
+        json_object_array_add(list, colo_json_build("uuid", "s", UUID, NULL));
+        return colo_json_build("domains", "o", list, NULL);
+    }
+    if (strcmp(name, "colo-stats") == 0)
+        return colo_json_build(
+            "stats", "o",
+            colo_json_build("held-bytes", "u", (uint64_t)4096, "gate", "s", "paired",
+                            "pause-histogram", "o",
+                            colo_json_build("le-8-ms", "u", (uint64_t)5, NULL), "counters", "o",
+                            colo_json_build("diverged-syn", "u", (uint64_t)12, NULL), NULL),
+            NULL);
     return colo_json_build("state", "s", "protected", "pause-ms", "o",
                            colo_json_build("max", "u", (uint64_t)7, NULL), NULL);
 }
@@ -283,7 +297,8 @@ static void test_reading_passes(Fixture *f, gconstpointer data G_GNUC_UNUSED)
                                          "committing", "fenced",  "alone",     "unprotected"};
 
     for (size_t i = 0; i < colo_policy_n_rows; i++) {
-        if (colo_policy_rows[i].action != COLO_ACTION_PASS)
+        if (colo_policy_rows[i].action != COLO_ACTION_PASS ||
+            colo_policy_rows[i].procedure == COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS)
             continue;
         for (size_t j = 0; j < 2 * G_N_ELEMENTS(states); j++) {
             f->state = states[j / 2];
@@ -736,7 +751,7 @@ static ColoRpcFrame *event_frame(uint32_t procedure, const char *name, uint32_t 
 {
     GByteArray *body = g_byte_array_new();
 
-    if (procedure == COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE)
+    if (procedure != COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE) /* the callback's id */
         put_word(body, 1);
     put_domain(body, name);
     put_word(body, event);
@@ -781,6 +796,33 @@ static void test_checkpoints_are_not_told(Fixture *f, gconstpointer data G_GNUC_
         f->state = "degraded"; /* paused: output-hold is told */
         g_assert_cmpint(hears(f, event_frame(kinds[i], "ft", VIR_DOMAIN_EVENT_SUSPENDED, 0), NULL),
                         ==, COLO_RELAY_PASS);
+    }
+}
+
+/* Of a copy nobody hears anything, whatever it is. */
+static void test_copy_is_silent(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    const uint32_t started = VIR_DOMAIN_EVENT_STARTED;
+    uint32_t rtc_change = number_of("DOMAIN_EVENT_CALLBACK_RTC_CHANGE");
+    uint32_t threshold = number_of("DOMAIN_EVENT_BLOCK_THRESHOLD");
+    const uint32_t kinds[] = {COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE,
+                              COLO_REMOTE_PROC_DOMAIN_EVENT_CALLBACK_LIFECYCLE, rtc_change,
+                              threshold};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        f->state = "preparing";
+        f->role = "secondary";
+        g_assert_cmpint(hears(f, event_frame(kinds[i], "ft", started, 0), NULL), ==,
+                        COLO_RELAY_DROP);
+        g_assert_cmpint(hears(f, event_frame(kinds[i], "other", started, 0), NULL), ==,
+                        COLO_RELAY_PASS);
+        f->state = "failing-over"; /* it is the guest from here on */
+        g_assert_cmpint(hears(f, event_frame(kinds[i], "ft", VIR_DOMAIN_EVENT_RESUMED, 0), NULL),
+                        ==, COLO_RELAY_PASS);
+        f->state = "protected";
+        f->role = "primary";
+        g_assert_cmpint(hears(f, event_frame(kinds[i], "ft", started, 0), NULL), ==,
+                        COLO_RELAY_PASS);
     }
 }
 
@@ -835,17 +877,30 @@ static ColoRpcFrame *stats_frame(gboolean unknown_type)
 
 static void test_domstats(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
-    g_autoptr(GByteArray) answer = NULL, none = NULL, later = NULL;
+    g_autoptr(GByteArray) answer = NULL, none = NULL, later = NULL, full = NULL, question = NULL;
     g_autoptr(ColoRpcFrame) said = stats_frame(FALSE);
+    g_autoptr(ColoRpcFrame) call =
+        frame_of(COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS, COLO_RPC_CALL,
+                 g_byte_array_new());
     const size_t domain = 4 + 4 + 16 + 4; /* "ft" */
 
     g_assert_cmpint(f->relay->heard(said, &answer, f->relay->opaque), ==, COLO_RELAY_ANSWER);
     g_assert_cmpuint(colo_get32(answer->data), ==, answer->len);
-    /* state, role, pair, peer and three numbers; the fixture says nothing of control. */
-    g_assert_cmpuint(colo_get32(answer->data + COLO_RPC_HEADER_BYTES + 4 + domain), ==, 3 + 7);
+    /* state, role, pair and peer: the fixture says nothing of the rest. */
+    g_assert_cmpuint(colo_get32(answer->data + COLO_RPC_HEADER_BYTES + 4 + domain), ==, 3 + 4);
     g_assert_true(says(answer, "colo.state"));
-    g_assert_true(says(answer, "colo.checkpoints"));
     g_assert_true(says(answer, "block.0.name"));
+    /* The figures are asked for when a client asks libvirt, which judges the client itself. */
+    g_assert_cmpint(f->relay->call(call, &question, f->relay->opaque), ==, COLO_RELAY_WORK);
+    g_assert_null(question);
+    g_assert_null(f->relay->work(call, f->relay->opaque));
+    g_assert_cmpint(f->relay->heard(said, &full, f->relay->opaque), ==, COLO_RELAY_ANSWER);
+    f->relay->after(call, f->relay->opaque);
+    g_assert_cmpuint(colo_get32(full->data + COLO_RPC_HEADER_BYTES + 4 + domain), ==, 3 + 4 + 4);
+    g_assert_true(says(full, "colo.held-bytes"));
+    g_assert_true(says(full, "colo.gate"));
+    g_assert_true(says(full, "colo.pause-histogram.le-8-ms"));
+    g_assert_true(says(full, "colo.count.diverged-syn"));
     f->state = "unprotected";
     g_assert_cmpint(hears(f, stats_frame(FALSE), &none), ==, COLO_RELAY_PASS);
     f->state = "protected";
@@ -898,6 +953,7 @@ int main(int argc, char **argv)
     ADD("door-2/hmp", test_hmp);
     ADD("door-2/qemus-own", test_qemus_own_commands_pass);
     ADD("heard/checkpoints", test_checkpoints_are_not_told);
+    ADD("heard/copy-is-silent", test_copy_is_silent);
     ADD("heard/copy-not-listed", test_copy_is_not_listed);
     ADD("heard/capabilities", test_capabilities);
     ADD("heard/domstats", test_domstats);

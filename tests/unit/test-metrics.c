@@ -44,7 +44,10 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque, GEr
         colo_json_build(
             "committed", "u", (uint64_t)7, "held-bytes", "u", (uint64_t)4096, "peer-silent-ms", "u",
             (uint64_t)1500, "limits", "o",
-            colo_json_build("held-bytes", "u", (uint64_t)67108864, NULL), "pause-ns", "o",
+            colo_json_build("held-bytes", "u", (uint64_t)67108864, NULL), "pause-histogram", "o",
+            colo_json_build("le-2-ms", "u", (uint64_t)3, "count", "u", (uint64_t)7, "sum-ns", "u",
+                            (uint64_t)1500000000, NULL),
+            "pause-ns", "o",
             colo_json_build("min", "u", (uint64_t)1000000, "median", "u", (uint64_t)2500000, NULL),
             "counters", "o", colo_json_build("diverged-syn", "u", (uint64_t)12, NULL), NULL),
         NULL);
@@ -118,6 +121,11 @@ static void test_figures(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     assert_line(said, "libvirt_colo_peer_silence_seconds{domain=\"web\\\"1\\\\\"} 1.5");
     assert_line(said, "libvirt_colo_pause_seconds{domain=\"web\\\"1\\\\\",quantile=\"0.5\"} "
                       "0.0025000000000000001");
+    assert_line(said, "libvirt_colo_checkpoint_pause_seconds_bucket{domain=\"web\\\"1\\\\\","
+                      "le=\"0.002\"} 3");
+    assert_line(said, "libvirt_colo_checkpoint_pause_seconds_sum{domain=\"web\\\"1\\\\\"} 1.5");
+    assert_line(said, "libvirt_colo_checkpoint_pause_seconds_bucket{domain=\"web\\\"1\\\\\","
+                      "le=\"+Inf\"} 7");
     assert_line(said,
                 "libvirt_colo_events_total{domain=\"web\\\"1\\\\\",event=\"diverged-syn\"} 12");
     assert_line(said, "# TYPE libvirt_colo_events_total counter");
@@ -131,6 +139,7 @@ static void test_format(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_auto(GStrv) lines = g_strsplit(strstr(said, "\r\n\r\n") + 4, "\n", -1);
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree char *name = g_strdup("");
+    gboolean histogram = FALSE;
     unsigned samples = 0;
 
     for (char **line = lines; *line; line++) {
@@ -139,10 +148,18 @@ static void test_format(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 
             g_free(name);
             name = g_strdup(words[2]);
+            histogram = g_str_equal(words[3], "histogram");
             g_assert_true(g_hash_table_add(seen, g_strdup(name)));
         } else if (**line && **line != '#') {
             g_assert_true(g_str_has_prefix(*line, name));
-            g_assert_cmpint((*line)[strlen(name)], ==, '{');
+            g_autofree char *rest =
+                g_strndup(*line + strlen(name), strcspn(*line + strlen(name), "{"));
+
+            if (histogram)
+                g_assert_true(g_str_equal(rest, "_bucket") || g_str_equal(rest, "_sum") ||
+                              g_str_equal(rest, "_count"));
+            else
+                g_assert_cmpstr(rest, ==, "");
             samples++;
         }
     }
