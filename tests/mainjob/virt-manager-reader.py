@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a person sees and does in virt-manager, read from its accessibility tree.
 
-    virt-manager-reader.py URI DOMAIN PICTURE REMEDY...
+    virt-manager-reader.py URI DOMAIN PICTURE COMMAND...
 
-Runs it at URI in a session (X, D-Bus) of its own, opens the details of DOMAIN, presses Pause, says
-what it was told, runs the command REMEDY, presses Pause again, and again to go on. Each thing seen is
-a line of standard output, "WHAT: TEXT"; PICTURE-connection.png and PICTURE-details.png show it. Exits
-with 1 at the first thing that does not come.
+Runs it at URI in a session (X, D-Bus) of its own, opens the details of DOMAIN, gives it a title and
+presses Apply, says what it was told, presses Pause, runs COMMAND, and presses Pause again to go on.
+Each thing seen is a line of standard output, "WHAT: TEXT"; PICTURE-connection.png, -details.png and
+-refused.png show it. Exits with 1 at the first thing that does not come.
 """
 import os
 import subprocess
@@ -15,7 +15,7 @@ import sys
 import time
 
 WAIT_S = 30
-URI, DOMAIN, PICTURE, REMEDY = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+URI, DOMAIN, PICTURE, COMMAND = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 
 
 def session():
@@ -76,6 +76,17 @@ def named(node, role, match):
     return None
 
 
+def labelled(node, label):
+    """The shown text field that has this label."""
+    for part in walk(node):
+        if part.get_role_name() == "text" and part.get_state_set().contains(Atspi.StateType.SHOWING):
+            for relation in part.get_relation_set():
+                if (relation.get_relation_type() == Atspi.RelationType.LABELLED_BY
+                        and relation.get_target(0).get_name() == label):
+                    return part
+    return None
+
+
 def wait_for(what, look):
     end = time.monotonic() + WAIT_S
     while True:
@@ -93,7 +104,7 @@ def wait_for(what, look):
 
 
 def say(what, text):
-    print(f"{what}: {text}".replace("\n", " "), flush=True)
+    print(f"{what}: {text}".replace("-\n", "-").replace("\n", " "), flush=True)
 
 
 def picture(name):
@@ -134,21 +145,22 @@ def main():
             say("hardware", part.get_name())
     picture("details")
 
-    def pause():
-        return wait_for("Pause", lambda: named(details, "toggle button", lambda text: text == "Pause"))
+    def button(role, name):
+        return wait_for(name, lambda: named(details, role, lambda text: text == name))
 
-    press(pause())
+    Atspi.EditableText.set_text_contents(wait_for("the title", lambda: labelled(details, "Title:")), "never set")
+    press(button("push button", "config-apply"))
     dialog = wait_for("a dialog", lambda: window("alert", ""))
     for part in walk(dialog):
         if part.get_role_name() == "label" and part.get_name():
             say("refused", part.get_name())
     picture("refused")
     press(wait_for("Close", lambda: named(dialog, "push button", lambda text: text == "Close")))
-    say("status", shows(details, "Running").get_name())
-    subprocess.run(REMEDY, check=True, stdout=sys.stderr)
-    press(pause())
+    press(button("push button", "config-cancel"))
+    press(button("toggle button", "Pause"))
     say("status", shows(details, "Paused").get_name())
-    press(pause())
+    subprocess.run(COMMAND, check=True)
+    press(button("toggle button", "Pause"))
     say("status", shows(details, "Running").get_name())
 
 
