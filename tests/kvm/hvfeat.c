@@ -210,16 +210,22 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!strcmp(what, "stock")) {
         test_abi(false);
-        test_apicv();
+        test_apicv_off();
     } else if (!strcmp(what, "patched")) {
         test_abi(true);
         test_desc();
         test_lock();
         test_smm();
         test_state();
+        test_quantum();
+        test_apicv_off();
         test_events();
+    } else if (!strcmp(what, "avic")) {
+        test_apicv_forced(true);
+    } else if (!strcmp(what, "avic-stock")) {
+        test_apicv_forced(false);
     } else {
-        fprintf(stderr, "usage: %s [patched|stock]\n", argv[0]);
+        fprintf(stderr, "usage: %s [patched|stock|avic|avic-stock]\n", argv[0]);
         return 2;
     }
     printf("1..%d\n", count);

@@ -153,6 +153,30 @@ payload spin
     jmp 1b
 payload_end spin
 
+/* To userspace all the time. */
+payload out_loop
+1:  outb %al, $0x80
+    jmp 1b
+payload_end out_loop
+
+/* The APIC's timer, periodic, to VECTOR_TIMER. */
+payload apic_timer
+    movl $0x1ff, 0xfee000f0
+    movl $0xb, 0xfee003e0
+    movl $(0x20000 + VECTOR_TIMER), 0xfee00320
+    movl $1000000, 0xfee00380
+    sti
+1:  incl ROUNDS
+    jmp 1b
+payload_end apic_timer
+
+/* Its interrupt, at TASK. */
+payload apic_tick
+    incl ARRIVED
+    movl $0, 0xfee000b0
+    iret
+payload_end apic_tick
+
 /* CPUID ECX times. */
 payload cpuid_loop
     movl %ecx, %esi

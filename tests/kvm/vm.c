@@ -84,6 +84,7 @@ static void tables(Vm *vm)
 
         gate(vm, vector, SEL_CODE, code ? HANDLER_CODE : HANDLER, 0x8e);
     }
+    gate(vm, VECTOR_TIMER, SEL_CODE, TASK, 0x8e);
     gate(vm, VECTOR_TASK, SEL_TSS2, 0, 0x85);
     vm_copy(vm, TSS2, task, sizeof(task));
     vm_code(vm, HANDLER_CODE, fault_with_code);

@@ -39,6 +39,7 @@
 #define SEL_TSS2 0x28
 #define SEL_GATE 0x30
 #define VECTOR_TASK 0x40
+#define VECTOR_TIMER 0x50
 
 #ifndef __ASSEMBLER__
 #include <linux/kvm.h>

@@ -24,6 +24,13 @@ enum kvm_hvf_feature {
 #define KVM_HVF_DESC_LOCK	BIT(2)
 #define KVM_HVF_DESC_VALID	GENMASK(2, 0)
 
+/*
+ * KVM_HVF_APICV, param[0] 1: neither APICv nor AVIC.  Then this bit is among
+ * kvm->arch.apicv_inhibit_reasons.  It's not in enum kvm_apicv_inhibit, which
+ * is part of the exports' CRCs.
+ */
+#define KVM_HVF_APICV_INHIBIT	30
+
 /* In the order of SVM's exit codes 0x66 to 0x6d. */
 enum kvm_hvf_desc {
 	KVM_HVF_SIDT, KVM_HVF_SGDT, KVM_HVF_SLDT, KVM_HVF_STR,
