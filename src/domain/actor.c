@@ -322,6 +322,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
             colo_primary_peer_failed(d, reason);
         return json_object_new_object();
     }
+    if (strcmp(name, "domain-forget") == 0 && !d->busy)
+        return colo_domain_forget(d, error);
     if (strcmp(name, "domain-tune") == 0)
         return colo_secondary_tune(d, mail->body, error);
     if (d->busy) {
@@ -400,6 +402,8 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
         colo_evidence_lifecycle(d, mail);
         if (mail->number == VIR_DOMAIN_EVENT_STARTED)
             json_object_object_del(d->record->details, "declined");
+        else if (mail->number == VIR_DOMAIN_EVENT_UNDEFINED)
+            colo_domain_undefined(d);
         break;
     case COLO_MAIL_DECLARED:
         colo_domain_take_declaration(d);

@@ -15,6 +15,7 @@
  *   epoch.c       what ends an epoch beside divergence and time
  *   ownership.c   who may release output
  *   tune.c        when checkpoints are forced
+ *   forget.c      it was undefined
  *   interrupt.c   suspend, save, ... of a protected domain; protection that metadata declares
  *   protect-features.c  hardware features of both VMs
  *   recover.c     what a starting virtcolod finds
@@ -256,6 +257,10 @@ gboolean colo_primary_pause(ColoDomain *domain, GError **error);
 
 /* By the peer's consent: ALONE with @reason. FALSE with @error: nothing has changed. */
 gboolean colo_primary_give_copy_up(ColoDomain *domain, const char *reason, GError **error);
+
+/* forget.c */
+void colo_domain_undefined(ColoDomain *domain);                     /* libvirt says so */
+JsonObject *colo_domain_forget(ColoDomain *domain, GError **error); /* the peer says so */
 
 /* interrupt.c */
 /* Interrupts the protection for libvirt's @call until the release; without one there is nothing to

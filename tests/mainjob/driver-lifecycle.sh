@@ -97,4 +97,14 @@ check "started again" at "$P" start ft
 check "it is protected again" wait_for $SETTLE_S protected
 check "the declaration is taken out" at "$P" metadata ft --uri $NS --remove --config --live
 check "colo-unprotect" colo "$P" colo-unprotect ft
+
+# The guest has run on both hosts by now, and each has a definition.
+on "$P" sh -c 'virsh -q -c qemu:///system dumpxml ft --inactive > /tmp/ft.xml'
+check "both hosts have a definition" eval "at '$P' dominfo ft && virsh_at '$S' dominfo ft"
+check "shut off, to be undefined" at "$P" destroy ft
+check "undefine" at "$P" undefine ft
+check "the peer's definition goes too" wait_for 10 not virsh_at "$S" dominfo ft
+check "defined again" at "$P" define /tmp/ft.xml
+check "it starts" at "$P" start ft
+check "and can be protected" eval "colo '$P' colo-protect ft --pair '$PAIR' --wait && wait_for $SETTLE_S protected"
 finish
