@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+/* A buffer that was larger is given back when it is empty: a client that has said one large frame and
+ * then nothing for days is not to cost its memory. */
+#define KEEP_BYTES (1024u * 1024u)
+
 struct ColoRpcReader {
     GByteArray *pending;
     size_t at; /* what was read of it */
@@ -133,5 +137,10 @@ ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error)
     frame->len = length - COLO_RPC_HEADER_BYTES;
     memcpy(frame->body, in + COLO_RPC_HEADER_BYTES, frame->len);
     reader->at += length;
+    if (reader->at == reader->pending->len && reader->at > KEEP_BYTES) {
+        g_byte_array_unref(reader->pending);
+        reader->pending = g_byte_array_new();
+        reader->at = 0;
+    }
     return frame;
 }
