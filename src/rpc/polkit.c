@@ -76,6 +76,8 @@ static void on_bus(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gpointer
         finish(check, ERR_AUTH_FAILED, message);
         return;
     }
+    /* A bus that is restarted would take us along. */
+    g_dbus_connection_set_exit_on_close(bus, FALSE);
     g_variant_builder_init(&process, G_VARIANT_TYPE("a{sv}"));
     g_variant_builder_add(&process, "{sv}", "pid",
                           g_variant_new_uint32((guint32)check->caller.pid));
