@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* A buffer that was larger is given back when it is empty: a client that has said one large frame and
- * then nothing for days is not to cost its memory. */
+/* A buffer that was larger is given back when it is empty: a client that has said one large frame
+ * and then nothing for days is not to cost its memory. */
 #define KEEP_BYTES (1024u * 1024u)
 
 struct ColoRpcReader {

@@ -164,6 +164,18 @@ static void opened(Pair *pair)
         colo_relay_side_put(&pair->client, g_steal_pointer(&pair->open_reply), -1);
 }
 
+/* libvirt let us in, who are root, and not the client, as @denial says: it hears that it was not
+ * opened, and that is all. */
+static void refuse_open(Pair *pair, const ColoRpcFrame *denial)
+{
+    ColoRpcHeader header = denial->header;
+
+    header.procedure = COLO_REMOTE_PROC_CONNECT_OPEN;
+    header.serial = pair->open_serial;
+    colo_relay_side_put(&pair->client, colo_remote_encode(&header, denial->body, denial->len), -1);
+    pair->libvirt.ended = TRUE;
+}
+
 /* Whether the driver has dealt with what @from said. */
 static gboolean ask_driver(Pair *pair, const ColoRelaySide *from, const ColoRpcFrame *frame,
                            GByteArray **changed)
@@ -219,9 +231,18 @@ static gboolean from_libvirt(Pair *pair, const ColoRpcFrame *frame, GByteArray *
     if (pair->open_reply && h->serial == COLO_REMOTE_OWN_SERIAL &&
         h->procedure == COLO_REMOTE_PROC_CONNECT_SET_IDENTITY) {
         if (h->status == COLO_RPC_OK)
-            opened(pair);
+            colo_relay_side_put(&pair->libvirt,
+                                colo_remote_ask_connect_open(COLO_REMOTE_OWN_SERIAL), -1);
         else
             pair_broken(pair, &pair->libvirt, "it does not take the client's identity");
+        return TRUE;
+    }
+    if (pair->open_reply && h->serial == COLO_REMOTE_OWN_SERIAL &&
+        h->procedure == COLO_REMOTE_PROC_CONNECT_SUPPORTS_FEATURE) {
+        if (colo_remote_is_denial(frame))
+            refuse_open(pair, frame);
+        else
+            opened(pair);
         return TRUE;
     }
     if (h->procedure == COLO_REMOTE_PROC_CONNECT_OPEN && pair->opening && !pair->open_reply &&

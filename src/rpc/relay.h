@@ -5,8 +5,9 @@
  * streams and keepalives included, known to us or not. Changed are (libvirt 9.0, src/remote/
  * remote_protocol.x):
  * - CONNECT_OPEN: "colo:" in the URI becomes "qemu:". What the client says behind it waits until
- *   libvirt has been told who the client is (CONNECT_SET_IDENTITY), and so does the reply: its
- *   access control judges the client, never us, who are root.
+ *   libvirt has been told who the client is (CONNECT_SET_IDENTITY) and has said that it may open
+ *   (CONNECT_SUPPORTS_FEATURE wants the same right), and so does the reply: its access control
+ * judges the client, never us, who are root.
  * - CONNECT_GET_URI: back again, the client sees the URI that it opened.
  *
  * When one side ends, the other still gets what was said before. A client that breaks the framing

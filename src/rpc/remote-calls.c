@@ -361,6 +361,15 @@ GByteArray *colo_remote_auth_list(uint32_t serial)
     return colo_remote_encode(&header, NULL, 0);
 }
 
+GByteArray *colo_remote_ask_connect_open(uint32_t serial)
+{
+    ColoRpcHeader header = call_header(COLO_REMOTE_PROC_CONNECT_SUPPORTS_FEATURE);
+    static const uint8_t feature[] = {0, 0, 0, 1}; /* VIR_DRV_FEATURE_MIGRATION_V1 */
+
+    header.serial = serial;
+    return colo_remote_encode(&header, feature, sizeof(feature));
+}
+
 uint64_t colo_remote_start_time(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid), *text = NULL;

@@ -14,6 +14,7 @@
 enum {
     COLO_REMOTE_PROC_CONNECT_OPEN = 1,
     COLO_REMOTE_PROC_CONNECT_GET_CAPABILITIES = 7,
+    COLO_REMOTE_PROC_CONNECT_SUPPORTS_FEATURE = 60,
     COLO_REMOTE_PROC_AUTH_LIST = 66,
     COLO_REMOTE_PROC_AUTH_POLKIT = 70,
     COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE = 107,
@@ -119,6 +120,9 @@ gboolean colo_remote_is_denial(const ColoRpcFrame *reply);
 
 /* AUTH_LIST with @serial, by which root is let in. */
 GByteArray *colo_remote_auth_list(uint32_t serial);
+/* CONNECT_SUPPORTS_FEATURE with @serial, for which libvirt wants the same right as for CONNECT_OPEN
+ * (connect:getattr). Others that want it answer without (GET_TYPE, GET_URI) or take their time. */
+GByteArray *colo_remote_ask_connect_open(uint32_t serial);
 /* When the process began, in clock ticks after boot (proc(5), field 22 of stat); 0: it is gone. */
 uint64_t colo_remote_start_time(pid_t pid);
 /* CONNECT_SET_IDENTITY of @caller with @serial. */

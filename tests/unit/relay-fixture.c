@@ -182,6 +182,22 @@ void relay_reply(RelayFixture *f, uint32_t procedure, uint32_t serial, uint32_t 
     relay_send_all(f->upstream, frame->data, frame->len);
 }
 
+void relay_take_identity(RelayFixture *f, const ColoRpcFrame *identity, gboolean denied)
+{
+    static const uint8_t denial[] = {0, 0, 0, 88};
+    g_autoptr(ColoRpcFrame) type = NULL;
+    g_autoptr(GByteArray) reply = NULL;
+
+    g_assert_cmpuint(identity->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY);
+    relay_reply(f, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, identity->header.serial, COLO_RPC_OK);
+    type = relay_hear(f->upstream, f->upstream_reader);
+    g_assert_cmpuint(type->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_SUPPORTS_FEATURE);
+    type->header.type = COLO_RPC_REPLY;
+    type->header.status = denied ? COLO_RPC_ERROR : COLO_RPC_OK;
+    reply = colo_remote_encode(&type->header, denial, denied ? sizeof(denial) : 0);
+    relay_send_all(f->upstream, reply->data, reply->len);
+}
+
 void relay_open_connection(RelayFixture *f)
 {
     g_autoptr(ColoRpcFrame) open = NULL, identity = NULL, answer = NULL;
@@ -191,6 +207,6 @@ void relay_open_connection(RelayFixture *f)
     open = relay_hear(f->upstream, f->upstream_reader);
     relay_reply(f, COLO_REMOTE_PROC_CONNECT_OPEN, 2, COLO_RPC_OK);
     identity = relay_hear(f->upstream, f->upstream_reader);
-    relay_reply(f, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, identity->header.serial, COLO_RPC_OK);
+    relay_take_identity(f, identity, FALSE);
     answer = relay_hear(f->client, f->client_reader);
 }

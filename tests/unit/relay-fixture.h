@@ -41,5 +41,8 @@ void relay_accept_upstream(RelayFixture *f);
 void relay_send_open(RelayFixture *f, const char *uri);
 /* An empty reply of libvirt's. */
 void relay_reply(RelayFixture *f, uint32_t procedure, uint32_t serial, uint32_t status);
+/* What follows CONNECT_OPEN: libvirt takes the client's @identity, and then lets it in, or has
+ * @denied it to open. */
+void relay_take_identity(RelayFixture *f, const ColoRpcFrame *identity, gboolean denied);
 /* All of that until the client may ask. */
 void relay_open_connection(RelayFixture *f);

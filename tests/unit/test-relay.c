@@ -37,8 +37,7 @@ static void test_open(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_true(relay_holds(identity, "process-time"));
     g_assert_true(relay_holds(identity, user));
     g_assert_false(relay_readable(f->client, RELAY_QUIET_MS));
-    relay_say(f->upstream, COLO_REMOTE_PROGRAM, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY,
-              COLO_RPC_REPLY, identity->header.serial, NULL, 0);
+    relay_take_identity(f, identity, FALSE);
     reply = relay_hear(f->client, f->client_reader);
     g_assert_cmpuint(reply->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_OPEN);
     g_assert_cmpuint(reply->header.serial, ==, 2);
@@ -64,7 +63,7 @@ static void test_nothing_before_the_identity(RelayFixture *f, gconstpointer data
     identity = relay_hear(f->upstream, f->upstream_reader);
     g_assert_cmpuint(identity->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY);
     g_assert_false(relay_readable(f->upstream, RELAY_QUIET_MS));
-    relay_reply(f, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, identity->header.serial, COLO_RPC_OK);
+    relay_take_identity(f, identity, FALSE);
     call = relay_hear(f->upstream, f->upstream_reader);
     g_assert_cmpuint(call->header.procedure, ==, 12);
     g_assert_cmpuint(call->header.serial, ==, 3);
@@ -95,6 +94,26 @@ static void test_open_refused(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpuint(refusal->header.status, ==, COLO_RPC_ERROR);
     second = relay_hear(f->upstream, f->upstream_reader);
     g_assert_true(relay_holds(second, "qemu:///system"));
+}
+
+/* libvirt opens for root, and then says that this client may not. */
+static void test_open_denied(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) open = NULL, identity = NULL, refusal = NULL;
+
+    relay_accept_upstream(f);
+    relay_send_open(f, "colo:///system");
+    relay_say(f->client, COLO_REMOTE_PROGRAM, 12, COLO_RPC_CALL, 3, NULL, 0);
+    open = relay_hear(f->upstream, f->upstream_reader);
+    relay_reply(f, COLO_REMOTE_PROC_CONNECT_OPEN, 2, COLO_RPC_OK);
+    identity = relay_hear(f->upstream, f->upstream_reader);
+    relay_take_identity(f, identity, TRUE);
+    refusal = relay_hear(f->client, f->client_reader);
+    g_assert_cmpuint(refusal->header.procedure, ==, COLO_REMOTE_PROC_CONNECT_OPEN);
+    g_assert_cmpuint(refusal->header.serial, ==, 2);
+    g_assert_cmpuint(refusal->header.status, ==, COLO_RPC_ERROR);
+    relay_assert_closed(f->client);
+    relay_assert_closed(f->upstream);
 }
 
 static void test_identity_refused(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -451,6 +470,7 @@ int main(int argc, char **argv)
     ADD("nothing-before-the-identity", test_nothing_before_the_identity);
     ADD("open-with-fds", test_open_with_fds);
     ADD("open-refused", test_open_refused);
+    ADD("open-denied", test_open_denied);
     ADD("identity-refused", test_identity_refused);
     ADD("everything-else-passes", test_everything_else_passes);
     ADD("fds-pass", test_fds_pass);

@@ -161,8 +161,7 @@ static void test_open(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_true(relay_holds(identity, "x509-distinguished-name"));
     g_assert_true(relay_holds(identity, "CN=alpha"));
     g_assert_false(relay_holds(identity, "unix-user-id"));
-    relay_reply(&f->relay, COLO_REMOTE_PROC_CONNECT_SET_IDENTITY, identity->header.serial,
-                COLO_RPC_OK);
+    relay_take_identity(&f->relay, identity, FALSE);
     answer = hear(f);
     g_assert_cmpuint(answer->header.serial, ==, 2);
 }
