@@ -17,7 +17,8 @@
 
 #include <string.h>
 
-/* The way to both virtcolods and back takes a millisecond; the primary's guest stands for it. */
+/* The way to both virtcolods and back takes a millisecond; the primary's guest stands for it. Where
+ * everything is slow, nested under emulation, no longer than the checkpoint itself took. */
 #define LIMIT_NS (UINT64_C(200) * COLO_NS_PER_MS)
 
 void colo_carry_set_on(ColoSession *session, bool on)
@@ -101,17 +102,22 @@ static void missed(void *opaque)
 
 bool colo_carry_keep(ColoSession *session, uint8_t last)
 {
+    uint64_t now, took;
+
     if (session->config.primary || !session->config.carry || session->carry_set)
         return false;
     if (!session->carry_trusted) {
         session->stats[COLO_STAT_STATES_MISSED]++;
         return false;
     }
+    now = colo_clock_ns();
+    took = now - session->reply_ns;
     session->carry_kept = true;
     session->carry_byte = last;
     session->carry_timer.due = missed;
     session->carry_timer.opaque = session;
-    colo_loop_arm(session->host->loop, &session->carry_timer, colo_clock_ns() + LIMIT_NS);
+    colo_loop_arm(session->host->loop, &session->carry_timer,
+                  now + (took > LIMIT_NS ? took : LIMIT_NS));
     return true;
 }
 

@@ -101,12 +101,12 @@
  *     The answer to "state-wanted", at most COLO_RECORD_STATE_MAX bytes. Refused
  *     (operation-invalid) when that checkpoint is over
  * "state-set" {"uuid", "epoch": u} -> {} (secondary with "carry")
- *     What the event "state" brought is set. Until then, for 200 ms at most, QEMU is not given the
- *     last byte of the checkpoint; after one that was missed (counter "states-missed") nothing is
- *     waited for until the next "state-set"
- * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
- * "tune" {"uuid", "tuning": TUNING} -> {}    in force from now on, from a running period or limit
- * on TUNING (util/tuning.h): {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
+ *     What the event "state" brought is set. Until then, for 200 ms or as long as the checkpoint
+ * has taken at most, QEMU is not given the last byte of the checkpoint; after one that was missed
+ * (counter "states-missed") nothing is waited for until the next "state-set" "kick-done" {"uuid"}
+ * -> {}     virtcolod has asked QEMU for the checkpoint that was wanted "tune" {"uuid", "tuning":
+ * TUNING} -> {}    in force from now on, from a running period or limit on TUNING (util/tuning.h):
+ * {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
  *     ["unanswered-max-ms": u], ["period-min-ms": u], ["period-max-ms": u], ["pause-share": u]};
  *     what is not there is the default
  * "stats" {"uuid"} -> SESSION
