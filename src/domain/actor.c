@@ -57,8 +57,9 @@ void colo_domain_publish(ColoDomain *d)
         json_object_get(d->disk_progress), "memory", "o",
         colo_json_build("total", "u", d->memory_total, "remaining", "u", d->memory_remaining, NULL),
         "progress-percent", "i", (int)d->progress, "features", "o", colo_features_in_force(d),
-        "feature-policy", "o", json_object_get(colo_json_peek(r->details, "features")), "error",
-        "s", d->error, "auto-reprotect", "b", d->auto_reprotect, "autostart", "b",
+        "feature-policy", "o", json_object_get(colo_json_peek(r->details, "features")),
+        "feature-stats", "o", json_object_get(d->feature_stats), "error", "s", d->error,
+        "auto-reprotect", "b", d->auto_reprotect, "autostart", "b",
         colo_json_peek_bool(r->details, "autostart", FALSE), NULL);
 
     g_mutex_lock(&d->view_lock);
@@ -615,6 +616,7 @@ void colo_domain_free(ColoDomain *d)
     g_hash_table_unref(d->channels_down);
     json_object_put(d->view);
     json_object_put(d->disk_progress);
+    json_object_put(d->feature_stats);
     g_mutex_clear(&d->view_lock);
     g_free(d->peer_host);
     g_free(d->abort_reason);

@@ -140,6 +140,7 @@ typedef struct {
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
     uint64_t next_features_ns; /* when the VM's features are looked at again */
+    JsonObject *feature_stats; /* {NAME: {"on", "param", counters}} of then; or NULL */
     unsigned features_lost;    /* 1 << feature of those whose loss has been told */
     uint64_t next_remap_ns;    /* when the session that stays is looked at; 0: all is well */
 } ColoDomain;

@@ -183,6 +183,7 @@ static JsonObject *status(ColoDomain *domain, ColoManager *m)
     JsonObject *policy = colo_json_peek(stats, "policy");
     uint64_t diverged = 0;
 
+    json_object_object_del(view, "feature-stats"); /* of colo-stats */
     if (!stats)
         return view;
     if (policy)
@@ -345,9 +346,14 @@ JsonObject *colo_manager_command(ColoManager *m, const char *command, JsonObject
     if (strcmp(command, "colo-stats") == 0) {
         g_autoptr(JsonObject) view = colo_domain_view(domain);
         JsonObject *stats = session_stats(m, view);
+        JsonObject *features = colo_json_peek(view, "feature-stats");
 
+        if (!stats)
+            stats = json_object_new_object();
+        if (features)
+            colo_json_add(stats, "features", "o", json_object_get(features), NULL);
         return colo_json_build("name", "s", colo_json_peek_string(view, "name", ""), "stats", "o",
-                               stats ? stats : json_object_new_object(), NULL);
+                               stats, NULL);
     }
     if (strcmp(command, "colo-checkpoint") == 0)
         return checkpoint(m, domain, error);

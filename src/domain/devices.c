@@ -50,6 +50,7 @@ void colo_domain_detach(ColoDomain *d)
 {
     g_clear_pointer(&d->dom, virDomainFree);
     d->qemu_pid = 0;
+    g_clear_pointer(&d->feature_stats, json_object_put);
     g_ptr_array_set_size(d->disks, 0);
     g_ptr_array_set_size(d->nics, 0);
 }

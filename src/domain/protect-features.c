@@ -278,6 +278,23 @@ static void tell_lost(ColoDomain *d, unsigned feature, const char *reason)
                   d->host->emit_opaque);
 }
 
+/* For colo-stats. */
+static void read_stats(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeaturePlan *plan)
+{
+    JsonObject *stats = json_object_new_object();
+
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        JsonObject *one =
+            plan->setting[i] == COLO_SETTING_ON ? colo_feature_vm_get_stats(vm, i, NULL) : NULL;
+
+        if (one)
+            json_object_object_add(stats, colo_feature(i)->name, one);
+    }
+    json_object_put(d->feature_stats);
+    d->feature_stats = stats;
+    colo_domain_publish(d);
+}
+
 static void look_for_lost(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeaturePlan *plan)
 {
     for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
@@ -316,6 +333,7 @@ void colo_features_tick(ColoDomain *d, uint64_t now)
         return;
     }
     look_for_lost(d, &vm, &plan);
+    read_stats(d, &vm, &plan);
     carry(d, &plan); /* a restarted virtcolod does not know it yet */
 }
 

@@ -74,6 +74,24 @@ gboolean colo_feature_vm_look(const ColoFeatureVm *vm, unsigned feature, gboolea
     return TRUE;
 }
 
+JsonObject *colo_feature_vm_get_stats(const ColoFeatureVm *vm, unsigned feature, GError **error)
+{
+    struct kvm_hvfeat_stats stats = {.target = target(vm, feature)};
+    JsonObject *json;
+    gboolean on;
+    uint64_t param;
+
+    if (!colo_feature_vm_look(vm, feature, &on, &param, error) ||
+        !request(vm, feature, KVM_HVFEAT_GET_STATS, &stats, error))
+        return NULL;
+    json = colo_json_build("on", "b", on, "param", "u", param, NULL);
+    for (uint32_t i = 0; i < MIN(stats.count, KVM_HVFEAT_STATS_MAX); i++) {
+        stats.stat[i].name[sizeof(stats.stat[i].name) - 1] = '\0';
+        colo_json_add(json, stats.stat[i].name, "u", (uint64_t)stats.stat[i].value, NULL);
+    }
+    return json;
+}
+
 static gboolean put(const ColoFeatureVm *vm, unsigned feature, gboolean on, uint64_t param,
                     GError **error)
 {

@@ -25,6 +25,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(ColoFeatureVm, colo_feature_vm_close)
 gboolean colo_feature_vm_look(const ColoFeatureVm *vm, unsigned feature, gboolean *on,
                               uint64_t *param, GError **error);
 
+/* {"on", "param", and the module's counters} of the feature in the VM; the caller owns it. */
+JsonObject *colo_feature_vm_get_stats(const ColoFeatureVm *vm, unsigned feature, GError **error);
+
 /*
  * Makes the VM as @plan says. @states: {NAME: state} of the other VM, set first; or NULL.
  * @keep_modes: what is on already keeps the modes that it has (a lock made meanwhile). All or

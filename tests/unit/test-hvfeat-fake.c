@@ -154,6 +154,18 @@ static int set_state(FakeHvfeat *fake, const struct kvm_hvfeat_state *state)
     return 0;
 }
 
+static int get_stats(FakeHvfeat *fake, struct kvm_hvfeat_stats *stats)
+{
+    int error = check_target(fake, &stats->target, TRUE);
+
+    if (error)
+        return fail(error);
+    stats->count = 1;
+    g_strlcpy(stats->stat[0].name, "counter", sizeof(stats->stat[0].name));
+    stats->stat[0].value = fake->counter[stats->target.feature];
+    return 0;
+}
+
 static int request(int device, unsigned long number, void *argument, void *opaque)
 {
     FakeHvfeat *fake = opaque;
@@ -173,6 +185,8 @@ static int request(int device, unsigned long number, void *argument, void *opaqu
         return get_state(fake, argument);
     case KVM_HVFEAT_SET_STATE:
         return set_state(fake, argument);
+    case KVM_HVFEAT_GET_STATS:
+        return get_stats(fake, argument);
     default:
         return fail(ENOTTY);
     }

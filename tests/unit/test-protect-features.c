@@ -103,6 +103,7 @@ static void side_down(Side *s)
 
     virDomainFree(s->d.dom);
     json_object_put(s->d.view);
+    json_object_put(s->d.feature_stats);
     g_mutex_clear(&s->d.view_lock);
     colo_domain_record_free(s->d.record);
     colo_pairs_free(s->host.pairs);
@@ -379,6 +380,26 @@ static void a_lost_feature_is_an_event(void)
     hosts_down(&h);
 }
 
+static void counters_are_shown(void)
+{
+    g_autoptr(JsonObject) view = NULL;
+    JsonObject *desc;
+    Hosts h;
+
+    hosts_up(&h);
+    say(&h.alpha, LOCKED);
+    protect(&h);
+    h.beta.fake.counter[DESC] = 77;
+    colo_features_tick(&h.beta.d, 1);
+    view = colo_domain_view(&h.beta.d);
+    desc = colo_json_peek(colo_json_peek(view, "feature-stats"), "descriptor-table-exiting");
+    g_assert_true(colo_json_peek_bool(desc, "on", FALSE));
+    g_assert_cmpuint(colo_json_peek_uint(desc, "param", 0), ==,
+                     KVM_HVFEAT_DESC_COUNT | KVM_HVFEAT_DESC_LOCK);
+    g_assert_cmpuint(colo_json_peek_uint(desc, "counter", 0), ==, 77);
+    hosts_down(&h);
+}
+
 static void only_a_secondary_is_told(void)
 {
     g_autoptr(JsonObject) params = json_object_new_object();
@@ -514,6 +535,7 @@ int main(int argc, char **argv)
                     each_protection_negotiates_anew);
     g_test_add_func("/protect-features/a-guest-without-kvm", a_guest_without_kvm);
     g_test_add_func("/protect-features/a-lost-feature-is-an-event", a_lost_feature_is_an_event);
+    g_test_add_func("/protect-features/counters-are-shown", counters_are_shown);
     g_test_add_func("/protect-features/only-a-secondary-is-told", only_a_secondary_is_told);
     g_test_add_func("/protect-features/tuning-changes-both-at-once", tuning_changes_both_at_once);
     g_test_add_func("/protect-features/tuning-needs-the-helper",
