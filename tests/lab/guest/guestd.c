@@ -7,7 +7,8 @@
  *   port 9   random: each line is answered by a fresh UUID, different on both copies of the VM
  *   port 10  time: each line is answered by "MONOTONIC_NS REALTIME_NS"
  *   port 11  control: "disk [INDEX]", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it
- *            among the last ones that port 9 gave since boot?), "poweroff"
+ *            among the last ones that port 9 gave since boot?), "ldt" (has the kernel load LDTR:
+ *            "ok", or "killed" when the processor refuses that), "poweroff"
  *
  * Kernel command line: dirty=MBPS, disk=BLOCKS_PER_SECOND (default 10).  The power button powers
  * off.  `guestd --make BYTES` writes deterministic bytes to standard output (content for HTTP).
@@ -15,6 +16,7 @@
 #define _GNU_SOURCE
 #include "guestd.h"
 
+#include <asm/ldt.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/input.h>
@@ -30,6 +32,7 @@
 #include <sys/random.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,6 +116,30 @@ static int have(const char *uuid)
     return 0;
 }
 
+/* A process of its own writes an LDT entry: the kernel loads LDTR (arch/x86/kernel/ldt.c), and is
+ * killed in it by a #GP. Its word tells, since SIGCHLD is ignored. */
+static const char *load_ldt(void)
+{
+    struct user_desc entry = {
+        .entry_number = 0, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1, .useable = 1};
+    char word = 0;
+    int ends[2];
+    pid_t child;
+
+    if (pipe(ends) < 0)
+        return "error";
+    child = fork();
+    if (child == 0) {
+        word = syscall(SYS_modify_ldt, 0x11, &entry, sizeof(entry)) == 0 ? 'y' : 'n';
+        _exit(write(ends[1], &word, 1) != 1);
+    }
+    close(ends[1]);
+    if (child < 0 || read(ends[0], &word, 1) != 1)
+        word = child < 0 ? 'n' : 'k';
+    close(ends[0]);
+    return word == 'y' ? "ok" : word == 'k' ? "killed" : "error";
+}
+
 /* Control port: writes the answer to `line` into out. */
 static int control(const char *line, char *out, size_t size)
 {
@@ -140,10 +167,13 @@ static int control(const char *line, char *out, size_t size)
     if (strncmp(line, "have ", 5) == 0)
         return snprintf(out, size, "have=%d given=%llu\n", have(line + 5),
                         (unsigned long long)n_given);
+    if (strcmp(line, "ldt") == 0)
+        return snprintf(out, size, "ldt %s\n", load_ldt());
     if (strcmp(line, "poweroff") == 0)
         power_off();
     return snprintf(out, size,
-                    "error: expected disk [INDEX], mem, dirty N, rate N, have UUID or poweroff\n");
+                    "error: expected disk [INDEX], mem, dirty N, rate N, have UUID, "
+                    "ldt or poweroff\n");
 }
 
 /* Appends the answer to one line (without its newline). */
