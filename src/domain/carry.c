@@ -63,7 +63,17 @@ static void watched_free(gpointer data)
     g_free(w);
 }
 
-static void watch(GHashTable *table, const Letter *letter)
+static gboolean open_vm(const ColoCarrier *carrier, Watched *w, GError **error)
+{
+    if (!w->open) {
+        w->open = colo_feature_vm_open(&w->vm, carrier->ops, w->qemu, error);
+        if (!w->open)
+            colo_feature_vm_close(&w->vm);
+    }
+    return w->open;
+}
+
+static void watch(const ColoCarrier *carrier, GHashTable *table, const Letter *letter)
 {
     Watched *w = g_hash_table_lookup(table, letter->uuid);
 
@@ -77,6 +87,7 @@ static void watch(GHashTable *table, const Letter *letter)
     w->qemu = letter->qemu;
     w->generation = letter->generation;
     w->plan = letter->plan;
+    (void)open_vm(carrier, w, NULL); /* not while a guest stands; said when it is needed */
 }
 
 /* Once until it works again: there are many checkpoints. */
@@ -90,16 +101,6 @@ static void say(Watched *w, const GError *error)
         colo_log_full(&log, LOG_WARNING, __func__,
                       "hardware features do not go along with checkpoints: %s", error->message);
     w->failed = error != NULL;
-}
-
-static gboolean open_vm(const ColoCarrier *carrier, Watched *w, GError **error)
-{
-    if (!w->open) {
-        w->open = colo_feature_vm_open(&w->vm, carrier->ops, w->qemu, error);
-        if (!w->open)
-            colo_feature_vm_close(&w->vm);
-    }
-    return w->open;
 }
 
 /* One request to the helper about @w's checkpoint @epoch. */
@@ -166,7 +167,7 @@ static gpointer carrier_main(gpointer data)
 
         switch (letter->kind) {
         case LETTER_WATCH:
-            watch(table, letter);
+            watch(carrier, table, letter);
             break;
         case LETTER_UNWATCH:
             g_hash_table_remove(table, letter->uuid);
