@@ -256,6 +256,9 @@ void colo_service_free(ColoService *service)
 
 /* ---- of a session ---- */
 
+/* libvirt's client tries for 5 s to reach the daemon that it has started. */
+#define SESSION_LIBVIRT_MS 4000u
+
 static JsonObject *refuse_command(const ColoRpcCaller *caller G_GNUC_UNUSED, const char *command,
                                   JsonObject *args G_GNUC_UNUSED, void *opaque G_GNUC_UNUSED,
                                   GError **error)
@@ -274,11 +277,18 @@ ColoService *colo_service_new_session(GError **error)
     const char *const upstreams[] = {qemu, all, NULL};
     g_autoptr(ColoService) service = g_new0(ColoService, 1);
     int fd = colo_activation_take(FD_RPC);
+    virConnectPtr conn;
 
     if (g_mkdir_with_parents(folder, 0700) < 0) {
         colo_error_set_errno(error, errno, "cannot make %s", folder);
         return NULL;
     }
+    /* libvirt's client library starts the session's libvirtd, and does so again. Our own client
+     * finds no socket until it is there, and tries again, as it does while any daemon starts. */
+    service->libvirt = colo_virconn_new("qemu:///session", &(ColoVirConnEvents){0}, NULL);
+    conn = colo_virconn_get(service->libvirt, SESSION_LIBVIRT_MS, NULL);
+    if (conn)
+        virConnectClose(conn);
     if (fd < 0)
         fd = colo_rpc_listen(ours, NULL, error);
     if (fd < 0)
@@ -286,8 +296,6 @@ ColoService *colo_service_new_session(GError **error)
     service->rpc = colo_rpc_server_new(fd, refuse_command, NULL, error);
     if (!service->rpc)
         return NULL;
-    /* libvirt's client library starts the session's libvirtd, and does so again. */
-    service->libvirt = colo_virconn_new("qemu:///session", &(ColoVirConnEvents){0}, NULL);
     colo_rpc_server_relay_to(service->rpc, upstreams, NULL);
     return g_steal_pointer(&service);
 }
