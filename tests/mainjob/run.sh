@@ -17,7 +17,7 @@ i3-rebooted-host merge-interrupted i1-primary-killed i1-new-connections guest-ti
 # colo:///system and the lock manager: with --driver, and only these.
 DRIVER_TESTS="stock-virsh stock-python driver-protected driver-lifecycle lock-plugin"
 # Large clients of libvirt at colo:///system: with --clients, and only these.
-CLIENT_TESTS="stock-clients stock-nova stock-virt-manager"
+CLIENT_TESTS="stock-clients driver-remote stock-nova stock-virt-manager"
 # Minutes each: only with --long.
 LONG_TESTS="i2-primary-hangs i5-killed-while-protecting i1-output-after-commit i4-qmp i4-stalled-peer i4-stops-at-reply i4-held-limit i4-output-hold pool-map soak"
 
