@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Tests the KVM patches and kvm_hvfeat: Debian's kernel in a machine with emulated AMD SVM, once with the
 # patched kvm modules, once with the stock ones. TAP; nothing is left running.
-#   tests/kvm/run.sh [patched|stock|avic...]
+#   tests/kvm/run.sh [refuse|patched|stock|avic|vmx|selftests...]     without a name: all but vmx and selftests
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 . "$top/tests/lab/lib/common.sh"
 . "$top/tests/tap.sh"
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+bochs=
+trap '[ -z "$bochs" ] || kill "$bochs" 2> /dev/null; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 cache=$LAB_CACHE/kvm-modules
 mkdir -p "$cache"
 
@@ -24,7 +26,7 @@ initrd() {
     shift 2
     mkdir -p "$root"/{bin,dev,proc,sys,tmp,lib/modules}
     cp "$(command -v busybox)" "$root/bin/busybox"
-    for tool in sh mount insmod rmmod dmesg grep cut cat tail head sed echo poweroff sleep uname ls; do
+    for tool in sh mount insmod rmmod dmesg grep cut cat tail head sed echo poweroff sleep uname ls tr timeout; do
         ln -s busybox "$root/bin/$tool"
     done
     install -m 755 "$here/init" "$root/init"
@@ -39,10 +41,69 @@ initrd() {
 # The machine's time is its instructions, 4 ns each (icount): what else this machine does changes nothing.
 # boot NAME SECONDS: runs the machine; its console is in $work/NAME.log, its TAP goes on as ours.
 boot() {
-    local name=$1 line planned=
-    timeout -k 5 "$2" qemu-system-x86_64 -accel tcg,thread=single -icount shift=2,sleep=off -machine q35 -cpu EPYC -smp 1 -m 512 \
+    local name=$1
+    timeout -k 5 "$2" qemu-system-x86_64 -accel tcg,thread=single -icount shift=2,sleep=off -machine q35 -cpu EPYC -smp 1 -m 1024 \
         -nodefaults -display none -no-reboot -kernel "$tree"/boot/vmlinuz-* -initrd "$work/$name.initrd" \
         -append "console=ttyS0 panic=-1 loglevel=4 mitigations=off" -serial "file:$work/$name.log" < /dev/null 2> "$work/$name.qemu"
+    report "$name"
+}
+
+# boot_vmx NAME SECONDS: the same on an emulated Intel CPU with VMX, in Bochs.
+boot_vmx() {
+    local name=$1 iso=$work/$1.iso.d
+    mkdir -p "$iso/isolinux"
+    cp "$tree"/boot/vmlinuz-* "$iso/isolinux/vmlinuz"
+    cp "$work/$name.initrd" "$iso/isolinux/initrd"
+    cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$iso/isolinux/"
+    cat > "$iso/isolinux/isolinux.cfg" <<- X
+	DEFAULT linux
+	PROMPT 0
+	TIMEOUT 1
+	LABEL linux
+	 KERNEL vmlinuz
+	 APPEND initrd=initrd console=ttyS0,115200 panic=-1 loglevel=4 mitigations=off tsc=reliable tsc_early_khz=100000
+	X
+    genisoimage -quiet -o "$work/$name.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
+        -boot-load-size 4 -boot-info-table "$iso"
+    # ips as tsc_early_khz: or KVM does without the VMX-preemption timer.
+    cat > "$work/$name.bochsrc" <<- X
+	config_interface: textconfig
+	display_library: rfb, options="timeout=0"
+	romimage: file=/usr/share/bochs/BIOS-bochs-latest
+	vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+	megs: 256
+	cpu: model=corei7_skylake_x, count=1, ips=100000000, reset_on_triple_fault=0, ignore_bad_msrs=1
+	clock: sync=none, time0=1700000000
+	ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+	ata0-master: type=cdrom, path=$work/$name.iso, status=inserted
+	boot: cdrom
+	com1: enabled=1, mode=file, dev=$work/$name.log
+	log: $work/$name.bochs
+	panic: action=fatal
+	error: action=report
+	info: action=ignore
+	debug: action=ignore
+	speaker: enabled=0
+	sound: waveoutdrv=dummy, waveout=none, waveindrv=dummy, midioutdrv=dummy
+	X
+    echo c > "$work/$name.commands"
+    touch "$work/$name.log"
+    timeout -k 5 "$2" bochs -f "$work/$name.bochsrc" -q -rc "$work/$name.commands" \
+        < /dev/null > "$work/$name.qemu" 2>&1 &
+    bochs=$!
+    # Not each Bochs ends with the machine.
+    while kill -0 $bochs 2> /dev/null && ! grep -q '^# done after' "$work/$name.log"; do
+        sleep 1
+    done
+    kill $bochs 2> /dev/null
+    wait $bochs 2> /dev/null
+    bochs=
+    report "$name"
+}
+
+# report NAME: the machine's TAP goes on as ours.
+report() {
+    local name=$1 line planned=
     while IFS= read -r line; do
         line=${line%$'\r'}
         case $line in
@@ -61,7 +122,7 @@ boot() {
 }
 
 want() {
-    [ ${#wanted[@]} = 0 ] || [[ " ${wanted[*]} " = *" $1 "* ]]
+    { [ ${#wanted[@]} = 0 ] && [ "$1" != vmx ] && [ "$1" != selftests ]; } || [[ " ${wanted[*]} " = *" $1 "* ]]
 }
 
 wanted=("$@")
@@ -99,6 +160,9 @@ checkpatch() {
 }
 check "checkpatch finds nothing" checkpatch
 
+if want refuse; then
+    . "$here/refuse.sh"
+fi
 if want patched; then
     initrd patched "$list" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
         "$cache/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest patched"
@@ -109,6 +173,18 @@ if want stock; then
         "$stock/arch/x86/kvm/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest stock"
     boot stock 60
 fi
+if want patched && want stock; then
+    # cost NAME: instructions of an exit with all off
+    cost() {
+        sed -n 's/^# cost of an exit, all off: \([0-9.]*\) .*/\1/p' "$work/$1.log"
+    }
+    # The NOP of a static branch, and what the compiler arranged otherwise.
+    cheap() {
+        awk -v patched="$(cost patched)" -v stock="$(cost stock)" \
+            'BEGIN { exit !(stock > 100 && patched > 100 && patched - stock <= 5) }'
+    }
+    check "off, an exit costs what it costs with the stock kvm: $(cost patched) and $(cost stock) instructions" cheap
+fi
 # AVIC on a CPU that has none: what the switch does, not AVIC.
 forced=${list/kvm-amd/kvm-amd avic=1 force_avic=1}
 if want avic; then
@@ -118,5 +194,16 @@ if want avic; then
     initrd avic-stock "$forced" "${base[@]}" "$stock/arch/x86/kvm/kvm.ko=lib/modules/kvm.ko" \
         "$stock/arch/x86/kvm/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest avic-stock"
     boot avic-stock 60
+fi
+if want selftests; then
+    . "$here/selftests.sh"
+fi
+# Intel: needs Bochs, and minutes.
+if want vmx; then
+    vmx=${list/ccp
+/}
+    initrd vmx "${vmx/kvm-amd/kvm-intel}" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
+        "$cache/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest vmx"
+    boot_vmx vmx "${VMX_SECONDS:-400}"
 fi
 finish

@@ -185,7 +185,7 @@ static void while_running(void)
 
     vm_make(&vm, 1, false);
     vm_code(&vm, CODE, desc_flip);
-    vm_start(&vm, 0, 0, false);
+    vm_start(&vm, 0, 0, true);
     pthread_create(&thread, NULL, flip, &vm);
     while (vm_read(&vm, SUCCEEDED) < 1000)
         usleep(1000);

@@ -90,7 +90,7 @@ static void to_userspace(void)
 
     vm_make(&vm, 1, false);
     vm_code(&vm, CODE, out_loop);
-    vm_start(&vm, 0, 0, false);
+    vm_start(&vm, 0, 0, true);
     enable(vm.fd, QUANTUM, 1000);
     nominal = run_for(&vm, 200) * 1e3;
     found = counter(vm.fd, QUANTUM, "expired");
@@ -120,7 +120,7 @@ static void *run(void *data)
     sched_setaffinity(0, sizeof(cpu), &cpu);
     vm_make(&vm, 1, false);
     vm_code(&vm, CODE, spin);
-    vm_start(&vm, 0, 0, false);
+    vm_start(&vm, 0, 0, true);
     if (r->us)
         enable(vm.fd, QUANTUM, r->us);
     pthread_barrier_wait(r->barrier);
@@ -169,7 +169,7 @@ static void state(void)
     vm_make(&from, 1, false);
     enable(from.fd, QUANTUM, 1000);
     vm_code(&from, CODE, spin);
-    vm_start(&from, 0, 0, false);
+    vm_start(&from, 0, 0, true);
     run_for(&from, 50);
     before = counter(from.fd, QUANTUM, "expired");
     is(get_state(from.fd, QUANTUM, data, &size), 0, "quantum: the state is taken");

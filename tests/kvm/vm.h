@@ -60,7 +60,10 @@ void vm_make(Vm *vm, int vcpus, bool irqchip);
 void vm_free(Vm *vm);
 void vm_copy(Vm *vm, uint32_t address, const void *data, size_t size);
 
-/* Puts vCPU n before the code at CODE with ECX, interrupts on if wanted. */
+/*
+ * Puts vCPU n before the code at CODE with ECX, interrupts on if wanted: in Bochs, a guest that has
+ * them off is not interrupted by its host either.
+ */
 void vm_start(Vm *vm, int n, uint32_t ecx, bool interrupts);
 /* Gives vCPU n the host's CPUID, as KVM supports it. */
 void vm_cpuid(Vm *vm, int n);

@@ -175,9 +175,11 @@ static void report_kvm(unsigned int feature, u32 vendor, struct hvfeat_report *r
 		*reason = KVM_HVFEAT_REASON_UNPATCHED;
 	else if (ops->abi != KVM_HVF_ABI)
 		*reason = KVM_HVFEAT_REASON_PATCH_ABI;
+	else if (ops->range(hvfeat_kvm_feature(feature), &r->param_min, &r->param_max))
+		*reason = KVM_HVFEAT_REASON_UNPATCHED; /* not for this feature */
 	else if (!(ops->features() & BIT(hvfeat_kvm_feature(feature))))
 		*reason = KVM_HVFEAT_REASON_PARAMETER;
-	else if (!ops->range(hvfeat_kvm_feature(feature), &r->param_min, &r->param_max))
+	else
 		r->flags |= works;
 	hvfeat_ops_put(ops);
 }
@@ -248,7 +250,7 @@ void hvfeat_reason_text(unsigned int feature, u32 reason, char *text, size_t siz
 			 module, parameter(feature));
 		break;
 	case KVM_HVFEAT_REASON_UNPATCHED:
-		snprintf(text, size, "the stock kvm cannot: install libvirt-colo's kvm modules, reload %s",
+		snprintf(text, size, "the loaded kvm cannot: install libvirt-colo's kvm modules, reload %s",
 			 module);
 		break;
 	case KVM_HVFEAT_REASON_PATCH_ABI:
