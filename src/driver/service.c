@@ -15,6 +15,8 @@
 #include "util/log.h"
 
 #include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define RPC_SOCKET RUNSTATEDIR "/libvirt/virtcolod-sock"
 #define RPC_SOCKET_RO RPC_SOCKET "-ro"
@@ -23,12 +25,21 @@
 #define FD_CONTROL "control"
 #define FD_TLS "tls"
 
+/* A socket file that this daemon has made, and that shall not outlive it: a client that finds one
+ * waits for who listened there. */
+typedef struct {
+    char *path; /* NULL: systemd's */
+    dev_t device;
+    ino_t inode; /* another daemon may have put its own there */
+} OwnSocket;
+
 struct ColoService {
     ColoManager *manager; /* NULL: of a session, as all but rpc and libvirt */
     ColoDriver *driver;
     ColoMetrics *metrics;
     ColoRpcServer *rpc;
     ColoTlsListener *tls;
+    OwnSocket own[2];
     ColoVirConn *libvirt; /* keeps the session's libvirtd there */
 };
 
@@ -111,27 +122,48 @@ static void on_event(JsonObject *event, void *opaque)
 static const char *const libvirt_sockets[] = {"/run/libvirt/virtqemud-sock",
                                               "/run/libvirt/libvirt-sock", NULL};
 
-static int take_rpc_socket(const ColoConfig *config, GError **error)
+/* @fd listens at @path, or is -1. */
+static int remember(OwnSocket *own, const char *path, int fd)
 {
+    struct stat st;
+
+    if (fd >= 0 && stat(path, &st) == 0)
+        *own = (OwnSocket){g_strdup(path), st.st_dev, st.st_ino};
+    return fd;
+}
+
+static void remove_own(OwnSocket *own)
+{
+    struct stat st;
+
+    if (own->path && stat(own->path, &st) == 0 && st.st_dev == own->device &&
+        st.st_ino == own->inode)
+        unlink(own->path);
+    g_clear_pointer(&own->path, g_free);
+}
+
+static int take_rpc_socket(ColoService *service, const ColoConfig *config, GError **error)
+{
+    const char *group = *config->unix_sock_group ? config->unix_sock_group : NULL;
     int fd = colo_activation_take(FD_RPC);
 
     if (fd >= 0)
         return fd;
-    if (config->polkit_rw)
-        return colo_rpc_listen_public(RPC_SOCKET, error);
-    return colo_rpc_listen(RPC_SOCKET, *config->unix_sock_group ? config->unix_sock_group : NULL,
-                           error);
+    fd = config->polkit_rw ? colo_rpc_listen_public(RPC_SOCKET, error)
+                           : colo_rpc_listen(RPC_SOCKET, group, error);
+    return remember(&service->own[0], RPC_SOCKET, fd);
 }
 
 /* Adds the read-only socket. When systemd passes the other one and not this, it is not wanted. */
-static gboolean add_readonly_socket(ColoRpcServer *rpc, GError **error)
+static gboolean add_readonly_socket(ColoService *service, ColoRpcServer *rpc, GError **error)
 {
     int fd = colo_activation_take(FD_RPC_RO);
 
     if (fd < 0 && colo_activation_take(FD_RPC) >= 0)
         return TRUE;
     if (fd < 0)
-        fd = colo_rpc_listen_public(RPC_SOCKET_RO, error);
+        fd =
+            remember(&service->own[1], RPC_SOCKET_RO, colo_rpc_listen_public(RPC_SOCKET_RO, error));
     return fd >= 0 && colo_rpc_server_add_readonly(rpc, fd, error);
 }
 
@@ -159,13 +191,13 @@ static gboolean start(ColoService *service, const ColoConfig *config, const char
                          control_fd, on_event, service, error);
     if (!service->manager)
         return FALSE;
-    rpc_fd = take_rpc_socket(config, error);
+    rpc_fd = take_rpc_socket(service, config, error);
     if (rpc_fd < 0)
         return FALSE;
     rpc = colo_rpc_server_new(rpc_fd, on_command, service, error);
     if (!rpc)
         return FALSE;
-    if (!add_readonly_socket(rpc, error) ||
+    if (!add_readonly_socket(service, rpc, error) ||
         (*config->unix_sock_group &&
          !colo_rpc_server_set_group(rpc, config->unix_sock_group, error))) {
         colo_rpc_server_free(rpc);
@@ -245,6 +277,8 @@ void colo_service_free(ColoService *service)
 {
     if (!service)
         return;
+    remove_own(&service->own[0]);
+    remove_own(&service->own[1]);
     colo_tls_listener_free(service->tls);
     colo_rpc_server_free(g_atomic_pointer_exchange(&service->rpc, NULL));
     colo_metrics_free(service->metrics);
@@ -290,7 +324,7 @@ ColoService *colo_service_new_session(GError **error)
     if (conn)
         virConnectClose(conn);
     if (fd < 0)
-        fd = colo_rpc_listen(ours, NULL, error);
+        fd = remember(&service->own[0], ours, colo_rpc_listen(ours, NULL, error));
     if (fd < 0)
         return NULL;
     service->rpc = colo_rpc_server_new(fd, refuse_command, NULL, error);
