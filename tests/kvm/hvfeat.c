@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -224,12 +225,15 @@ int main(int argc, char **argv)
         test_quantum();
         test_apicv_off();
         test_events();
+    } else if (!strcmp(what, "hostile")) {
+        test_hostile(argc > 2 ? atoi(argv[2]) : 2);
     } else if (!strcmp(what, "avic")) {
         test_apicv_forced(true);
     } else if (!strcmp(what, "avic-stock")) {
         test_apicv_forced(false);
     } else {
-        fprintf(stderr, "usage: %s [patched|vmx|stock|avic|avic-stock]\n", argv[0]);
+        fprintf(stderr, "usage: %s [patched|vmx|stock|avic|avic-stock|hostile [SECONDS]]\n",
+                argv[0]);
         return 2;
     }
     printf("1..%d\n", count);

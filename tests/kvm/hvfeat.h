@@ -42,6 +42,7 @@ void test_smm(void);
 void test_state(void);
 void test_events(void);
 void test_quantum(void);
+void test_hostile(int seconds);
 void test_cost(bool patched);
 void test_apicv_off(void);
 void test_apicv_forced(bool patched);

@@ -130,19 +130,6 @@ void vm_make(Vm *vm, int vcpus, bool irqchip)
     }
 }
 
-void vm_free(Vm *vm)
-{
-    int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-
-    for (int n = 0; n < 4 && vm->run[n]; n++) {
-        munmap(vm->run[n], (size_t)size);
-        close(vm->vcpu[n]);
-    }
-    close(vm->fd);
-    close(vm->kvm);
-    munmap(vm->memory, MEMORY);
-}
-
 void vm_cpuid(Vm *vm, int n)
 {
     struct {
@@ -214,6 +201,8 @@ int vm_run(Vm *vm, int n)
 }
 
 static _Thread_local struct kvm_run *interrupted;
+static _Thread_local timer_t timer;
+static _Thread_local bool has_timer;
 
 static void interrupt(int signal)
 {
@@ -227,13 +216,29 @@ void vm_interrupt_after(Vm *vm, int n, int ms)
     struct sigaction action = {.sa_handler = interrupt};
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGALRM};
     struct itimerspec when = {.it_value = {ms / 1000, ms % 1000 * 1000000L}};
-    timer_t timer;
 
     interrupted = vm->run[n];
     interrupted->immediate_exit = 0;
     sigaction(SIGALRM, &action, NULL);
     event._sigev_un._tid = (int)syscall(SYS_gettid);
-    /* Not deleted: a test makes few of them. */
-    if (timer_create(CLOCK_MONOTONIC, &event, &timer) || timer_settime(timer, 0, &when, NULL))
-        die("timer");
+    if (!has_timer && timer_create(CLOCK_MONOTONIC, &event, &timer))
+        die("timer_create");
+    has_timer = true;
+    if (timer_settime(timer, 0, &when, NULL))
+        die("timer_settime");
+}
+
+void vm_free(Vm *vm)
+{
+    int size = ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+    for (int n = 0; n < 4 && vm->run[n]; n++) {
+        if (interrupted == vm->run[n])
+            interrupted = NULL;
+        munmap(vm->run[n], (size_t)size);
+        close(vm->vcpu[n]);
+    }
+    close(vm->fd);
+    close(vm->kvm);
+    munmap(vm->memory, MEMORY);
 }
