@@ -183,19 +183,25 @@ static gboolean ask_actor(ColoManager *m, const char *uuid, const char *what, Js
     return done != NULL;
 }
 
-gboolean colo_manager_hold(ColoManager *m, const char *uuid, const char *call, GError **error)
-{
-    g_autoptr(JsonObject) args = colo_json_build("call", "s", call, NULL);
-
-    return ask_actor(m, uuid, "hold", args, error);
-}
-
 void colo_manager_release(ColoManager *m, const char *uuid)
 {
     ColoDomain *domain = actor_of(m, uuid);
 
     if (domain)
         colo_mailbox_post(domain->mailbox, colo_mail_new(COLO_MAIL_COMMAND, "release", NULL));
+}
+
+gboolean colo_manager_hold(ColoManager *m, const char *uuid, const char *call, GError **error)
+{
+    g_autoptr(JsonObject) args = colo_json_build("call", "s", call, NULL);
+    g_autoptr(GError) own = NULL;
+
+    if (ask_actor(m, uuid, "hold", args, &own))
+        return TRUE;
+    if (g_error_matches(own, COLO_ERROR, COLO_ERROR_TIMEOUT)) /* it may come to it later */
+        colo_manager_release(m, uuid);
+    g_propagate_error(error, g_steal_pointer(&own));
+    return FALSE;
 }
 
 gboolean colo_manager_set_autostart(ColoManager *m, const char *uuid, gboolean on, GError **error)
