@@ -47,12 +47,15 @@ old=$P
 generation=$(field "$P" generation)
 colo "$P" colo-switchover ft > /dev/null || bail "colo-switchover"
 check "the other host goes on" wait_for 30 eval "in_list '$S' && not in_list '$old'"
+new=$S
+daemon "$new" stop virtcolod # else it protects again in a moment, and a copy runs on the old one by right
 find_roles
 check "the old one may not start it" refused "$old" "may not run here" start ft
 daemon "$old" stop virtcolod
 check "nor without virtcolod" refused "$old" "is under COLO (fenced), and virtcolod" start ft
 check "an unprotected guest starts without virtcolod" other_starts "$old"
 daemon "$old" start virtcolod
+daemon "$new" start virtcolod
 check "protected again, through the plugin" wait_for 90 protected
 check "of a newer generation" at_least "$(field "$P" generation)" $((generation + 1)) generation
 # The end of QEMU: the copy goes on, libvirt did not ask for its start.
