@@ -12,10 +12,10 @@
 
 /* A stream frame of libvirt's clients is 256 KiB: read in one go. */
 #define READ_CHUNK (256u * 1024u)
-/* A frame that was begun is whole after so long, or goes on at this rate at least, bytes/s: a
- * suspended line is waited for, a client that says a byte now and then is not. */
-#define FRAME_US (60 * G_USEC_PER_SEC)
-#define FRAME_RATE 1024u
+/* A frame that was begun is whole after so long, or has got on by so many bytes: a slow line is
+ * waited for, a client that says a byte now and then is not. */
+#define FRAME_US (30 * G_USEC_PER_SEC)
+#define FRAME_STEP (64u * 1024u)
 /* FDs are taken after so long; libvirt may be busy with other calls of the client. */
 #define FDS_US (600 * G_USEC_PER_SEC)
 
@@ -228,8 +228,10 @@ ssize_t colo_relay_side_receive(ColoRelaySide *side)
     static uint8_t buffer[READ_CHUNK]; /* of the context's thread */
     ssize_t n = receive(side, buffer, sizeof(buffer));
 
-    if (n > 0)
+    if (n > 0) {
         colo_rpc_reader_feed(side->reader, buffer, (size_t)n);
+        side->come += (size_t)n;
+    }
     return n;
 }
 
@@ -265,13 +267,12 @@ ColoRpcFrame *colo_relay_side_next(ColoRelaySide *side, GError **error)
     return g_steal_pointer(&side->frame);
 }
 
-/* Bytes of what is not whole yet. */
-static size_t unfinished(const ColoRelaySide *side)
+static gboolean is_in_a_frame(const ColoRelaySide *side)
 {
     size_t pending;
 
     (void)colo_rpc_reader_pending(side->reader, &pending);
-    return pending + (side->frame ? COLO_RPC_HEADER_BYTES + side->frame->len : 0);
+    return pending > 0 || side->frame;
 }
 
 gboolean colo_relay_side_is_unfinished(const ColoRelaySide *side)
@@ -283,8 +284,7 @@ const char *colo_relay_side_stalls(const ColoRelaySide *side)
 {
     gint64 now = g_get_monotonic_time();
 
-    if (side->begun &&
-        now - side->begun > FRAME_US + (gint64)(unfinished(side) / FRAME_RATE) * G_USEC_PER_SEC)
+    if (side->begun && now - side->begun > FRAME_US)
         return "a frame was begun and not ended";
     return side->queued_fds > 0 && now - side->moved > FDS_US ? "it does not take FDs" : NULL;
 }
@@ -306,8 +306,10 @@ void colo_relay_side_watch(ColoRelaySide *side, gboolean in, GUnixFDSourceFunc r
 {
     wait_for(side, &side->in, in && !side->ended, G_IO_IN | G_IO_HUP | G_IO_ERR, readable, data);
     wait_for(side, &side->out, side->queued > 0, G_IO_OUT | G_IO_HUP | G_IO_ERR, writable, data);
-    if (!side->in || unfinished(side) == 0)
+    if (!side->in || !is_in_a_frame(side)) {
         side->begun = 0; /* it is we who wait, or nobody */
-    else if (side->begun == 0)
+    } else if (side->begun == 0 || side->come >= FRAME_STEP) {
         side->begun = g_get_monotonic_time();
+        side->come = 0;
+    }
 }

@@ -26,6 +26,7 @@ typedef struct {
     unsigned queued_fds; /* that wait in @output */
     gint64 moved;        /* when @output did last, us */
     gint64 begun;        /* when it began what is not whole yet, us; 0: there is no such thing */
+    size_t come;         /* bytes since then */
     gboolean ended;      /* nothing more comes from it */
     gboolean deaf;       /* it takes nothing more */
 } ColoRelaySide;
@@ -57,7 +58,7 @@ ColoRpcFrame *colo_relay_side_next(ColoRelaySide *side, GError **error);
 /* TRUE while it is to be looked at now and then by colo_relay_side_stalls(). */
 gboolean colo_relay_side_is_unfinished(const ColoRelaySide *side);
 /* Why it is not to be waited for any longer; NULL: it is. A frame, with its FDs, is begun and does
- * not come to its end, or FDs are not taken: one of them may be the other end of the connection
+ * not go on, or FDs are not taken: one of them may be the other end of the connection
  * that brought it, whose end nobody would ever see then. */
 const char *colo_relay_side_stalls(const ColoRelaySide *side);
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 /* In so many seconds a client says which program it wants, and a frame of ours comes whole. */
-#define FRAME_S 60u
+#define FRAME_S 30u
 
 static gboolean on_readable(gint fd, GIOCondition condition, gpointer data);
 
