@@ -167,6 +167,26 @@ static gboolean add_readonly_socket(ColoService *service, ColoRpcServer *rpc, GE
     return fd >= 0 && colo_rpc_server_add_readonly(rpc, fd, error);
 }
 
+/* Whether libvirt's daemon judges its clients one by one (libvirtd.conf, "access_drivers"). A file
+ * that cannot be read is one without. */
+static gboolean has_access_drivers(void)
+{
+    static const char *const files[] = {SYSCONFDIR "/libvirt/virtqemud.conf",
+                                        SYSCONFDIR "/libvirt/libvirtd.conf"};
+    g_autoptr(GRegex) wanted =
+        g_regex_new("^[ \\t]*access_drivers[ \\t]*=[^\\]]*\"(?!none\")[^\"\\]\n]+\"",
+                    G_REGEX_MULTILINE | G_REGEX_RAW, 0, NULL);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(files[i], &text, NULL, NULL) &&
+            g_regex_match(wanted, text, 0, NULL))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static int take_control_socket(const ColoConfig *config, GError **error)
 {
     int fd = colo_activation_take(FD_CONTROL);
@@ -207,6 +227,8 @@ static gboolean start(ColoService *service, const ColoConfig *config, const char
         colo_rpc_server_set_polkit(rpc, FALSE);
     if (config->polkit_ro)
         colo_rpc_server_set_polkit(rpc, TRUE);
+    if (has_access_drivers())
+        colo_rpc_server_set_judged(rpc);
     service->driver =
         colo_driver_new(config->host_name, &(ColoDriverHost){.view = view,
                                                              .pairs = pairs,

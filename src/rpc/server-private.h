@@ -33,6 +33,7 @@ struct ColoRpcServer {
     GPtrArray *clients;       /* ColoRpcClient, a reference each */
     guint n_readonly;         /* of them */
     ColoRelay *relay;         /* NULL: other programs are unknown */
+    gint judged;              /* atomic: libvirt has access drivers */
     gint stopping;            /* atomic: jobs that have not begun return at once */
     gint64 group;             /* under @lock: gid that may connect, or -1 */
     ColoRpcServerStats stats; /* under @lock */

@@ -113,8 +113,7 @@ static gboolean start_command(ColoRpcClient *client, const ColoRpcFrame *frame, 
                                           sizeof(args), error);
 
     if (ok) {
-        gboolean readonly = client->caller.readonly || client->caller.polkit;
-        JsonObject *json = parse_command(&args, readonly, &invalid);
+        JsonObject *json = parse_command(&args, client->caller.looks, &invalid);
 
         if (json) {
             ColoRpcJob *job = g_new0(ColoRpcJob, 1);

@@ -74,7 +74,12 @@ static gboolean may_connect(const ColoRpcListener *listener, int fd, ColoRpcCall
     }
     *caller = (ColoRpcCaller){
         .pid = cred.pid, .uid = cred.uid, .gid = cred.gid, .readonly = listener->readonly};
-    caller->polkit = g_atomic_int_get(&listener->polkit) && cred.uid != 0 && cred.uid != geteuid();
+    if (cred.uid != 0 && cred.uid != geteuid()) {
+        caller->polkit = g_atomic_int_get(&listener->polkit);
+        caller->looks = caller->readonly || caller->polkit || g_atomic_int_get(&server->judged);
+    } else {
+        caller->looks = caller->readonly;
+    }
     if (listener->readonly || caller->polkit)
         return TRUE;
     g_mutex_lock(&server->lock);
@@ -188,6 +193,11 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
 void colo_rpc_server_set_polkit(ColoRpcServer *server, gboolean readonly)
 {
     g_atomic_int_set(&server->listeners[readonly].polkit, TRUE);
+}
+
+void colo_rpc_server_set_judged(ColoRpcServer *server)
+{
+    g_atomic_int_set(&server->judged, TRUE);
 }
 
 gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GError **error)

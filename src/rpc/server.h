@@ -48,6 +48,7 @@ typedef struct {
     char dn[COLO_RPC_DN_MAX]; /* "": it is local */
     gboolean readonly;        /* it came by the read-only socket */
     gboolean polkit; /* polkit is to be asked before anything of libvirt\'s is done for it */
+    gboolean looks;  /* our own commands change nothing for it */
 } ColoRpcCaller;
 
 /*
@@ -111,6 +112,11 @@ gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GErr
 /* polkit decides who is let in by one of the sockets (org.libvirt.unix.manage, .monitor), root and
  * the daemon's own uid excepted, and so anybody may connect. Before clients come. */
 void colo_rpc_server_set_polkit(ColoRpcServer *server, gboolean readonly);
+
+/* libvirt judges each call of its clients by who they are (access_drivers), which says nothing
+ * about our commands: those that change something are for root and the daemon's own uid alone.
+ * Before clients come. */
+void colo_rpc_server_set_judged(ColoRpcServer *server);
 
 /* Lets members of @group connect too; NULL: only root and the daemon's own uid (the default).
  * FALSE with @error (COLO_ERROR_INVALID_ARG) when there is no such group. */
