@@ -72,7 +72,7 @@ mkdir -p "$work/rpc"
 (cd src/rpc && rpcgen -h -o "$work/rpc/colo-protocol.h" colo-protocol.x &&
     rpcgen -c -o "$work/rpc/colo-protocol.c" colo-protocol.x) || exit 1
 names=("$@")
-[ ${#names[@]} -gt 0 ] || names=($(ls tests/fuzz/fuzz-*.c | sed 's|.*/fuzz-||; s|\.c$||'))
+[ ${#names[@]} -gt 0 ] || names=($(ls tests/fuzz/fuzz-*.c | sed 's|.*/fuzz-||; s|\.c$||' | grep -vx daemon)) # tests/mainjob/protocol-fuzz.sh
 # As many at a time as there are processors.
 for name in "${names[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The acceptance tests of the main job, as one TAP stream, on one lab that is kept up from test to
 # test and taken down at the end.
-#   run.sh [--backend auto|netns|kvm] [--prefix DIR] [--driver|--clients] [--long] [--list] [TEST...]
+#   run.sh [--backend auto|netns|kvm] [--prefix DIR] [--driver|--clients|--hostile] [--long] [--list] [TEST...]
 # TEST is a script of this folder, with or without .sh; without any, all of them.
 set -u
 cd "$(dirname "$(readlink -f "$0")")" || exit 1
@@ -18,6 +18,8 @@ i3-rebooted-host merge-interrupted i1-primary-killed i1-new-connections guest-ti
 DRIVER_TESTS="stock-virsh stock-python driver-protected driver-lifecycle lock-plugin"
 # Large clients of libvirt at colo:///system: with --clients, and only these.
 CLIENT_TESTS="stock-clients driver-remote stock-nova stock-virt-manager"
+# Those who may not, and those who do it wrong: with --hostile, and only these.
+HOSTILE_TESTS="protocol-fuzz"
 # Minutes each: only with --long.
 LONG_TESTS="i2-primary-hangs i5-killed-while-protecting i1-output-after-commit i4-qmp i4-stalled-peer i4-stops-at-reply i4-held-limit i4-output-hold pool-map soak"
 
@@ -34,6 +36,7 @@ while [ $# -gt 0 ]; do
     --long) export MJ_LONG=1; shift ;;
     --driver) TESTS=$DRIVER_TESTS LONG_TESTS=; shift ;;
     --clients) TESTS=$CLIENT_TESTS LONG_TESTS=; shift ;;
+    --hostile) TESTS=$HOSTILE_TESTS LONG_TESTS=; shift ;;
     --list) printf '%s\n' $TESTS; exit 0 ;;
     --help) usage 0 ;;
     -*) usage 2 ;;
