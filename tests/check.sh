@@ -100,7 +100,7 @@ if prefix=$("$top/tests/build.sh" "$top/build/check" | tail -1); then
     suite mainjob 20 "$top/tests/mainjob/run.sh" --backend netns $long
     suite driver 6 "$top/tests/mainjob/run.sh" --backend netns --driver
     suite clients 5 "$top/tests/mainjob/run.sh" --backend netns --clients
-    suite hostile 6 "$top/tests/mainjob/run.sh" --backend netns --hostile
+    suite hostile 7 "$top/tests/mainjob/run.sh" --backend netns --hostile $long
     suite demo 8 "$top/tests/demo-act.sh"
 else
     echo "not ok - build"

@@ -19,7 +19,7 @@ DRIVER_TESTS="stock-virsh stock-python driver-protected driver-lifecycle lock-pl
 # Large clients of libvirt at colo:///system: with --clients, and only these.
 CLIENT_TESTS="stock-clients driver-remote stock-nova stock-virt-manager"
 # Those who may not, and those who do it wrong: with --hostile, and only these.
-HOSTILE_TESTS="protocol-fuzz"
+HOSTILE_TESTS="access-matrix protocol-fuzz"
 # Minutes each: only with --long.
 LONG_TESTS="i2-primary-hangs i5-killed-while-protecting i1-output-after-commit i4-qmp i4-stalled-peer i4-stops-at-reply i4-held-limit i4-output-hold pool-map soak"
 

@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What one user hears, call by call, at both URIs: access-ask.sh USER DIR rw|ro. On the host, as root.
+# Writes DIR/USER.rw.qemu and .colo (or .ro.*), without what COLO adds and what changes by itself.
+user=$1 dir=$2 socket=$3
+calls="uri
+list --all --name
+domstate ft
+dumpxml ft
+dominfo ft
+domstats ft --state
+domblklist ft
+vcpucount ft
+domid ft
+nodeinfo
+hostname
+pool-list --all --name
+pool-dumpxml default
+vol-list default
+net-list --all --name
+secret-list
+nodedev-list --cap system
+desc ft --title --new-desc access
+send-key ft KEY_LEFTSHIFT
+autostart ft --disable
+managedsave-remove ft
+qemu-monitor-command ft --hmp 'info name'
+pool-refresh default
+vol-create-as default access-matrix 1M
+vol-delete access-matrix --pool default
+suspend ft
+resume ft
+destroy nobody"
+script=
+while read -r call; do
+    script+="echo '# ${call//\'/}'; $call; "
+done <<< "$calls"
+[ "$socket" = ro ] && readonly=-r
+for uri in qemu colo; do
+    timeout 120 setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups env HOME=/ \
+        virsh ${readonly:-} -q -c "$uri:///system" "$script" < /dev/null 2>&1 |
+        sed '/^ *colo\./d; /<colo:protection/d; /^CPU time:/d; /<allocation /d; /<available /d
+            s,colo:///,qemu:///,; s,virtcolod-sock,libvirt-sock,' > "$dir/$user.$socket.$uri"
+done
