@@ -17,6 +17,9 @@
 
 /* REMOTE_STRING_MAX. */
 #define TEXT_MAX (4u << 20)
+/* Of a domain's name or UUID in its XML, and the nodes that it is made of. */
+#define CONTENT_MAX 4096
+#define CONTENT_NODES_MAX 4096u
 
 struct ColoDriver {
     char *host_name;
@@ -27,6 +30,29 @@ struct ColoDriver {
 
 /* ---- calls ---- */
 
+/* Adds what is said in @node and those behind it to @text, entities included, of which a few bytes
+ * can make gigabytes: FALSE when it is more than a name or takes more than @steps nodes. */
+static gboolean add_content(GString *text, const xmlNode *node, unsigned *steps)
+{
+    for (; node; node = node->next) {
+        if (*steps == 0 || text->len > CONTENT_MAX)
+            return FALSE;
+        --*steps;
+        if (node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE) {
+            g_string_append_len(text, (const char *)node->content,
+                                (gssize)strnlen((const char *)node->content, CONTENT_MAX + 1));
+        } else if (node->type == XML_ENTITY_REF_NODE) {
+            const xmlEntity *entity = xmlGetDocEntity(node->doc, node->name);
+
+            if (entity && !add_content(text, entity->children, steps))
+                return FALSE;
+        } else if (node->type == XML_ELEMENT_NODE && !add_content(text, node->children, steps)) {
+            return FALSE;
+        }
+    }
+    return text->len <= CONTENT_MAX;
+}
+
 /* The content of <domain>'s child @name, the caller's; NULL: there is none. */
 static char *domain_child(xmlDocPtr doc, const char *name)
 {
@@ -36,11 +62,12 @@ static char *domain_child(xmlDocPtr doc, const char *name)
         return NULL;
     for (xmlNodePtr child = root->children; child; child = child->next) {
         if (child->type == XML_ELEMENT_NODE && xmlStrEqual(child->name, BAD_CAST name)) {
-            xmlChar *content = xmlNodeGetContent(child);
-            char *text = g_strdup((const char *)content);
+            g_autoptr(GString) text = g_string_new(NULL);
+            unsigned steps = CONTENT_NODES_MAX;
 
-            xmlFree(content);
-            return g_strstrip(text);
+            if (!add_content(text, child->children, &steps))
+                return NULL;
+            return g_strstrip(g_string_free(g_steal_pointer(&text), FALSE));
         }
     }
     return NULL;

@@ -642,6 +642,30 @@ static void test_other_ways_to_name_it(Fixture *f, gconstpointer data G_GNUC_UNU
             "cannot be paused");
 }
 
+/* libvirt reads entities: the name may be in one. What they make of a few bytes is no work for a
+ * thread that serves everybody, and no name. */
+static void test_entities(Fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    GByteArray *named = g_byte_array_new(), *large = g_byte_array_new();
+    g_autofree char *letters = g_strnfill(20000, 'a');
+    g_autoptr(GString) text = g_string_new(NULL);
+    gint64 begin;
+
+    put_text(named, "<!DOCTYPE domain [<!ENTITY n 'f'>]><domain><name>&n;t</name></domain>");
+    REFUSED(frame_of(COLO_REMOTE_PROGRAM, number_of("DOMAIN_DEFINE_XML"), COLO_RPC_CALL, named),
+            "redefined");
+    g_string_printf(text, "<!DOCTYPE domain [<!ENTITY n '%s'>]><domain><name>", letters);
+    for (int i = 0; i < 200000; i++)
+        g_string_append(text, "&n;");
+    g_string_append(text, "</name></domain>");
+    put_text(large, text->str);
+    begin = g_get_monotonic_time();
+    assert_passes(
+        f, frame_of(COLO_REMOTE_PROGRAM, number_of("DOMAIN_DEFINE_XML"), COLO_RPC_CALL, large));
+    /* 4 GB of it took half a minute. */
+    g_assert_cmpint(g_get_monotonic_time() - begin, <, 5 * G_USEC_PER_SEC);
+}
+
 /* Every prefix of a body: libvirt says what is wrong with it. */
 static void test_truncated(Fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
@@ -941,6 +965,7 @@ int main(int argc, char **argv)
     ADD("refused/copy", test_copy);
     ADD("refused/after-a-takeover", test_after_a_takeover);
     ADD("refused/other-names", test_other_ways_to_name_it);
+    ADD("refused/entities", test_entities);
     ADD("refused/truncated", test_truncated);
     ADD("door-2/qmp", test_qmp);
     ADD("interrupts", test_interrupts);
