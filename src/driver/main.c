@@ -31,6 +31,15 @@ typedef struct {
     gboolean version;
 } Options;
 
+static void options_clear(Options *options)
+{
+    g_free(options->config_file);
+    g_free(options->libvirt_uri);
+    g_free(options->comparator_socket);
+    g_free(options->pid_file);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Options, options_clear)
+
 typedef struct {
     ColoService *service;
     GMainLoop *loop;
@@ -136,7 +145,7 @@ static int run(const Options *options, GError **error)
 
 int main(int argc, char **argv)
 {
-    Options options = {0};
+    g_auto(Options) options = {0};
     g_autoptr(GError) error = NULL;
 
     setlocale(LC_ALL, "");
