@@ -157,7 +157,6 @@ typedef struct {
 static const Call calls[] = {
     {REMOTE_PROGRAM, OPEN, "oru"},
     {REMOTE_PROGRAM, 2, ""}, /* CONNECT_CLOSE */
-    {REMOTE_PROGRAM, 3, ""},
     {REMOTE_PROGRAM, 7, ""}, /* CONNECT_GET_CAPABILITIES */
     {REMOTE_PROGRAM, 8, "DX"},
     {REMOTE_PROGRAM, 9, "D"},  /* DOMAIN_CREATE */
@@ -217,8 +216,6 @@ static const char *const uris[] = {
     "colo:",
     "colo:///system?socket=/run/libvirt/virtcolod-sock",
     "qemu:///system",
-    "colox:///system",
-    "test:///default",
     "",
     "colo+:///system",
     "COLO:///system",
@@ -247,7 +244,6 @@ static const char *const monitor[] = {
     "colo-doctor x=1",
     "colo-events",
     "colo-nothing",
-    "colo-status domain=",
     "info status",
     "colo-",
     "{\"execute\":\"colo-status\"}",
@@ -485,10 +481,14 @@ void frame_mutate(Frame *frame, Random *random)
         end(frame);
 }
 
-void frame_tame(Frame *frame, bool readonly)
+void frame_tame(Frame *frame, bool readonly, bool events)
 {
     uint32_t program = frame_word(frame, AT_PROGRAM), procedure = frame_word(frame, AT_PROCEDURE);
 
+    if (!events && program == REMOTE_PROGRAM && (procedure == 105 || procedure == 316)) {
+        frame_set_word(frame, AT_PROCEDURE, SUPPORTS_FEATURE);
+        return;
+    }
     if (readonly || program != REMOTE_PROGRAM || procedure == 0 || procedure > PROCEDURES)
         return;
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {

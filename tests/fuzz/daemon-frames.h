@@ -53,7 +53,9 @@ void frame_sound(Frame *frame, Random *random, const Domain *domain, bool ours, 
 /* Makes one to six things of it wrong; its length word is right again, mostly. */
 void frame_mutate(Frame *frame, Random *random);
 /* The host must live through it: procedures that act on a host or a guest without naming something
- * that is not there become harmless ones. */
-void frame_tame(Frame *frame, bool readonly);
+ * that is not there become harmless ones. Without @events those that register for
+ * events do as well: of many of them, while connections end, libvirtd 9.0 itself dies in the end.
+ */
+void frame_tame(Frame *frame, bool readonly, bool events);
 /* A body of @len bytes that libvirt does not understand. */
 void frame_large(Frame *frame, Random *random, size_t len, uint32_t serial);

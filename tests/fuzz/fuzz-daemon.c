@@ -5,9 +5,9 @@
  * and announced ones that never come, clients that send a byte now and then, that never read, that
  * say half of it and go. Unlike the libFuzzer targets of this folder it sees the whole daemon: its
  * sockets, threads, queues and the libvirt behind it.
- *   fuzz-daemon [--seconds N] [--seed N] [--connections N] [--readonly] SOCKET NAME UUID
- * SOCKET-ro is used too, with --readonly (for a user who may not do more) alone. NAME and UUID: a
- * domain that is there.
+ *   fuzz-daemon [--seconds N] [--seed N] [--connections N] [--readonly] [--no-events] SOCKET NAME
+ * UUID SOCKET-ro is used too, with --readonly (for a user who may not do more) alone. NAME and
+ * UUID: a domain that is there.
  *
  * It judges what can be seen from here: whatever comes back is framed as libvirt frames it, and a
  * new client that behaves is served all the time. What has become of the daemon is for the caller
@@ -57,7 +57,7 @@ typedef struct {
 static Random dice;
 static Domain domain;
 static const char *socket_path;
-static bool readonly_only;
+static bool readonly_only, events = true;
 static Connection connections[CONNECTIONS_MAX];
 static unsigned n_connections = 40;
 static Figures figures;
@@ -264,7 +264,7 @@ static bool act(Connection *c)
                 frame_mutate(&frame, &dice);
                 figures.mutated++;
             }
-            frame_tame(&frame, c->readonly);
+            frame_tame(&frame, c->readonly, events);
             queue_frame(c);
         }
     } else if (what < 510) { /* FDs in the middle of something */
@@ -393,8 +393,8 @@ static bool parse_uuid(const char *text, uint8_t *uuid)
 
 static void usage(void)
 {
-    fputs("usage: fuzz-daemon [--seconds N] [--seed N] [--connections N] [--readonly] SOCKET NAME "
-          "UUID\n",
+    fputs("usage: fuzz-daemon [--seconds N] [--seed N] [--connections N] [--readonly] "
+          "[--no-events] SOCKET NAME UUID\n",
           stderr);
     exit(2);
 }
@@ -408,6 +408,8 @@ int main(int argc, char **argv)
     for (i = 1; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
         if (strcmp(argv[i], "--readonly") == 0)
             readonly_only = true;
+        else if (strcmp(argv[i], "--no-events") == 0)
+            events = false;
         else if (i + 1 == argc)
             usage();
         else if (strcmp(argv[i], "--seconds") == 0)

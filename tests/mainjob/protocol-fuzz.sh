@@ -8,7 +8,10 @@
 . "$(dirname "$0")/lib.sh"
 SOCKET=/run/libvirt/virtcolod-sock
 RUN_S=60 WARM_S=10
-[ "$LONG" = 1 ] && RUN_S=1800
+EVENTS=
+# Half an hour of registrations for events in connections that end ends libvirtd 9.0 itself (a pointer to
+# nothing when it frees a client's callbacks): they are in the short form only.
+[ "$LONG" = 1 ] && RUN_S=1800 EVENTS=--no-events
 SEED=${COLO_FUZZ_SEED:-$((EPOCHSECONDS * 1000 + $$ % 1000))}
 # Of the daemon's resident memory: what malloc keeps of frames of 32 MiB that it had at one time.
 GROWTH_KIB=65536
@@ -43,9 +46,9 @@ check "a short run" fuzz "$TMP/fuzz-daemon" --seconds $WARM_S --seed "$SEED"
 RSS=$(rss_of "$PID")
 "$LAB" exec "$P" timeout 300 python3 "$MJ_DIR/protocol-cases.py" $SOCKET $PATIENCE_S < /dev/null > "$TMP/cases" 2>&1 &
 cases=$!
-fuzz "$TMP/fuzz-daemon" --seconds $RUN_S --seed $((SEED + 1)) > "$TMP/rw" 2>&1 &
+fuzz "$TMP/fuzz-daemon" $EVENTS --seconds $RUN_S --seed $((SEED + 1)) > "$TMP/rw" 2>&1 &
 rw=$!
-"$LAB" exec "$P" nice -n 10 setpriv --reuid 65534 --regid 65534 --clear-groups "$TMP/fuzz-daemon" --seconds $RUN_S \
+"$LAB" exec "$P" nice -n 10 setpriv --reuid 65534 --regid 65534 --clear-groups "$TMP/fuzz-daemon" $EVENTS --seconds $RUN_S \
     --seed $((SEED + 2)) --connections 20 --readonly $SOCKET ft "$UUID" < /dev/null > "$TMP/ro" 2>&1 &
 ro=$!
 loads+=("$cases" "$rw" "$ro")
