@@ -532,6 +532,7 @@ static void tick(ColoDomain *d)
             protect_again(d, now);
         break;
     case COLO_STATE_ALONE:
+        colo_features_tick(d, now);
         if (now >= d->next_attempt_ns && d->unstarted)
             colo_recover(d);
         if (now >= d->next_attempt_ns &&

@@ -211,6 +211,8 @@ void colo_domain_detach(ColoDomain *domain);
 gboolean colo_domain_is_running(ColoDomain *domain);
 /* TRUE only when libvirt says that it does not run; FALSE also when libvirtd does not answer. */
 gboolean colo_domain_is_gone(ColoDomain *domain);
+/* Of the guest on this host, attached or not; 0 when it is not known or does not run. */
+pid_t colo_domain_qemu_pid(const ColoDomain *domain);
 /* TRUE only when the process that ran at the attach has lost its memory: killed, or at its very
  * end. The kernel closes its files after that. Asks the kernel alone, at once. */
 gboolean colo_domain_qemu_is_dead(const ColoDomain *domain);
@@ -349,7 +351,7 @@ gboolean colo_features_accept(ColoDomain *domain, JsonObject *params, JsonObject
                               GError **error);
 /* Makes this host's VM as agreed; @states: those of the primary's VM, or NULL. */
 gboolean colo_features_apply(ColoDomain *domain, JsonObject *states, GError **error);
-void colo_features_tick(ColoDomain *domain, uint64_t now); /* PROTECTED */
+void colo_features_tick(ColoDomain *domain, uint64_t now); /* PROTECTED, ALONE */
 /* Whether they have a state that goes along with checkpoints: "carry" of the session. */
 gboolean colo_features_are_carried(const ColoDomain *domain);
 /* Secondary: the primary's request "domain-features". */

@@ -94,12 +94,17 @@ static void add_nic(ColoDomain *d, const ColoNicInfo *info)
 }
 
 /* 0 when libvirt keeps it elsewhere. */
-static pid_t read_qemu_pid(virDomainPtr dom)
+static pid_t read_pid(const char *name)
 {
-    g_autofree char *path = g_strdup_printf(PID_FILE, virDomainGetName(dom));
+    g_autofree char *path = g_strdup_printf(PID_FILE, name);
     g_autofree char *text = NULL;
 
     return g_file_get_contents(path, &text, NULL, NULL) ? (pid_t)strtol(text, NULL, 10) : 0;
+}
+
+pid_t colo_domain_qemu_pid(const ColoDomain *d)
+{
+    return d->qemu_pid ? d->qemu_pid : read_pid(d->record->name);
 }
 
 gboolean colo_domain_qemu_is_dead(const ColoDomain *d)
@@ -120,7 +125,7 @@ gboolean colo_domain_attach(ColoDomain *d, GError **error)
     d->dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, error);
     if (!d->dom)
         return FALSE;
-    d->qemu_pid = read_qemu_pid(d->dom);
+    d->qemu_pid = read_pid(virDomainGetName(d->dom));
     xml = virDomainGetXMLDesc(d->dom, VIR_DOMAIN_XML_SECURE);
     if (!xml) {
         colo_virconn_set_error(error, "reading the domain's XML");
@@ -155,7 +160,7 @@ gboolean colo_domain_renew(ColoDomain *d, GError **error)
     else
         virDomainFree(d->dom);
     d->dom = dom;
-    d->qemu_pid = read_qemu_pid(dom);
+    d->qemu_pid = read_pid(virDomainGetName(dom));
     return TRUE;
 }
 

@@ -313,28 +313,38 @@ static void look_for_lost(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeat
     }
 }
 
+static void tell_all_lost(ColoDomain *d, const ColoFeaturePlan *plan, const char *reason)
+{
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        if (plan->setting[i] == COLO_SETTING_ON)
+            tell_lost(d, i, reason);
+    }
+}
+
 void colo_features_tick(ColoDomain *d, uint64_t now)
 {
     ColoFeaturePlan plan;
     g_auto(ColoFeatureVm) vm = {0};
     g_autoptr(GError) error = NULL;
+    pid_t qemu;
 
     if (now < d->next_features_ns)
         return;
     d->next_features_ns = now + LOOK_MS * COLO_NS_PER_MS;
     plan = plan_of(d);
-    if (!colo_feature_plan_has_on(&plan) || d->qemu_pid == 0)
+    if (!colo_feature_plan_has_on(&plan) || (qemu = colo_domain_qemu_pid(d)) == 0)
         return;
-    if (!colo_feature_vm_open(&vm, ops_of(d), d->qemu_pid, &error)) {
-        for (unsigned i = 0; i < COLO_FEATURE_COUNT && !colo_domain_qemu_is_dead(d); i++) {
-            if (plan.setting[i] == COLO_SETTING_ON)
-                tell_lost(d, i, error->message);
-        }
+    if (!colo_feature_vm_open(&vm, ops_of(d), qemu, &error)) {
+        g_autofree char *process = g_strdup_printf("/proc/%d", (int)qemu);
+
+        if (g_file_test(process, G_FILE_TEST_EXISTS))
+            tell_all_lost(d, &plan, error->message);
         return;
     }
     look_for_lost(d, &vm, &plan);
     read_stats(d, &vm, &plan);
-    carry(d, &plan); /* a restarted virtcolod does not know it yet */
+    if (d->record->state == COLO_STATE_PROTECTED)
+        carry(d, &plan); /* a restarted virtcolod does not know it yet */
 }
 
 /* ---- colo-protect and colo-tune ---- */
