@@ -21,7 +21,7 @@ CLIENT_TESTS="stock-clients driver-remote stock-nova stock-virt-manager"
 # Those who may not, and those who do it wrong: with --hostile, and only these.
 HOSTILE_TESTS="access-matrix protocol-fuzz"
 # Minutes each: only with --long.
-LONG_TESTS="i2-primary-hangs i5-killed-while-protecting i1-output-after-commit i4-qmp i4-stalled-peer i4-stops-at-reply i4-held-limit i4-output-hold pool-map soak"
+LONG_TESTS="i2-primary-hangs i5-killed-while-protecting i1-output-after-commit i4-qmp i4-stalled-peer i4-stops-at-reply i4-held-limit i4-output-hold pool-map soak hvfeat-failover"
 
 usage() {
     sed -n '3,6s/^# *//p' "$0"

@@ -45,6 +45,19 @@ kvm_prepare() {
     exec 8>&-
 }
 
+# kvm_modules build|FOLDER: prints the folder of kvm.ko, kvm-amd.ko and kvm_hvfeat.ko for the hosts' kernel.
+kvm_modules() {
+    local folder=$1 tree
+    if [ "$folder" = build ]; then
+        folder=$LAB_CACHE/kvm-modules
+        tree=$(lab_kernel_tree linux-image-amd64) || exit 1
+        "$LAB_SRC/../../src/kvm/build.sh" "$folder" "$(basename "$tree"/lib/modules/*)" ||
+            die "the modules of src/kvm do not build" "see $folder" "tests/packages.sh"
+    fi
+    [ -e "$folder/kvm_hvfeat.ko" ] || die "no modules in $folder" "kvm_hvfeat.ko is missing" "COLO_LAB_KVM_MODULES=build"
+    readlink -f "$folder"
+}
+
 kvm_number() {
     [ "$1" = primary ] && echo 1 || echo 2
 }
