@@ -117,7 +117,7 @@ static int have(const char *uuid)
 }
 
 /* A process of its own writes an LDT entry: the kernel loads LDTR (arch/x86/kernel/ldt.c), and is
- * killed in it by a #GP. Its word tells, since SIGCHLD is ignored. */
+ * killed in it by a #GP, mostly with all of the guest. Its word tells, since SIGCHLD is ignored. */
 static const char *load_ldt(void)
 {
     struct user_desc entry = {
