@@ -16,7 +16,7 @@ selftests_build() {
     local out=$cache/selftests dir=$cache/selftests/linux-source-6.1 test source object
     [ "$(cat "$out/done" 2> /dev/null)" != "$SELFTESTS" ] || return 0
     mkdir -p "$out/bin"
-    tar -xf /usr/src/linux-source-6.1.tar.xz -C "$out" linux-source-6.1/tools/{include,arch/x86/include} \
+    tar -xf /usr/src/linux-source-6.1.tar.xz -C "$out" linux-source-6.1/tools/{include,arch/x86/include,lib/rbtree.c} \
         linux-source-6.1/tools/testing/selftests/{kvm,rseq,kselftest.h,kselftest_harness.h} || return 1
     cd "$dir/tools/testing/selftests/kvm" || return 1
     compile() {
