@@ -44,10 +44,10 @@ selftests_run() {
     for test in $SELFTESTS; do
         files+=("$cache/selftests/bin/$test=bin/$test")
     done
-    initrd "$name" "${list/kvm_hvfeat/}" "${base[@]}" "$2=lib/modules/kvm.ko" "$3=lib/modules/kvm-amd.ko" \
+    initrd "$name" "${list%$'\n'kvm_hvfeat}" "${base[@]}" "$2=lib/modules/kvm.ko" "$3=lib/modules/kvm-amd.ko" \
         "${files[@]}" << X
 for test in $(echo $SELFTESTS); do
-    timeout $SELFTEST_SECONDS \$test > /tmp/out 2>&1
+    timeout $SELFTEST_SECONDS /bin/\$test > /tmp/out 2>&1
     case \$? in
     0) echo "= \$test passes" ;;
     4) echo "= \$test skips" ;;
