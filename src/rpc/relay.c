@@ -5,7 +5,6 @@
 #include "rpc/relay-side.h"
 #include "rpc/relay-work.h"
 #include "rpc/remote-calls.h"
-#include "rpc/spin.h"
 #include "util/log.h"
 
 #include <errno.h>
@@ -281,7 +280,6 @@ static void pass(Pair *pair, ColoRelaySide *from, ColoRpcFrame *owned)
     else
         colo_relay_side_put_frame(to, g_steal_pointer(&frame));
     colo_relay_side_put_fds(to, from);
-    colo_spin_expect();
 }
 
 /* What has come of it waits. */

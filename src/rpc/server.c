@@ -4,7 +4,6 @@
 #include "rpc/server-private.h"
 
 #include "rpc/message.h"
-#include "rpc/spin.h"
 #include "util/error.h"
 #include "util/log.h"
 
@@ -175,7 +174,6 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
     server->opaque = opaque;
     server->group = -1;
     server->context = g_main_context_new();
-    g_main_context_set_poll_func(server->context, colo_spin_poll);
     server->loop = g_main_loop_new(server->context, FALSE);
     server->clients = g_ptr_array_new_with_free_func((GDestroyNotify)colo_rpc_client_unref);
     if (!start_listener(server, listen_fd, FALSE, error))

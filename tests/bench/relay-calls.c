@@ -7,6 +7,7 @@
  *   relay-calls idle URI N SECONDS      N connections that say nothing
  */
 #include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
