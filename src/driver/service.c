@@ -171,8 +171,9 @@ static gboolean add_readonly_socket(ColoService *service, ColoRpcServer *rpc, GE
  * that cannot be read is one without. */
 static gboolean has_access_drivers(void)
 {
-    static const char *const files[] = {SYSCONFDIR "/libvirt/virtqemud.conf",
-                                        SYSCONFDIR "/libvirt/libvirtd.conf"};
+    /* The distribution's libvirt, wherever we are installed. */
+    static const char *const files[] = {"/etc/libvirt/virtqemud.conf",
+                                        "/etc/libvirt/libvirtd.conf"};
     g_autoptr(GRegex) wanted =
         g_regex_new("^[ \\t]*access_drivers[ \\t]*=[^\\]]*\"(?!none\")[^\"\\]\n]+\"",
                     G_REGEX_MULTILINE | G_REGEX_RAW, 0, NULL);

@@ -204,19 +204,20 @@ GByteArray *colo_remote_uri(const ColoRpcFrame *frame, const char *scheme)
     return with_header(&frame->header, body);
 }
 
-/* What print_uuid() has printed. */
+/* What print_uuid() has printed; of anything else, no UUID that a domain has. */
 static void put_uuid(GByteArray *body, const char *text)
 {
-    for (guint n = 0; n < UUID_BYTES; text++) {
-        uint8_t byte;
+    uint8_t uuid[UUID_BYTES] = {0};
 
-        if (*text == '-')
+    for (size_t n = 0; n < 2 * UUID_BYTES && *text; text++) {
+        int digit = g_ascii_xdigit_value(*text);
+
+        if (digit < 0)
             continue;
-        byte = (uint8_t)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
-        g_byte_array_append(body, &byte, 1);
-        text++;
+        uuid[n / 2] = (uint8_t)(uuid[n / 2] << 4 | digit);
         n++;
     }
+    g_byte_array_append(body, uuid, sizeof(uuid));
 }
 
 void colo_remote_put_domain(GByteArray *body, const char *name, const char *uuid, int id)

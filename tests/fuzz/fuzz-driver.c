@@ -113,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     frame->len = size - 3;
     memcpy(frame->body, data + 3, size - 3);
     verdict = (call ? relay->call : relay->heard)(frame, &answer, relay->opaque);
-    check((verdict == COLO_RELAY_ANSWER || verdict == COLO_RELAY_WORK) == (answer != NULL));
+    check(verdict == COLO_RELAY_WORK || (verdict == COLO_RELAY_ANSWER) == (answer != NULL));
     if (answer)
         assert_frame(answer);
     if (verdict == COLO_RELAY_WORK) {

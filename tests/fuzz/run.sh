@@ -20,10 +20,11 @@ declare -A sources=(
     [checkpoint-stream]="src/comparator/checkpoint-stream.c"
     [compare]="$(sed -n '/^libcolo_compare_la_SOURCES/,/[^\\]$/p' src/comparator/Compare.am | grep -o 'src/comparator/[a-z0-9-]*\.c')"
     [control]="src/comparator/request.c src/comparator/rewrite-rows.c src/util/tuning.c $util"
-    [driver]="src/driver/driver.c src/driver/monitor.c src/driver/policy.c src/driver/policy-table.c
+    [driver]="src/driver/driver.c src/driver/domstats.c src/driver/monitor.c src/driver/policy.c src/driver/policy-table.c
+        src/driver/switchover.c src/domain/declaration.c src/domain/xml-util.c src/util/tuning.c
         src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c src/rpc/remote-calls.c $work/rpc/colo-protocol.c
         src/util/json.c src/util/error.c"
-    [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/error.c"
+    [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/tuning.c src/util/json.c src/util/error.c"
     [nbd-replies]="src/comparator/nbd-replies.c"
     [nbd-requests]="src/comparator/nbd-requests.c"
     [packets]="src/comparator/packet-reader.c"
@@ -69,6 +70,7 @@ one() {
 }
 
 mkdir -p "$work/rpc"
+mkdir -p "$work/domain" && src/util/embed.sh colo_protection_rng src/domain/colo-protection.rng > "$work/domain/colo-protection-rng.h" || exit 1
 (cd src/rpc && rpcgen -h -o "$work/rpc/colo-protocol.h" colo-protocol.x &&
     rpcgen -c -o "$work/rpc/colo-protocol.c" colo-protocol.x) || exit 1
 names=("$@")
