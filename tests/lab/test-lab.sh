@@ -125,8 +125,8 @@ certificate_right() {
     A exec "$1" certtool --verify --load-ca-certificate /etc/pki/CA/cacert.pem \
         --infile /etc/pki/libvirt/servercert.pem --verify-hostname "$1" > /dev/null &&
         A exec "$1" sh -c 'for role in server client; do
-            a=$(certtool --pubkey-info --load-certificate /etc/pki/libvirt/${role}cert.pem | grep -A5 X:)
-            b=$(certtool --pubkey-info --load-privkey /etc/pki/libvirt/private/${role}key.pem | grep -A5 X:)
+            a=$(certtool --pubkey-info --load-certificate /etc/pki/libvirt/${role}cert.pem | sed -n "/BEGIN PUBLIC/,\$p")
+            b=$(certtool --pubkey-info --load-privkey /etc/pki/libvirt/private/${role}key.pem | sed -n "/BEGIN PUBLIC/,\$p")
             test -n "$a" && test "$a" = "$b" || { echo "$role: $a and $b"; exit 1; }
         done'
 }
