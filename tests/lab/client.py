@@ -119,7 +119,7 @@ def session(args, check):
     """One TCP connection; a line every interval whatever the answers do; all answers checked."""
     log = Log(args.out)
     sent = received = 0
-    data = b""
+    data = unsent = b""
     try:
         sock = socket.create_connection((args.host, args.port), timeout=10)
     except OSError as error:
@@ -140,16 +140,7 @@ def session(args, check):
             seq = sent + 1
             line = (check.request(seq) + "\n").encode()
             log.line(f"S {seq} {time.monotonic_ns()}")
-            try:
-                if sock.send(line) != len(line):
-                    log.error(f"line {seq} was sent in part")
-                    break
-            except BlockingIOError:
-                log.error(f"line {seq}: the connection's send buffer is full")
-                break
-            except OSError as error:
-                log.error(f"the connection broke at line {seq}: {error}")
-                break
+            unsent += line
             sent = seq
             due += interval
         elif not more:
@@ -159,6 +150,15 @@ def session(args, check):
             if now >= drain:
                 log.error(f"{sent - received} answers are missing after {DRAIN_S} s")
                 break
+        # While nothing is acknowledged the kernel takes some 90 lines: the rest waits here.
+        try:
+            while unsent:
+                unsent = unsent[sock.send(unsent):]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            log.error(f"the connection broke at line {sent}: {error}")
+            break
         wait = max(0, (due - now) / SECOND) if more else 0.05
         if not selector.select(min(wait, 0.05) if not stopping else 0.05):
             continue

@@ -39,6 +39,9 @@
 #define LINE_MAX_BYTES 4096 /* a longer line closes the connection */
 #define OUT_MAX_BYTES 32768 /* unread answers of one connection; more pauses its reading */
 #define INPUTS_MAX 8
+/* A SYN-ACK waits for a checkpoint at worst: no SYN cookie is to be needed until then, and no
+ * half-open connection to be given up, at some hundred new ones a second. */
+#define BACKLOG 1024
 #define UUID_LEN 36
 #define GIVEN_MAX 16384 /* answers of port 9 that are remembered */
 
@@ -306,7 +309,7 @@ static void listen_on(int port)
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 || listen(fd, 64) != 0)
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 || listen(fd, BACKLOG) != 0)
         say("GUEST-FAIL port %d: %m\n", port);
     watch(KIND_LISTENER, fd, port);
 }
