@@ -65,7 +65,8 @@ ColoRpcReader *colo_rpc_reader_new(ColoRpcFrameLimit limit);
 void colo_rpc_reader_free(ColoRpcReader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoRpcReader, colo_rpc_reader_free)
 
-/* Takes in @len bytes; they are copied. Memory grows with what came, not with what is announced. */
+/* Takes in @len bytes; they are copied. Memory grows with what came, not with what is announced
+ * (but see colo_rpc_reader_room()). */
 void colo_rpc_reader_feed(ColoRpcReader *reader, const void *data, size_t len);
 
 /*
@@ -75,7 +76,19 @@ void colo_rpc_reader_feed(ColoRpcReader *reader, const void *data, size_t len);
  */
 ColoRpcFrame *colo_rpc_reader_next(ColoRpcReader *reader, GError **error);
 
-/* What has come and was not read as a frame yet; valid until the next call. */
+/*
+ * Where the rest of a large frame's body may be read to, @len bytes at most, rather than fed; NULL
+ * when that is not known, or is not worth it. Valid until the next call, which is
+ * colo_rpc_reader_filled() with what was read to it.
+ */
+uint8_t *colo_rpc_reader_room(ColoRpcReader *reader, size_t *len);
+void colo_rpc_reader_filled(ColoRpcReader *reader, size_t n);
+
+/* A part of a frame has come. */
+gboolean colo_rpc_reader_is_within(const ColoRpcReader *reader);
+
+/* What has come and was not read as a frame yet; valid until the next call. Not for one who asks
+ * for room. */
 const uint8_t *colo_rpc_reader_pending(const ColoRpcReader *reader, size_t *len);
 
 /* Passes over @n bytes, as of FDs that follow a frame; FALSE, and nothing, when they have not come

@@ -66,6 +66,76 @@ static void test_frames_in_single_bytes(void)
     g_assert_null(colo_rpc_reader_next(reader, &error));
 }
 
+/* However much is read to the room, and however much behind it: the same frames come out. */
+static void test_room_for_the_rest_of_a_frame(void)
+{
+    enum { BODY = 300000, FRAMES = 3 };
+    ColoRpcHeader header = {.program = 1, .procedure = 2};
+    g_autoptr(GByteArray) stream = g_byte_array_new();
+    uint8_t head[COLO_RPC_HEADER_BYTES];
+
+    for (unsigned i = 0; i < FRAMES; i++) {
+        header.serial = i;
+        colo_rpc_header_encode(&header, BODY, head);
+        g_byte_array_append(stream, head, sizeof(head));
+        for (unsigned j = 0; j < BODY; j++)
+            g_byte_array_append(stream, &(uint8_t){(uint8_t)(i * 77 + j * 13)}, 1);
+    }
+    for (size_t step = 1000; step < 700000; step = step * 5 / 3) {
+        g_autoptr(ColoRpcReader) reader = colo_rpc_reader_new(NULL);
+        unsigned frames = 0, rooms = 0;
+
+        for (size_t at = 0; at < stream->len;) {
+            size_t n = MIN(step, stream->len - at), room = 0, part;
+            uint8_t *rest = colo_rpc_reader_room(reader, &room);
+            ColoRpcFrame *frame;
+
+            part = MIN(n, room);
+            if (rest) {
+                rooms++;
+                memcpy(rest, stream->data + at, part);
+                colo_rpc_reader_filled(reader, part);
+            }
+            if (n > part)
+                colo_rpc_reader_feed(reader, stream->data + at + part, n - part);
+            at += n;
+            while ((frame = colo_rpc_reader_next(reader, NULL))) {
+                g_assert_cmpuint(frame->header.serial, ==, frames);
+                g_assert_cmpmem(frame->body, frame->len,
+                                stream->data + frames * (BODY + COLO_RPC_HEADER_BYTES) +
+                                    COLO_RPC_HEADER_BYTES,
+                                BODY);
+                frames++;
+                colo_rpc_frame_free(frame);
+            }
+            g_assert_true(colo_rpc_reader_is_within(reader) ==
+                          (at % (BODY + COLO_RPC_HEADER_BYTES) != 0));
+        }
+        g_assert_cmpuint(frames, ==, FRAMES);
+        g_assert_cmpuint(rooms, >, 0);
+    }
+}
+
+/* What is announced as larger, or wrong, gets no room; what was fed into a begun frame is in it. */
+static void test_room_is_bounded(void)
+{
+    g_autoptr(ColoRpcReader) reader = colo_rpc_reader_new(NULL);
+    g_autoptr(ColoRpcReader) wrong = colo_rpc_reader_new(NULL);
+    g_autoptr(GError) error = NULL;
+    ColoRpcHeader header = {.program = 1};
+    uint8_t head[COLO_RPC_HEADER_BYTES];
+    size_t room;
+
+    colo_rpc_header_encode(&header, COLO_RPC_FRAME_MAX - COLO_RPC_HEADER_BYTES, head);
+    colo_rpc_reader_feed(reader, head, sizeof(head));
+    g_assert_null(colo_rpc_reader_room(reader, &room));
+    colo_rpc_header_encode(&header, COLO_RPC_FRAME_MAX, head);
+    colo_rpc_reader_feed(wrong, head, sizeof(head));
+    g_assert_null(colo_rpc_reader_room(wrong, &room));
+    g_assert_null(colo_rpc_reader_next(wrong, &error));
+    g_assert_error(error, COLO_ERROR, COLO_ERROR_PEER);
+}
+
 static void test_many_frames_at_once(void)
 {
     g_autoptr(ColoRpcReader) reader = colo_rpc_reader_new(NULL);
@@ -359,6 +429,8 @@ int main(int argc, char **argv)
     g_test_add_func("/rpc/header-is-libvirts", test_header_is_libvirts);
     g_test_add_func("/rpc/frames-in-single-bytes", test_frames_in_single_bytes);
     g_test_add_func("/rpc/many-frames-at-once", test_many_frames_at_once);
+    g_test_add_func("/rpc/room-for-the-rest-of-a-frame", test_room_for_the_rest_of_a_frame);
+    g_test_add_func("/rpc/room-is-bounded", test_room_is_bounded);
     g_test_add_func("/rpc/lengths-out-of-bounds", test_lengths_out_of_bounds_are_refused);
     g_test_add_func("/rpc/largest-foreign-frame", test_largest_frame_of_another_program_waits);
     g_test_add_func("/rpc/body-short-or-long", test_body_that_is_short_or_long_is_refused);
