@@ -3,10 +3,10 @@
 
 #include "util/error.h"
 #include "util/log.h"
+#include "util/source.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <glib-unix.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -57,21 +57,13 @@ struct ColoTlsListener {
     GPtrArray *clients;
 };
 
-static void drop_source(GSource **source)
-{
-    if (!*source)
-        return;
-    g_source_destroy(*source);
-    g_clear_pointer(source, g_source_unref);
-}
-
 static void client_free(gpointer data)
 {
     Client *client = data;
 
-    drop_source(&client->tcp_source);
-    drop_source(&client->inner_source);
-    drop_source(&client->deadline);
+    colo_source_drop(&client->tcp_source);
+    colo_source_drop(&client->inner_source);
+    colo_source_drop(&client->deadline);
     gnutls_deinit(client->session);
     colo_pki_creds_unref(client->creds);
     close(client->tcp);
@@ -224,13 +216,11 @@ static void watch(Client *c, GSource **source, int fd, GIOCondition *now, GIOCon
 {
     if (*source && *now == wanted)
         return;
-    drop_source(source);
+    colo_source_drop(source);
     *now = wanted;
     if (!wanted)
         return;
-    *source = g_unix_fd_source_new(fd, wanted | G_IO_HUP | G_IO_ERR);
-    g_source_set_callback(*source, G_SOURCE_FUNC(func), c, NULL);
-    g_source_attach(*source, c->listener->context);
+    *source = colo_source_watch(c->listener->context, fd, wanted | G_IO_HUP | G_IO_ERR, func, c);
 }
 
 /* Waits for what would let it go on. */
@@ -279,7 +269,7 @@ static void go_on(Client *c)
         if (ok && c->out.len == 0) {
             ok = hand_over(c);
             c->stage = OPEN;
-            drop_source(&c->deadline);
+            colo_source_drop(&c->deadline);
         }
     }
     while (ok && c->stage == OPEN && move(c, &ok))
@@ -375,9 +365,8 @@ static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
 
 static void watch_listener(ColoTlsListener *listener)
 {
-    listener->source = g_unix_fd_source_new(listener->fd, G_IO_IN);
-    g_source_set_callback(listener->source, G_SOURCE_FUNC(on_listener), listener, NULL);
-    g_source_attach(listener->source, listener->context);
+    listener->source =
+        colo_source_watch(listener->context, listener->fd, G_IO_IN, on_listener, listener);
 }
 
 static gpointer io_thread(gpointer data)
@@ -430,7 +419,7 @@ void colo_tls_listener_free(ColoTlsListener *listener)
     g_source_attach(source, listener->context);
     g_thread_join(listener->thread);
     g_ptr_array_unref(listener->clients);
-    drop_source(&listener->source);
+    colo_source_drop(&listener->source);
     close(listener->fd);
     g_main_loop_unref(listener->loop);
     g_main_context_unref(listener->context);

@@ -4,6 +4,7 @@
 #include "rpc/relay.h"
 #include "util/bytes.h"
 #include "util/error.h"
+#include "util/source.h"
 
 #include <errno.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 
 /* A stream frame of libvirt's clients is 256 KiB: read in one go. */
 #define READ_CHUNK (256u * 1024u)
+/* Of what follows a frame whose body is read to its place: the next one's header, and FDs. */
+#define READ_BEHIND 1024u
 /* A frame that was begun is whole after so long, or has got on by so many bytes: a slow line is
  * waited for, a client that says a byte now and then is not. */
 #define FRAME_US (30 * G_USEC_PER_SEC)
@@ -39,14 +42,6 @@ static void piece_free(gpointer data)
     g_free(piece);
 }
 
-static void drop_source(GSource **source)
-{
-    if (!*source)
-        return;
-    g_source_destroy(*source);
-    g_clear_pointer(source, g_source_unref);
-}
-
 void colo_relay_side_init(ColoRelaySide *side, GMainContext *context, const char *name, int fd)
 {
     side->context = context;
@@ -59,8 +54,8 @@ void colo_relay_side_init(ColoRelaySide *side, GMainContext *context, const char
 
 void colo_relay_side_close(ColoRelaySide *side)
 {
-    drop_source(&side->in);
-    drop_source(&side->out);
+    colo_source_drop(&side->in);
+    colo_source_drop(&side->out);
     if (side->fd >= 0)
         close(side->fd);
     side->fd = -1;
@@ -196,15 +191,14 @@ void colo_relay_side_drop_fds(ColoRelaySide *side)
 
 /* ---- input ---- */
 
-static ssize_t receive(ColoRelaySide *side, uint8_t *data, size_t size)
+static ssize_t receive(ColoRelaySide *side, struct iovec *parts, size_t n_parts)
 {
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(COLO_RELAY_FDS_MAX * sizeof(int))];
     } control;
-    struct iovec part = {.iov_base = data, .iov_len = size};
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
+    struct msghdr message = {.msg_iov = parts,
+                             .msg_iovlen = n_parts,
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof(control.bytes)};
     ssize_t n = recvmsg(side->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -226,12 +220,22 @@ static ssize_t receive(ColoRelaySide *side, uint8_t *data, size_t size)
 ssize_t colo_relay_side_receive(ColoRelaySide *side)
 {
     static uint8_t buffer[READ_CHUNK]; /* of the context's thread */
-    ssize_t n = receive(side, buffer, sizeof(buffer));
+    struct iovec parts[2];
+    size_t room = 0, n_parts = 0;
+    uint8_t *rest = colo_rpc_reader_room(side->reader, &room);
+    ssize_t n;
 
-    if (n > 0) {
-        colo_rpc_reader_feed(side->reader, buffer, (size_t)n);
-        side->come += (size_t)n;
-    }
+    if (rest)
+        parts[n_parts++] = (struct iovec){rest, room};
+    parts[n_parts++] = (struct iovec){buffer, rest ? READ_BEHIND : READ_CHUNK};
+    n = receive(side, parts, n_parts);
+    if (n <= 0)
+        return n;
+    side->come += (size_t)n;
+    if (rest)
+        colo_rpc_reader_filled(side->reader, MIN((size_t)n, room));
+    if ((size_t)n > room)
+        colo_rpc_reader_feed(side->reader, buffer, (size_t)n - room);
     return n;
 }
 
@@ -269,10 +273,7 @@ ColoRpcFrame *colo_relay_side_next(ColoRelaySide *side, GError **error)
 
 static gboolean is_in_a_frame(const ColoRelaySide *side)
 {
-    size_t pending;
-
-    (void)colo_rpc_reader_pending(side->reader, &pending);
-    return pending > 0 || side->frame;
+    return side->frame || colo_rpc_reader_is_within(side->reader);
 }
 
 gboolean colo_relay_side_is_unfinished(const ColoRelaySide *side)
@@ -293,11 +294,9 @@ static void wait_for(ColoRelaySide *side, GSource **source, gboolean wanted, GIO
                      GUnixFDSourceFunc func, gpointer data)
 {
     if (!wanted) {
-        drop_source(source);
+        colo_source_drop(source);
     } else if (!*source) {
-        *source = g_unix_fd_source_new(side->fd, condition);
-        g_source_set_callback(*source, G_SOURCE_FUNC(func), data, NULL);
-        g_source_attach(*source, side->context);
+        *source = colo_source_watch(side->context, side->fd, condition, func, data);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "rpc/relay-work.h"
 #include "rpc/remote-calls.h"
 #include "util/log.h"
+#include "util/source.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -45,21 +46,13 @@ struct ColoRelay {
     GSource *look;             /* NULL: everybody has finished what he began */
 };
 
-static void drop_source(GSource **source)
-{
-    if (!*source)
-        return;
-    g_source_destroy(*source);
-    g_clear_pointer(source, g_source_unref);
-}
-
 static void pair_free(gpointer data)
 {
     Pair *pair = data;
 
     g_atomic_int_dec_and_test(&pair->relay->n_clients);
     pair->relay->n_readonly -= pair->caller.readonly;
-    drop_source(&pair->retry);
+    colo_source_drop(&pair->retry);
     colo_relay_auth_free(pair->auth);
     colo_relay_work_free(pair->work);
     colo_relay_side_clear(&pair->client);
@@ -76,7 +69,7 @@ static void pair_close(Pair *pair)
     if (pair->dead)
         return;
     pair->dead = TRUE;
-    drop_source(&pair->retry);
+    colo_source_drop(&pair->retry);
     colo_relay_side_close(&pair->client);
     colo_relay_side_close(&pair->libvirt);
 }
@@ -482,7 +475,7 @@ static gboolean connect_again(gpointer data)
 {
     Pair *pair = data;
 
-    drop_source(&pair->retry);
+    colo_source_drop(&pair->retry);
     connect_pair(pair);
     return G_SOURCE_REMOVE;
 }
@@ -543,7 +536,7 @@ void colo_relay_free(ColoRelay *relay)
 {
     if (!relay)
         return;
-    drop_source(&relay->look);
+    colo_source_drop(&relay->look);
     g_ptr_array_unref(relay->pairs);
     colo_relay_workers_free(relay->workers);
     g_strfreev(relay->upstreams);

@@ -4,9 +4,9 @@
 #include "rpc/message.h"
 #include "util/bytes.h"
 #include "util/log.h"
+#include "util/source.h"
 
 #include <errno.h>
-#include <glib-unix.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,19 +33,10 @@ void colo_rpc_client_unref(ColoRpcClient *client)
     g_atomic_rc_box_release_full(client, client_clear);
 }
 
-static void drop_source(GSource **source)
-{
-    if (!*source)
-        return;
-    g_source_destroy(*source);
-    g_clear_pointer(source, g_source_unref);
-}
-
 static void watch_input(ColoRpcClient *client)
 {
-    client->in = g_unix_fd_source_new(client->fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
-    g_source_set_callback(client->in, G_SOURCE_FUNC(on_readable), client, NULL);
-    g_source_attach(client->in, client->server->context);
+    client->in = colo_source_watch(client->server->context, client->fd,
+                                   G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, client);
 }
 
 static gboolean on_deadline(gpointer data)
@@ -66,7 +57,7 @@ static void watch_time(ColoRpcClient *client)
 
     (void)colo_rpc_reader_pending(client->reader, &pending);
     if (client->fd < 0 || !client->in || (client->said && pending == 0)) {
-        drop_source(&client->deadline);
+        colo_source_drop(&client->deadline);
     } else if (!client->deadline) {
         client->deadline = g_timeout_source_new_seconds(FRAME_S);
         g_source_set_callback(client->deadline, on_deadline, client, NULL);
@@ -98,9 +89,9 @@ void colo_rpc_client_close(ColoRpcClient *client)
 
     if (client->fd < 0)
         return;
-    drop_source(&client->in);
-    drop_source(&client->out);
-    drop_source(&client->deadline);
+    colo_source_drop(&client->in);
+    colo_source_drop(&client->out);
+    colo_source_drop(&client->deadline);
     close(client->fd);
     client->fd = -1;
     server->n_readonly -= client->caller.readonly;
@@ -170,9 +161,8 @@ void colo_rpc_client_send(ColoRpcClient *client, GBytes *frame)
     if (!flush(client)) {
         colo_rpc_client_close(client);
     } else if (client->queued > 0) {
-        client->out = g_unix_fd_source_new(client->fd, G_IO_OUT | G_IO_HUP | G_IO_ERR);
-        g_source_set_callback(client->out, G_SOURCE_FUNC(on_writable), client, NULL);
-        g_source_attach(client->out, server->context);
+        client->out = colo_source_watch(server->context, client->fd, G_IO_OUT | G_IO_HUP | G_IO_ERR,
+                                        on_writable, client);
     }
 }
 
@@ -181,7 +171,7 @@ static void hand_over(ColoRpcClient *client, const uint8_t *data, size_t len)
 {
     int fd = client->fd;
 
-    drop_source(&client->in);
+    colo_source_drop(&client->in);
     colo_relay_adopt(client->server->relay, dup(fd), &client->caller, data, len);
     colo_rpc_client_close(client);
 }
@@ -221,7 +211,7 @@ void colo_rpc_client_process(ColoRpcClient *client)
         if (!frame)
             break;
         client->said = TRUE;
-        drop_source(&client->deadline);
+        colo_source_drop(&client->deadline);
         if (!colo_rpc_request_handle(client, frame, &error))
             break;
     }
@@ -230,7 +220,7 @@ void colo_rpc_client_process(ColoRpcClient *client)
     if (error) {
         close_malformed(client, error);
     } else if (client->pending >= COLO_RPC_MAX_PENDING) {
-        drop_source(&client->in);
+        colo_source_drop(&client->in);
     } else if (!client->in) {
         watch_input(client);
     }

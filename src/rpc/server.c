@@ -6,9 +6,9 @@
 #include "rpc/message.h"
 #include "util/error.h"
 #include "util/log.h"
+#include "util/source.h"
 
 #include <errno.h>
-#include <glib-unix.h>
 #include <grp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -134,9 +134,8 @@ static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
 
 static void watch_listener(ColoRpcListener *listener)
 {
-    listener->source = g_unix_fd_source_new(listener->fd, G_IO_IN);
-    g_source_set_callback(listener->source, G_SOURCE_FUNC(on_listener), listener, NULL);
-    g_source_attach(listener->source, listener->server->context);
+    listener->source =
+        colo_source_watch(listener->server->context, listener->fd, G_IO_IN, on_listener, listener);
 }
 
 static gboolean start_listener(ColoRpcServer *server, int fd, gboolean readonly, GError **error)
@@ -387,10 +386,7 @@ void colo_rpc_server_free(ColoRpcServer *server)
     for (int i = 0; i < 2; i++) {
         ColoRpcListener *listener = &server->listeners[i];
 
-        if (listener->source) {
-            g_source_destroy(listener->source);
-            g_source_unref(listener->source);
-        }
+        colo_source_drop(&listener->source);
         if (listener->fd >= 0)
             close(listener->fd);
     }
