@@ -5,7 +5,7 @@ import os
 import struct
 import sys
 
-CALL, QEMU, SECOND, COPY = 1, 2, 4, 8
+CALL, QEMU, SECOND, COPY, REPROTECT, FAILS = 1, 2, 4, 8, 16, 32
 
 
 def text(value):
@@ -18,6 +18,8 @@ PARAMS = (text(b"state.state") + struct.pack(">II", 1, 1) + text(b"cpu.time") + 
 SEEDS = {
     "suspend": (CALL, 34, DOMAIN),
     "attach-fds": (CALL | SECOND, 160, struct.pack(">I", 0) + DOMAIN + text(b"<disk/>")),
+    "attach-interrupts": (CALL | REPROTECT, 8, DOMAIN + text(b"<disk/>")),
+    "suspend-fails": (CALL | FAILS, 34, DOMAIN),
     "copy": (CALL | COPY, 12, DOMAIN),
     "revert": (CALL, 192, text(b"s1") + DOMAIN),
     "define": (CALL, 11, text(b"<domain><name>ft</name><uuid>00010203-0405-0607-0809-0a0b0c0d0e0f</uuid></domain>")),

@@ -21,7 +21,7 @@ declare -A sources=(
     [compare]="$(sed -n '/^libcolo_compare_la_SOURCES/,/[^\\]$/p' src/comparator/Compare.am | grep -o 'src/comparator/[a-z0-9-]*\.c')"
     [control]="src/comparator/request.c src/comparator/rewrite-rows.c src/util/tuning.c $util"
     [driver]="src/driver/driver.c src/driver/domstats.c src/driver/monitor.c src/driver/policy.c src/driver/policy-table.c
-        src/driver/switchover.c src/domain/declaration.c src/domain/xml-util.c src/util/tuning.c
+        src/driver/switchover.c tests/unit/driver-host.c src/domain/declaration.c src/domain/xml-util.c src/util/tuning.c
         src/rpc/frame.c src/rpc/message.c src/rpc/command-table.c src/rpc/remote-calls.c $work/rpc/colo-protocol.c
         src/util/json.c src/util/error.c"
     [domxml]="$(sed -n 's|^[[:space:]]*\(src/domain/[a-z-]*\.c\).*|\1|p' src/domain/Xml.am) src/util/tuning.c src/util/json.c src/util/error.c"
