@@ -119,9 +119,16 @@ static JsonObject *view_of_call(const ColoDriver *driver, const ColoRpcFrame *fr
     return view;
 }
 
+/* A refusal tells of the domain, and is heard instead of what libvirt would have done: libvirt is
+ * asked for the right to read and to change it. (It has finer ones than the second, none of which
+ * can be asked for without doing it.) */
 static ColoRelayVerdict refuse(const ColoDriver *driver, const ColoRpcFrame *frame,
-                               ColoPolicyAction action, JsonObject *view, GByteArray **answer)
+                               ColoPolicyAction action, JsonObject *view, GByteArray **answer,
+                               GByteArray **question)
 {
+    const char *name = colo_json_peek_string(view, "name", "");
+    const char *uuid = colo_json_peek_string(view, "uuid", "");
+    g_autoptr(GByteArray) write = NULL;
     g_autofree char *reason = view ? colo_policy_refusal(action, view, driver->host_name) : NULL;
     g_autofree char *message = NULL;
 
@@ -129,6 +136,9 @@ static ColoRelayVerdict refuse(const ColoDriver *driver, const ColoRpcFrame *fra
         return COLO_RELAY_PASS;
     message = g_strconcat("Requested operation is not valid: ", reason, NULL);
     *answer = colo_remote_error(&frame->header, VIR_ERR_OPERATION_INVALID, message);
+    *question = colo_remote_ask_domain_read(name, uuid);
+    write = colo_remote_ask_domain_write(name, uuid);
+    g_byte_array_append(*question, write->data, write->len);
     return COLO_RELAY_ANSWER;
 }
 
@@ -168,19 +178,6 @@ static char *bad_declaration(const ColoRpcFrame *frame, const ColoPolicyRow *row
     return error ? g_strdup(error->message) : NULL;
 }
 
-/* Autostart of a domain that libvirt does not start by itself: the register must be read first. */
-static ColoRelayVerdict get_autostart(const ColoRpcFrame *frame, JsonObject *view,
-                                      GByteArray **answer)
-{
-    uint8_t body[4];
-
-    if (!view || !colo_policy_has_autostart(view))
-        return COLO_RELAY_PASS;
-    colo_put32(body, colo_json_peek_bool(view, "autostart", FALSE));
-    *answer = colo_remote_reply(&frame->header, body, sizeof(body));
-    return COLO_RELAY_ANSWER;
-}
-
 /* Its vCPUs stand for some ms now and then, and nobody else may stop them. */
 static gboolean is_checkpointing(JsonObject *view)
 {
@@ -190,7 +187,8 @@ static gboolean is_checkpointing(JsonObject *view)
 }
 
 static ColoRelayVerdict domain_call(const ColoDriver *driver, const ColoRpcFrame *frame,
-                                    const ColoPolicyRow *row, GByteArray **answer)
+                                    const ColoPolicyRow *row, GByteArray **answer,
+                                    GByteArray **question)
 {
     g_autofree char *bad = bad_declaration(frame, row);
     g_autoptr(JsonObject) view = NULL;
@@ -203,17 +201,18 @@ static ColoRelayVerdict domain_call(const ColoDriver *driver, const ColoRpcFrame
     if (row->action == COLO_ACTION_STATE)
         return is_checkpointing(view) ? COLO_RELAY_REVISE : COLO_RELAY_PASS;
     if (row->action == COLO_ACTION_GET_AUTOSTART)
-        return get_autostart(frame, view, answer);
+        return view && colo_policy_has_autostart(view) ? COLO_RELAY_REVISE : COLO_RELAY_PASS;
     if (row->action == COLO_ACTION_AUTOSTART && view && !colo_policy_is_copy(view) &&
         colo_policy_has_autostart(view))
-        return begin_work(view, answer);
+        return begin_work(view, question);
     /* FDs would be lost on the way. */
     if (view && frame->header.type == COLO_RPC_CALL && colo_policy_interrupts(row->action, view))
-        return begin_work(view, answer);
-    return refuse(driver, frame, row->action, view, answer);
+        return begin_work(view, question);
+    return refuse(driver, frame, row->action, view, answer, question);
 }
 
-static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, void *opaque)
+static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, GByteArray **question,
+                             void *opaque)
 {
     const ColoDriver *driver = opaque;
     const ColoRpcHeader *h = &frame->header;
@@ -225,14 +224,14 @@ static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, voi
             h->procedure != COLO_REMOTE_PROC_QEMU_MONITOR_COMMAND_WITH_FILES)
             return COLO_RELAY_PASS;
         if (colo_monitor_is_ours(frame)) {
-            *answer = colo_monitor_question(frame);
+            *question = colo_monitor_question(frame);
             return COLO_RELAY_WORK;
         }
         view = view_of_call(driver, frame, COLO_OBJECT_DOMAIN);
-        return refuse(driver, frame, COLO_ACTION_TOUCH, view, answer);
+        return refuse(driver, frame, COLO_ACTION_TOUCH, view, answer, question);
     }
     if (h->program == COLO_REMOTE_PROGRAM &&
-        colo_switchover_call(&driver->host, frame, answer) == COLO_SWITCHOVER_WORK)
+        colo_switchover_call(&driver->host, frame, question) == COLO_SWITCHOVER_WORK)
         return COLO_RELAY_WORK;
     if (h->program == COLO_REMOTE_PROGRAM &&
         h->procedure == COLO_REMOTE_PROC_CONNECT_GET_ALL_DOMAIN_STATS)
@@ -240,7 +239,7 @@ static ColoRelayVerdict call(const ColoRpcFrame *frame, GByteArray **answer, voi
     row = h->program == COLO_REMOTE_PROGRAM ? colo_policy_find(h->procedure) : NULL;
     if (!row || row->action == COLO_ACTION_PASS)
         return COLO_RELAY_PASS;
-    return domain_call(driver, frame, row, answer);
+    return domain_call(driver, frame, row, answer, question);
 }
 
 /* "suspend" of "DOMAIN_SUSPEND": what virsh and people call it. */
@@ -473,6 +472,19 @@ static ColoRelayVerdict heard(const ColoRpcFrame *frame, GByteArray **answer, vo
     return *answer ? COLO_RELAY_ANSWER : COLO_RELAY_PASS;
 }
 
+/* Autostart of a domain that libvirt does not start by itself: the register must be read first. */
+static ColoRelayVerdict revise_autostart(const ColoRpcFrame *call_frame, const ColoRpcFrame *reply,
+                                         JsonObject *view, GByteArray **answer)
+{
+    uint8_t body[4];
+
+    if (reply->header.status != COLO_RPC_OK || !view || !colo_policy_has_autostart(view))
+        return COLO_RELAY_PASS;
+    colo_put32(body, colo_json_peek_bool(view, "autostart", FALSE));
+    *answer = colo_remote_reply(&call_frame->header, body, sizeof(body));
+    return COLO_RELAY_ANSWER;
+}
+
 /* The state of a domain that stands for a checkpoint: int state, and of GET_STATE int reason. */
 static ColoRelayVerdict revise(const ColoRpcFrame *call_frame, const ColoRpcFrame *reply,
                                GByteArray **answer, void *opaque)
@@ -481,6 +493,8 @@ static ColoRelayVerdict revise(const ColoRpcFrame *call_frame, const ColoRpcFram
     g_autoptr(JsonObject) view = view_of_call(driver, call_frame, COLO_OBJECT_DOMAIN);
     g_autofree uint8_t *body = NULL;
 
+    if (reply->header.procedure == COLO_REMOTE_PROC_DOMAIN_GET_AUTOSTART)
+        return revise_autostart(call_frame, reply, view, answer);
     if (reply->header.status != COLO_RPC_OK || reply->len < 8 ||
         colo_get32(reply->body) != VIR_DOMAIN_PAUSED || !is_checkpointing(view))
         return COLO_RELAY_PASS;

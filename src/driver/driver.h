@@ -2,7 +2,8 @@
 /*
  * What colo:/// changes in libvirt's own calls (design section 1, I7):
  * - calls that COLO cannot bear are refused for domains under it, or interrupt the protection until
- *   they are done and the guest runs again (policy.h);
+ *   they are done and the guest runs again (policy.h): after libvirt was asked whether the client
+ *   may see the domain and change it, for a refusal says what state it is in and where;
  * - a migration of a protected domain to its peer is a switchover (switchover.h);
  * - autostart is virtcolod's for domains that it has; a declaration in metadata (door 3,
  *   domain/declaration.h) that is no good is refused;

@@ -32,7 +32,8 @@ struct ColoRelayWork {
 typedef struct {
     ColoRelayWorkers *workers;
     guint64 serial;    /* of the client */
-    uint32_t question; /* serial of the call by which libvirt is asked whether the client may */
+    uint32_t question; /* serial of the call by which libvirt is asked whether the client may ... */
+    GByteArray *questions; /* ... and those that it is asked by after that; or NULL */
     ColoRpcFrame *call;
     gboolean follows; /* libvirt has had it: what is left is after() */
     GByteArray *answer;
@@ -43,6 +44,7 @@ static void job_free(gpointer data)
     Job *job = data;
 
     colo_rpc_frame_free(job->call);
+    g_clear_pointer(&job->questions, g_byte_array_unref);
     g_clear_pointer(&job->answer, g_byte_array_unref);
     g_free(job);
 }
@@ -167,24 +169,51 @@ void colo_relay_work_free(ColoRelayWork *work)
     g_free(work);
 }
 
-void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteArray *question)
+/* Asks libvirt the next of the job's questions. */
+static void ask(ColoRelayWork *work, Job *job)
+{
+    guint len = colo_get32(job->questions->data);
+    GByteArray *question = g_byte_array_sized_new(len);
+
+    g_byte_array_append(question, job->questions->data, len);
+    g_byte_array_remove_range(job->questions, 0, len);
+    job->question = COLO_REMOTE_OWN_SERIAL + 1 + work->questions++ % (COLO_REMOTE_OWN_SERIALS - 1);
+    colo_put32(question->data + SERIAL_AT, job->question);
+    g_queue_push_tail(&work->asked, job);
+    colo_relay_side_put(work->libvirt, question, -1);
+}
+
+void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteArray *questions,
+                           GByteArray *answer)
 {
     Job *job = g_new0(Job, 1);
 
     job->workers = work->workers;
     job->serial = work->serial;
     job->call = copy_frame(call);
+    job->questions = questions;
+    job->answer = answer;
     if (call->header.type == COLO_RPC_CALL_WITH_FDS)
         colo_put32(job->call->body, 0); /* they do not come along, and libvirt must not wait */
     work->pending++;
-    if (!question) {
+    if (questions)
+        ask(work, job);
+    else
         push(job);
-        return;
+}
+
+/* libvirt lets the client, as far as it was asked. */
+static void permitted(ColoRelayWork *work, Job *job)
+{
+    if (job->questions->len > 0) {
+        ask(work, job);
+    } else if (job->answer) {
+        colo_relay_side_put(work->client, g_steal_pointer(&job->answer), -1);
+        work->pending--;
+        job_free(job);
+    } else {
+        push(job);
     }
-    job->question = COLO_REMOTE_OWN_SERIAL + 1 + work->questions++ % (COLO_REMOTE_OWN_SERIALS - 1);
-    colo_put32(question->data + SERIAL_AT, job->question);
-    g_queue_push_tail(&work->asked, job);
-    colo_relay_side_put(work->libvirt, question, -1);
 }
 
 static gboolean take_permission(ColoRelayWork *work, const ColoRpcFrame *reply)
@@ -197,7 +226,7 @@ static gboolean take_permission(ColoRelayWork *work, const ColoRpcFrame *reply)
             continue;
         g_queue_delete_link(&work->asked, i);
         if (!colo_remote_is_denial(reply)) {
-            push(job);
+            permitted(work, job);
             return TRUE;
         }
         header = job->call->header;

@@ -27,9 +27,11 @@ ColoRelayWork *colo_relay_work_new(ColoRelayWorkers *workers, ColoRelaySide *cli
 /* The client is gone. What libvirt was given is followed nevertheless. NULL is allowed. */
 void colo_relay_work_free(ColoRelayWork *work);
 
-/* Begins the work on @call, which libvirt is asked about by @question, taken over (NULL: it is not
- * asked). */
-void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteArray *question);
+/* Begins the work on @call, which libvirt is asked about by @questions, calls one behind the other
+ * (NULL: it is not asked). @answer: what the client hears then (NULL: what a worker will have
+ * made). Both are taken over. */
+void colo_relay_work_begin(ColoRelayWork *work, const ColoRpcFrame *call, GByteArray *questions,
+                           GByteArray *answer);
 /* @call goes to libvirt now: its reply is to be revised. */
 void colo_relay_work_watch(ColoRelayWork *work, const ColoRpcFrame *call);
 /* Looks at what libvirt says. TRUE: it was the reply to a question of ours, and is dealt with.

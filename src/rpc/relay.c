@@ -175,14 +175,17 @@ static gboolean ask_driver(Pair *pair, const ColoRelaySide *from, const ColoRpcF
     const ColoRelayDriver *driver = pair->relay->driver;
     gboolean client = from == &pair->client;
     uint32_t type = frame->header.type;
-    g_autoptr(GByteArray) answer = NULL;
+    g_autoptr(GByteArray) answer = NULL, question = NULL;
     ColoRelayVerdict verdict;
 
     if (!driver || !pair->open)
         return FALSE;
     if (client && type != COLO_RPC_CALL && type != COLO_RPC_CALL_WITH_FDS)
         return FALSE;
-    verdict = (client ? driver->call : driver->heard)(frame, &answer, driver->opaque);
+    verdict = client ? driver->call(frame, &answer, &question, driver->opaque)
+                     : driver->heard(frame, &answer, driver->opaque);
+    if (question && pair->caller.readonly) /* libvirt refuses it, in its own words */
+        return FALSE;
     switch (verdict) {
     case COLO_RELAY_REVISE:
         colo_relay_work_watch(pair->work, frame);
@@ -190,12 +193,13 @@ static gboolean ask_driver(Pair *pair, const ColoRelaySide *from, const ColoRpcF
     case COLO_RELAY_PASS:
         return FALSE;
     case COLO_RELAY_WORK:
-        if (answer && pair->caller.readonly) /* libvirt refuses it, in its own words */
-            return FALSE;
-        colo_relay_work_begin(pair->work, frame, g_steal_pointer(&answer));
+        colo_relay_work_begin(pair->work, frame, g_steal_pointer(&question), NULL);
         return TRUE;
     case COLO_RELAY_ANSWER:
-        if (client)
+        if (question)
+            colo_relay_work_begin(pair->work, frame, g_steal_pointer(&question),
+                                  g_steal_pointer(&answer));
+        else if (client)
             colo_relay_side_put(&pair->client, g_steal_pointer(&answer), -1);
         else
             *changed = g_steal_pointer(&answer);

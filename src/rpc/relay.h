@@ -43,19 +43,23 @@ typedef struct ColoRelay ColoRelay;
 
 typedef enum {
     COLO_RELAY_PASS,   /* to libvirt */
-    COLO_RELAY_ANSWER, /* the client hears @answer, libvirt nothing */
-    COLO_RELAY_WORK,   /* the same, when work() has made it, and if libvirt lets this client do what
-                        * @answer, a call, asks for: its right is the same; NULL: there is no more
-                        * to it than libvirt will judge itself. A call with FDs has lost them. */
+    COLO_RELAY_ANSWER, /* the client hears @answer, libvirt nothing but @question */
+    COLO_RELAY_WORK,   /* the same with the answer that work() will have made. A call with FDs has
+                        * lost them. */
     COLO_RELAY_REVISE, /* a call goes to libvirt, and its reply to revise() */
     COLO_RELAY_DROP,   /* nobody hears of it */
 } ColoRelayVerdict;
 
-/* What the driver makes of the frames of a client that has opened its connection. Answers, and the
- * call of WORK, are whole frames and given over. */
+/* What the driver makes of the frames of a client that has opened its connection. Answers and
+ * questions are whole frames and given over. */
 typedef struct ColoRelayDriver {
-    /* A call. On the relay's thread: never blocks. */
-    ColoRelayVerdict (*call)(const ColoRpcFrame *frame, GByteArray **answer, void *opaque);
+    /* A call. *question, of ANSWER and WORK: calls, one behind the other, for which libvirt wants
+     * the rights that the client must have to be answered so: what it is denied, it hears from
+     * libvirt. They are of those who may change something: libvirt itself has the call of a
+     * read-only client, and refuses it in its own words. NULL: nothing is to be asked, or libvirt
+     * will judge the call itself. On the relay's thread: never blocks. */
+    ColoRelayVerdict (*call)(const ColoRpcFrame *frame, GByteArray **answer, GByteArray **question,
+                             void *opaque);
     /* The answer to a call that takes its time; on a thread of its own. NULL: libvirt shall have
      * the call now, and ... */
     GByteArray *(*work)(const ColoRpcFrame *frame, void *opaque);

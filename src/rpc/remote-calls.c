@@ -319,15 +319,28 @@ static ColoRpcHeader call_header(uint32_t procedure)
                            .status = COLO_RPC_OK};
 }
 
-/* virDomainGetHostname() from the DHCP leases: remote_nonnull_domain dom; unsigned int flags */
-GByteArray *colo_remote_ask_domain_write(const char *name, const char *uuid)
+/* remote_nonnull_domain dom; unsigned int flags */
+static GByteArray *ask_domain(uint32_t procedure, const char *name, const char *uuid,
+                              uint32_t flags)
 {
-    ColoRpcHeader header = call_header(COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME);
+    ColoRpcHeader header = call_header(procedure);
     GByteArray *body = g_byte_array_new();
 
     colo_remote_put_domain(body, name, uuid, -1);
-    colo_xdr_put32(body, HOSTNAME_LEASE);
+    colo_xdr_put32(body, flags);
     return with_header(&header, body);
+}
+
+/* virDomainGetState() */
+GByteArray *colo_remote_ask_domain_read(const char *name, const char *uuid)
+{
+    return ask_domain(COLO_REMOTE_PROC_DOMAIN_GET_STATE, name, uuid, 0);
+}
+
+/* virDomainGetHostname() from the DHCP leases */
+GByteArray *colo_remote_ask_domain_write(const char *name, const char *uuid)
+{
+    return ask_domain(COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME, name, uuid, HOSTNAME_LEASE);
 }
 
 /* virConnectGetDomainCapabilities() of the defaults: remote_string emulatorbin, arch, machine,

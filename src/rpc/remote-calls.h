@@ -14,6 +14,7 @@
 enum {
     COLO_REMOTE_PROC_CONNECT_OPEN = 1,
     COLO_REMOTE_PROC_CONNECT_GET_CAPABILITIES = 7,
+    COLO_REMOTE_PROC_DOMAIN_GET_AUTOSTART = 15,
     COLO_REMOTE_PROC_CONNECT_SUPPORTS_FEATURE = 60,
     COLO_REMOTE_PROC_AUTH_LIST = 66,
     COLO_REMOTE_PROC_AUTH_POLKIT = 70,
@@ -108,9 +109,10 @@ GByteArray *colo_remote_stats_with(const ColoRpcFrame *frame,
                                                     void *opaque),
                                    void *opaque);
 
-/* Calls that change nothing and reach no guest, for which libvirt wants the same right as for a
- * QEMU monitor command (domain:write; libvirt goes by the UUID, in its own spelling), or for
- * changing the host (connect:write); without a serial. */
+/* Calls that change nothing and reach no guest, for which libvirt wants the right to see the state
+ * of a domain (domain:read), the same as for a QEMU monitor command (domain:write; libvirt goes by
+ * the UUID, in its own spelling), or for changing the host (connect:write); without a serial. */
+GByteArray *colo_remote_ask_domain_read(const char *name, const char *uuid);
 GByteArray *colo_remote_ask_domain_write(const char *name, const char *uuid);
 GByteArray *colo_remote_ask_connect_write(void);
 /* TRUE when @reply says that the client has no such right (whatever goes wrong in libvirt's access

@@ -29,12 +29,27 @@ static void assert_frame(const GByteArray *answer)
     check(colo_get32(answer->data) == answer->len);
 }
 
+/* One behind the other. */
+static void assert_frames(const GByteArray *questions)
+{
+    size_t at = 0;
+
+    while (at < questions->len) {
+        size_t len;
+
+        check(questions->len - at >= COLO_RPC_HEADER_BYTES);
+        len = colo_get32(questions->data + at);
+        check(len >= COLO_RPC_HEADER_BYTES && len <= questions->len - at);
+        at += len;
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const uint32_t programs[] = {COLO_REMOTE_PROGRAM, COLO_REMOTE_QEMU_PROGRAM};
     static const uint32_t calls[] = {COLO_RPC_CALL, COLO_RPC_CALL_WITH_FDS};
     static const uint32_t said[] = {COLO_RPC_REPLY, COLO_RPC_MESSAGE};
-    g_autoptr(GByteArray) answer = NULL, done = NULL;
+    g_autoptr(GByteArray) answer = NULL, question = NULL, done = NULL;
     g_autofree ColoRpcFrame *frame = NULL;
     const ColoRelayDriver *relay;
     ColoRelayVerdict verdict;
@@ -59,10 +74,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                     .type = (call ? calls : said)[(data[0] >> 2) & 1]};
     frame->len = size - 3;
     memcpy(frame->body, data + 3, size - 3);
-    verdict = (call ? relay->call : relay->heard)(frame, &answer, relay->opaque);
-    check(verdict == COLO_RELAY_WORK || (verdict == COLO_RELAY_ANSWER) == (answer != NULL));
+    verdict = call ? relay->call(frame, &answer, &question, relay->opaque)
+                   : relay->heard(frame, &answer, relay->opaque);
+    check((verdict == COLO_RELAY_ANSWER) == (answer != NULL));
+    check(!question || verdict == COLO_RELAY_ANSWER || verdict == COLO_RELAY_WORK);
     if (answer)
         assert_frame(answer);
+    if (question)
+        assert_frames(question);
     if (verdict == COLO_RELAY_WORK) {
         done = relay->work(frame, relay->opaque);
         if (done)

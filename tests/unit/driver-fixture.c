@@ -89,13 +89,15 @@ uint32_t driver_number_of(const char *name)
 ColoRelayVerdict driver_calls(DriverFixture *f, const ColoRpcFrame *call, GByteArray **answer,
                               GByteArray **question)
 {
-    g_autoptr(GByteArray) said = NULL;
-    ColoRelayVerdict verdict = f->relay->call(call, &said, f->relay->opaque);
-    GByteArray **to = verdict == COLO_RELAY_WORK ? question : answer;
+    g_autoptr(GByteArray) said = NULL, asked = NULL;
+    ColoRelayVerdict verdict = f->relay->call(call, &said, &asked, f->relay->opaque);
 
-    g_assert_true(to || !said);
-    if (to)
-        *to = g_steal_pointer(&said);
+    g_assert_true(answer || !said);
+    g_assert_true(question || !asked);
+    if (answer)
+        *answer = g_steal_pointer(&said);
+    if (question)
+        *question = g_steal_pointer(&asked);
     return verdict;
 }
 
@@ -104,12 +106,29 @@ gboolean driver_says(const GByteArray *answer, const char *text)
     return memmem(answer->data, answer->len, text, strlen(text)) != NULL;
 }
 
+/* A question that was asked of libvirt: its right, of the domain that the test is about. Returns
+ * where the next begins. */
+static size_t assert_asked(const GByteArray *questions, size_t at, uint32_t procedure)
+{
+    size_t len = colo_get32(questions->data + at);
+
+    g_assert_cmpuint(at + len, <=, questions->len);
+    g_assert_cmpuint(colo_get32(questions->data + at + 12), ==, procedure);
+    g_assert_nonnull(memmem(questions->data + at, len, driver_uuid, sizeof(driver_uuid)));
+    return at + len;
+}
+
 void driver_assert_refused(DriverFixture *f, ColoRpcFrame *call, const char *const *texts)
 {
-    g_autoptr(GByteArray) answer = NULL;
+    g_autoptr(GByteArray) answer = NULL, questions = NULL;
     g_autoptr(ColoRpcFrame) frame = call;
+    size_t at;
 
-    g_assert_cmpint(driver_calls(f, frame, &answer, NULL), ==, COLO_RELAY_ANSWER);
+    g_assert_cmpint(driver_calls(f, frame, &answer, &questions), ==, COLO_RELAY_ANSWER);
+    /* domain:read, for it tells of the domain, and domain:write. */
+    at = assert_asked(questions, 0, COLO_REMOTE_PROC_DOMAIN_GET_STATE);
+    at = assert_asked(questions, at, COLO_REMOTE_PROC_DOMAIN_GET_HOSTNAME);
+    g_assert_cmpuint(at, ==, questions->len);
     g_assert_cmpuint(colo_get32(answer->data), ==, answer->len);
     g_assert_cmpuint(colo_get32(answer->data + 16), ==, COLO_RPC_REPLY);
     g_assert_cmpuint(colo_get32(answer->data + 20), ==, 5); /* serial */

@@ -34,7 +34,8 @@ uint32_t driver_number_of(const char *name);
 ColoRelayVerdict driver_calls(DriverFixture *f, const ColoRpcFrame *call, GByteArray **answer,
                               GByteArray **question);
 gboolean driver_says(const GByteArray *answer, const char *text);
-/* The call, which is freed, is answered with an error that holds each of the texts. */
+/* The call, which is freed, is answered with an error that holds each of the texts, when libvirt
+ * lets the client read and change the domain. */
 void driver_assert_refused(DriverFixture *f, ColoRpcFrame *call, const char *const *texts);
 #define REFUSED(call, ...) driver_assert_refused(f, call, (const char *const[]){__VA_ARGS__, NULL})
 /* libvirt has the call, which is freed, as it is. */

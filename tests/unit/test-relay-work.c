@@ -9,24 +9,38 @@
 #include <unistd.h>
 
 /* ---- a driver: procedure 2000 is answered at once, 2001 by a worker, 2002 libvirt hears not,
- * 2004 it hears after a worker ----
+ * 2004 it hears after a worker, 2006 is answered at once if the client has two rights ----
  */
 
 static gint workers, workers_max; /* atomic */
 
-static ColoRelayVerdict drive_call(const ColoRpcFrame *frame, GByteArray **answer,
-                                   void *opaque G_GNUC_UNUSED)
+/* By which libvirt is asked. */
+static GByteArray *may_i(void)
 {
+    return colo_remote_encode(
+        &(ColoRpcHeader){.program = COLO_REMOTE_PROGRAM, .version = 1, .procedure = 2777}, "may I",
+        5);
+}
+
+static ColoRelayVerdict drive_call(const ColoRpcFrame *frame, GByteArray **answer,
+                                   GByteArray **question, void *opaque G_GNUC_UNUSED)
+{
+    g_autoptr(GByteArray) second = NULL;
+
     switch (frame->header.procedure) {
     case 2000:
         *answer = colo_remote_error(&frame->header, 55, "no");
         return COLO_RELAY_ANSWER;
     case 2001: /* libvirt is asked by 2777 */
     case 2004:
-        *answer = colo_remote_encode(
-            &(ColoRpcHeader){.program = COLO_REMOTE_PROGRAM, .version = 1, .procedure = 2777},
-            "may I", 5);
+        *question = may_i();
         return COLO_RELAY_WORK;
+    case 2006:
+        *answer = colo_remote_error(&frame->header, 55, "no");
+        *question = may_i();
+        second = may_i();
+        g_byte_array_append(*question, second->data, second->len);
+        return COLO_RELAY_ANSWER;
     case 2005:
         return COLO_RELAY_REVISE;
     case 2002:
@@ -152,6 +166,33 @@ static void test_work_needs_the_right(RelayFixture *f, gconstpointer data G_GNUC
     permit(f, COLO_RPC_ERROR, 1);
     done = relay_hear(f->client, f->client_reader);
     g_assert_true(relay_holds(done, "done"));
+}
+
+/* Nor does it hear why we would not do it. */
+static void test_answer_needs_the_rights(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ColoRpcFrame) refused = NULL;
+
+    relay_open_connection(f);
+    for (unsigned denied = 0; denied < 2; denied++) {
+        g_autoptr(ColoRpcFrame) heard = NULL;
+
+        relay_say(f->client, COLO_REMOTE_PROGRAM, 2006, COLO_RPC_CALL, 10 + denied, NULL, 0);
+        if (denied == 1)
+            permit(f, COLO_RPC_OK, 0);
+        permit(f, COLO_RPC_ERROR, 88); /* VIR_ERR_ACCESS_DENIED */
+        heard = relay_hear(f->client, f->client_reader);
+        g_assert_cmpuint(heard->header.serial, ==, 10 + denied);
+        g_assert_cmpuint(colo_get32(heard->body), ==, 88);
+    }
+    relay_say(f->client, COLO_REMOTE_PROGRAM, 2006, COLO_RPC_CALL, 12, NULL, 0);
+    permit(f, COLO_RPC_OK, 0);
+    g_assert_false(relay_readable(f->client, 0));
+    permit(f, COLO_RPC_OK, 0);
+    refused = relay_hear(f->client, f->client_reader);
+    g_assert_cmpuint(refused->header.serial, ==, 12);
+    g_assert_cmpuint(colo_get32(refused->body), ==, 55);
+    g_assert_false(relay_readable(f->upstream, 0));
 }
 
 /* A client cannot say the answer itself, by a call of its own with the serial of ours. */
@@ -349,7 +390,7 @@ static void test_readonly(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     g_autofree char *ours = g_strconcat(f->ours, "-ro", NULL);
     g_autofree char *theirs = g_strconcat(f->theirs, "-ro", NULL);
-    g_autoptr(ColoRpcFrame) passed = NULL;
+    g_autoptr(ColoRpcFrame) passed = NULL, refused = NULL;
     g_autoptr(GError) error = NULL;
     int listener = colo_rpc_listen_public(ours, &error);
 
@@ -364,6 +405,9 @@ static void test_readonly(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
     relay_say(f->client, COLO_REMOTE_PROGRAM, 2001, COLO_RPC_CALL, 10, NULL, 0);
     passed = relay_hear(f->upstream, f->upstream_reader);
     g_assert_cmpuint(passed->header.procedure, ==, 2001);
+    relay_say(f->client, COLO_REMOTE_PROGRAM, 2006, COLO_RPC_CALL, 11, NULL, 0);
+    refused = relay_hear(f->upstream, f->upstream_reader); /* by libvirt, in its own words */
+    g_assert_cmpuint(refused->header.procedure, ==, 2006);
     g_unlink(ours);
     g_unlink(theirs);
 }
@@ -377,6 +421,7 @@ int main(int argc, char **argv)
     ADD("answers", test_driver_answers);
     ADD("opened-twice", test_opened_twice);
     ADD("right", test_work_needs_the_right);
+    ADD("rights-for-an-answer", test_answer_needs_the_rights);
     ADD("serials", test_serials_are_ours);
     ADD("waits-for-open", test_driver_waits_for_open);
     ADD("I8/work", test_work_is_bounded);
