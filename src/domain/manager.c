@@ -219,9 +219,9 @@ char *colo_manager_migratable_xml(ColoManager *m, const char *uuid, GError **err
     if (!dom)
         return NULL;
     xml = virDomainGetXMLDesc(dom, VIR_DOMAIN_XML_MIGRATABLE);
-    virDomainFree(dom);
     if (!xml)
         colo_virconn_set_error(error, "reading the domain's XML");
+    virDomainFree(dom);
     copy = g_strdup(xml);
     free(xml);
     return copy;

@@ -321,10 +321,9 @@ static gboolean create_volume(virStoragePoolPtr pool, const char *type, const Co
     }
     vol = virStorageVolCreateXML(pool, xml, 0);
     if (!vol) {
-        g_autofree char *what = g_strdup_printf("disk %s: creating %s in storage pool '%s'",
-                                                r->target, path, virStoragePoolGetName(pool));
-
-        colo_virconn_set_error(error, what);
+        colo_virconn_set_error(error, "creating it");
+        g_prefix_error(error, "disk %s: %s in storage pool '%s': ", r->target, path,
+                       virStoragePoolGetName(pool));
         return FALSE;
     }
     virStorageVolFree(vol);

@@ -290,16 +290,17 @@ JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
 static void give_autostart_back(ColoDomain *d)
 {
     ColoLogContext log = colo_domain_log(d);
+    g_autoptr(GError) error = NULL;
     virDomainPtr dom;
 
     if (!colo_json_peek_bool(d->record->details, "autostart", FALSE))
         return;
-    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
+    dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, &error);
     if (dom && virDomainSetAutostart(dom, 1) == 0)
         colo_json_add(d->record->details, "autostart", "b", FALSE, NULL);
     else
         colo_log_full(&log, LOG_WARNING, __func__, "setting autostart again: %s",
-                      virGetLastErrorMessage());
+                      error ? error->message : virGetLastErrorMessage());
     if (dom)
         virDomainFree(dom);
 }

@@ -170,6 +170,16 @@ static char *copy_xml(JsonObject *disks, JsonObject *nics, const char *live, GEr
     return colo_secondary_xml(live, &map, error);
 }
 
+/* libvirt, which did not start the copy, says what it misses. */
+static void set_not_started(const ColoDomain *d, GError **error)
+{
+    g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,
+                "domain '%s': its copy does not start on host %s: %s: what the domain uses besides "
+                "its disks (kernel, firmware, cdroms, networks, storage pools) must be there under "
+                "the same name: put it there, then say colo-protect again",
+                d->record->name, d->host->config->host_name, virGetLastErrorMessage());
+}
+
 static gboolean start_copy(ColoDomain *d, JsonObject *params, JsonObject *disks, JsonObject *nics,
                            GError **error)
 {
@@ -187,11 +197,11 @@ static gboolean start_copy(ColoDomain *d, JsonObject *params, JsonObject *disks,
     if (!conn)
         return FALSE;
     dom = virDomainCreateXML(conn, xml, VIR_DOMAIN_START_PAUSED);
+    if (!dom)
+        set_not_started(d, error);
     virConnectClose(conn);
-    if (!dom) {
-        colo_virconn_set_error(error, "starting the secondary's copy");
+    if (!dom)
         return FALSE;
-    }
     virDomainFree(dom);
     return colo_domain_attach(d, error);
 }

@@ -423,11 +423,11 @@ static gboolean define_survivor(ColoDomain *d, GError **error)
     if (!conn)
         return FALSE;
     dom = virDomainDefineXML(conn, xml);
-    virConnectClose(conn);
-    if (!dom) {
+    if (!dom)
         colo_virconn_set_error(error, "defining the survivor's domain");
+    virConnectClose(conn);
+    if (!dom)
         return FALSE;
-    }
     virDomainFree(dom);
     return TRUE;
 }

@@ -33,5 +33,6 @@ virConnectPtr colo_virconn_get(ColoVirConn *conn, unsigned timeout_ms, GError **
  * virDomainFree() it. */
 virDomainPtr colo_virconn_lookup(ColoVirConn *conn, const char *name_or_uuid, GError **error);
 
-/* Sets @error from libvirt's last error of this thread, after "@what: ". */
+/* Sets @error from libvirt's last error of this thread, after "@what: ". Each call of libvirt
+ * forgets it, virConnectClose(), virDomainFree() and virDomainGetName() too: this comes first. */
 void colo_virconn_set_error(GError **error, const char *what);
