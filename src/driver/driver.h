@@ -44,6 +44,11 @@ typedef struct {
     void *opaque;
 } ColoDriverHost;
 
+/* What colo:///session changes: door 2 says that there is no protection, and how to have one. */
+const ColoRelayDriver *colo_driver_of_session(void);
+/* Sets @error to that. */
+void colo_driver_refuse_in_session(const char *command, GError **error);
+
 /* @host_name: this host, for people. */
 ColoDriver *colo_driver_new(const char *host_name, const ColoDriverHost *host);
 void colo_driver_free(ColoDriver *driver);

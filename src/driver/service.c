@@ -320,8 +320,7 @@ static JsonObject *refuse_command(const ColoRpcCaller *caller G_GNUC_UNUSED, con
                                   JsonObject *args G_GNUC_UNUSED, void *opaque G_GNUC_UNUSED,
                                   GError **error)
 {
-    g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_INVALID,
-                "%s: domains of a session cannot be protected: use colo:///system", command);
+    colo_driver_refuse_in_session(command, error);
     return NULL;
 }
 
@@ -353,6 +352,6 @@ ColoService *colo_service_new_session(GError **error)
     service->rpc = colo_rpc_server_new(fd, refuse_command, NULL, error);
     if (!service->rpc)
         return NULL;
-    colo_rpc_server_relay_to(service->rpc, upstreams, NULL);
+    colo_rpc_server_relay_to(service->rpc, upstreams, colo_driver_of_session());
     return g_steal_pointer(&service);
 }

@@ -92,6 +92,8 @@ check "a domain of his" session virsh -q -c colo:///session create $RUN/small.xm
 check "runs, for qemu:///session too" is "$(session virsh -q -c qemu:///session domstate small)" running
 check "but cannot be protected" eval \
     '! out=$(session "$VIRSH_COLO" -c colo:///session colo-protect small --pair $PAIR) && grep -qF "is not colo:///system" <<< "$out"'
+check "nor by door 2, of which its QEMU hears nothing" grep -qF "use colo:///system" \
+    <<< "$(session virsh -q -c colo:///session qemu-monitor-command small --hmp colo-status)"
 check "and is gone" session virsh -q -c colo:///session destroy small
 on "$P" sh -c "for name in virtcolod libvirtd; do for pid in \$(pgrep -u 65534 -x \$name); do kill \$pid; done; done; sleep 1; rm -rf $RUN"
 check "both have ended" eval '! on "$P" pgrep -u 65534 -x "virtcolod|libvirtd"'

@@ -120,6 +120,26 @@ static void test_copys_qemu(DriverFixture *f, gconstpointer data G_GNUC_UNUSED)
     REFUSED(monitor_call("{\"execute\":\"quit\"}", 0), "the copy");
 }
 
+/* Nothing is protected in a session: its QEMUs do not hear of us. */
+static void test_session(DriverFixture *f G_GNUC_UNUSED, gconstpointer data G_GNUC_UNUSED)
+{
+    const ColoRelayDriver *session = colo_driver_of_session();
+    g_autoptr(ColoRpcFrame) ours = monitor_call("{\"execute\":\"colo-status\",\"id\":4}", 0);
+    g_autoptr(ColoRpcFrame) hmp = monitor_call("colo-status", 1);
+    g_autoptr(ColoRpcFrame) qemus = monitor_call("{\"execute\":\"query-status\"}", 0);
+    g_autoptr(ColoRpcFrame) suspend = driver_domain_call(driver_number_of("DOMAIN_SUSPEND"), "ft");
+    g_autoptr(GByteArray) answer = NULL, line = NULL, question = NULL;
+
+    g_assert_cmpint(session->call(ours, &answer, &question, NULL), ==, COLO_RELAY_ANSWER);
+    g_assert_true(driver_says(answer, "use colo:///system"));
+    g_assert_true(driver_says(answer, "\"id\":4"));
+    g_assert_cmpint(session->call(hmp, &line, &question, NULL), ==, COLO_RELAY_ANSWER);
+    g_assert_true(driver_says(line, "Error: colo-status: domains of a session"));
+    g_assert_cmpint(session->call(qemus, NULL, &question, NULL), ==, COLO_RELAY_PASS);
+    g_assert_cmpint(session->call(suspend, NULL, &question, NULL), ==, COLO_RELAY_PASS);
+    g_assert_null(question);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -130,5 +150,6 @@ int main(int argc, char **argv)
     ADD("door-2/hmp", test_hmp);
     ADD("door-2/qemus-own", test_qemus_own_commands_pass);
     ADD("door-2/copys-qemu", test_copys_qemu);
+    ADD("door-2/session", test_session);
     return g_test_run();
 }
