@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "driver/tls-listener.h"
 
+#include "rpc/closed.h"
 #include "util/error.h"
 #include "util/log.h"
 #include "util/source.h"
@@ -75,9 +76,13 @@ static void client_free(gpointer data)
 
 static void client_close(Client *client, const char *why)
 {
-    if (why)
-        colo_warn("TLS client at %s%s%s closed: %s", client->address, client->dn ? ", " : "",
-                  client->dn ? client->dn : "", why);
+    if (why) {
+        g_autofree char *who =
+            g_strdup_printf("TLS client at %s%s%s", client->address, client->dn ? ", " : "",
+                            client->dn ? client->dn : "");
+
+        colo_rpc_log_stranger_closed(who, "%s", why);
+    }
     g_ptr_array_remove_fast(client->listener->clients, client);
 }
 
@@ -355,7 +360,8 @@ static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
         return G_SOURCE_REMOVE;
     }
     if (listener->clients->len >= COLO_TLS_CLIENTS_MAX) {
-        colo_warn("TLS client closed: %u are connected, the limit", COLO_TLS_CLIENTS_MAX);
+        colo_rpc_log_stranger_closed("TLS client", "%u are connected, the limit",
+                                     COLO_TLS_CLIENTS_MAX);
         close(tcp);
     } else {
         client_new(listener, tcp, (struct sockaddr *)&address, len);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rpc/relay-auth.h"
 
+#include "rpc/closed.h"
 #include "rpc/polkit.h"
 #include "rpc/remote-calls.h"
 #include "rpc/xdr-put.h"
-#include "util/log.h"
 
 #define AUTH_TYPE_POLKIT 2u /* remote_auth_type */
 #define ERR_RPC 39
@@ -80,8 +80,7 @@ static void on_answer(int code, const char *message, void *opaque)
         auth->in = TRUE;
         answer_words(auth, &auth->call, 1, NULL);
     } else {
-        colo_warn("client of uid %u, pid %d is not let in: %s", (unsigned)auth->caller.uid,
-                  (int)auth->caller.pid, message);
+        colo_rpc_log_kept_out(&auth->caller, "%s", message);
         answer(auth, colo_remote_error(&auth->call, code, message));
     }
     auth->done(auth->opaque);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rpc/relay.h"
 
+#include "rpc/closed.h"
 #include "rpc/relay-auth.h"
 #include "rpc/relay-side.h"
 #include "rpc/relay-work.h"
 #include "rpc/remote-calls.h"
-#include "util/log.h"
 #include "util/source.h"
 
 #include <errno.h>
@@ -74,19 +74,9 @@ static void pair_close(Pair *pair)
     colo_relay_side_close(&pair->libvirt);
 }
 
-/* For people. */
-static char *who(const ColoRpcCaller *caller)
-{
-    return *caller->dn ? g_strdup_printf("TLS client '%s'", caller->dn)
-                       : g_strdup_printf("client of uid %u, pid %d", (unsigned)caller->uid,
-                                         (int)caller->pid);
-}
-
 static void pair_broken(Pair *pair, const ColoRelaySide *side, const char *what)
 {
-    g_autofree char *client = who(&pair->caller);
-
-    colo_warn("relay of the %s closed: %s: %s", client, side->name, what);
+    colo_rpc_log_closed(&pair->caller, "%s: %s", side->name, what);
     pair_close(pair);
 }
 
@@ -466,10 +456,8 @@ static void connect_pair(Pair *pair)
     }
     pair->libvirt.fd = fd;
     if (fd < 0) {
-        g_autofree char *client = who(&pair->caller);
-
-        colo_warn("%s closed: no libvirt answers at %s: start virtqemud or libvirtd", client,
-                  relay->upstreams[0]);
+        colo_rpc_log_closed(&pair->caller, "no libvirt answers at %s: start virtqemud or libvirtd",
+                            relay->upstreams[0]);
         pair_close(pair);
     }
     settle(pair);
@@ -505,11 +493,9 @@ void colo_relay_adopt(ColoRelay *relay, int fd, const ColoRpcCaller *caller, con
 
     if (fd < 0 || relay->pairs->len >= COLO_RELAY_CLIENTS_MAX ||
         (caller->readonly && relay->n_readonly >= COLO_RELAY_RO_CLIENTS_MAX)) {
-        g_autofree char *client = who(caller);
-
-        colo_warn("%s closed: %s", client,
-                  fd < 0 ? "no descriptor is left for it"
-                         : "as many as may be are connected to libvirt");
+        colo_rpc_log_closed(caller, "%s",
+                            fd < 0 ? "no descriptor is left for it"
+                                   : "as many as may be are connected to libvirt");
         if (fd >= 0)
             close(fd);
         return;

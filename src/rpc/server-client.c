@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "rpc/server-private.h"
 
+#include "rpc/closed.h"
 #include "rpc/message.h"
 #include "util/bytes.h"
-#include "util/log.h"
 #include "util/source.h"
 
 #include <errno.h>
@@ -43,8 +43,7 @@ static gboolean on_deadline(gpointer data)
 {
     g_autoptr(ColoRpcClient) client = colo_rpc_client_ref(data);
 
-    colo_warn("client of uid %u, pid %d closed: it has not said a whole frame in %u s",
-              (unsigned)client->caller.uid, (int)client->caller.pid, FRAME_S);
+    colo_rpc_log_closed(&client->caller, "it has not said a whole frame in %u s", FRAME_S);
     colo_rpc_server_count(client->server, &client->server->stats.malformed);
     colo_rpc_client_close(client);
     return G_SOURCE_REMOVE;
@@ -148,8 +147,7 @@ void colo_rpc_client_send(ColoRpcClient *client, GBytes *frame)
     if (client->fd < 0)
         return;
     if (client->queued + g_bytes_get_size(frame) > COLO_RPC_MAX_OUTPUT) {
-        colo_warn("client of uid %u, pid %d closed: it does not read, %zu bytes wait",
-                  (unsigned)client->caller.uid, (int)client->caller.pid, client->queued);
+        colo_rpc_log_closed(&client->caller, "it does not read, %zu bytes wait", client->queued);
         colo_rpc_server_count(server, &server->stats.slow);
         colo_rpc_client_close(client);
         return;
@@ -194,8 +192,7 @@ static gboolean is_others(ColoRpcClient *client)
 
 static void close_malformed(ColoRpcClient *client, const GError *error)
 {
-    colo_warn("client of uid %u, pid %d closed: %s", (unsigned)client->caller.uid,
-              (int)client->caller.pid, error->message);
+    colo_rpc_log_closed(&client->caller, "%s", error->message);
     colo_rpc_server_count(client->server, &client->server->stats.malformed);
     colo_rpc_client_close(client);
 }

@@ -3,6 +3,7 @@
 
 #include "rpc/server-private.h"
 
+#include "rpc/closed.h"
 #include "rpc/message.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -68,7 +69,7 @@ static gboolean may_connect(const ColoRpcListener *listener, int fd, ColoRpcCall
     gint64 group;
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
-        colo_warn("client without credentials closed: %s", g_strerror(errno));
+        colo_rpc_log_stranger_closed("client without credentials", "%s", g_strerror(errno));
         return FALSE;
     }
     *caller = (ColoRpcCaller){
@@ -87,8 +88,7 @@ static gboolean may_connect(const ColoRpcListener *listener, int fd, ColoRpcCall
     if (cred.uid == 0 || cred.uid == geteuid() ||
         (group >= 0 && peer_in_group(fd, caller, (gid_t)group)))
         return TRUE;
-    colo_warn("client of uid %u, pid %d closed: not root and not in the group that may connect",
-              (unsigned)cred.uid, (int)cred.pid);
+    colo_rpc_log_closed(caller, "not root and not in the group that may connect");
     return FALSE;
 }
 
@@ -120,9 +120,8 @@ static gboolean on_listener(gint fd, GIOCondition condition G_GNUC_UNUSED, gpoin
         close(sock);
     } else if (server->clients->len >= COLO_RPC_MAX_CLIENTS ||
                (caller.readonly && server->n_readonly >= COLO_RPC_MAX_RO_CLIENTS)) {
-        colo_warn("client of uid %u, pid %d closed: %d are connected, the limit",
-                  (unsigned)caller.uid, (int)caller.pid,
-                  caller.readonly ? COLO_RPC_MAX_RO_CLIENTS : COLO_RPC_MAX_CLIENTS);
+        colo_rpc_log_closed(&caller, "%d are connected, the limit",
+                            caller.readonly ? COLO_RPC_MAX_RO_CLIENTS : COLO_RPC_MAX_CLIENTS);
         colo_rpc_server_count(server, &server->stats.refused_limit);
         close(sock);
     } else {

@@ -132,6 +132,22 @@ static gboolean put(const ColoLogContext *about, int priority, const char *func,
                            : write_line(about, priority, text);
 }
 
+gboolean colo_log_limit(ColoLogLimit *limit, uint64_t now_ns, unsigned *left_out)
+{
+    if (now_ns - limit->since_ns >= limit->seconds * COLO_NS_PER_SEC) {
+        limit->since_ns = now_ns;
+        limit->said = 0;
+    }
+    if (limit->said >= limit->lines) {
+        limit->left_out++;
+        return FALSE;
+    }
+    limit->said++;
+    *left_out = limit->left_out;
+    limit->left_out = 0;
+    return TRUE;
+}
+
 void colo_log_full(const ColoLogContext *about, int priority, const char *func, const char *format,
                    ...)
 {

@@ -30,6 +30,17 @@ void colo_log_connect(void);
 /* Changes the least urgent priority shown. */
 void colo_log_set_level(int max_priority);
 
+/* Of messages that others can cause at will: so many in so many seconds. */
+typedef struct {
+    unsigned lines, seconds;
+    uint64_t since_ns;
+    unsigned said, left_out;
+} ColoLogLimit;
+
+/* TRUE: one more may be said at @now_ns, and *left_out were not since the last that was. The caller
+ * has the lock that @limit needs. */
+gboolean colo_log_limit(ColoLogLimit *limit, uint64_t now_ns, unsigned *left_out);
+
 void colo_log_full(const ColoLogContext *about, int priority, const char *func, const char *format,
                    ...) G_GNUC_PRINTF(4, 5);
 

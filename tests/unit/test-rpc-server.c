@@ -4,6 +4,7 @@
 
 #include "test-client-common.h"
 
+#include "rpc/closed.h"
 #include "util/error.h"
 
 #include <fcntl.h>
@@ -394,6 +395,32 @@ static void test_socket_file_is_not_open_to_all(RpcFixture *f, gconstpointer dat
     g_assert_cmpuint(st.st_mode & 0777, ==, 0600);
 }
 
+static void connect_in_vain(RpcFixture *f)
+{
+    for (unsigned i = 0; i < 4 * COLO_RPC_CLOSED_LINES; i++) {
+        g_autoptr(ColoRpcReader) reader = colo_rpc_reader_new(NULL);
+        int fd = rpc_raw_connect(f->path);
+
+        send_header(fd, 27 + 1, COLO_RPC_PROGRAM, COLO_RPC_PROC_COMMAND, COLO_RPC_REPLY);
+        g_assert_null(rpc_raw_read(fd, reader));
+        close(fd);
+    }
+}
+
+/* A client that comes again and again does not fill the log. */
+static void test_i8_lines_are_bounded(RpcFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree char *log = capture_log(connect_in_vain, f);
+    ColoRpcServerStats stats;
+    unsigned lines = 0;
+
+    for (const char *p = log; (p = strstr(p, " closed: ")); p++)
+        lines++;
+    g_assert_cmpuint(lines, <=, 2 * COLO_RPC_CLOSED_LINES); /* a new window may have begun */
+    colo_rpc_server_get_stats(f->server, &stats);
+    g_assert_cmpuint(stats.malformed, ==, 4 * COLO_RPC_CLOSED_LINES);
+}
+
 #define ADD(name, func) \
     g_test_add("/rpc-server/" name, RpcFixture, NULL, rpc_fixture_setup, func, rpc_fixture_teardown)
 
@@ -410,6 +437,7 @@ int main(int argc, char **argv)
     ADD("stop-while-running", test_stop_while_commands_run);
     ADD("who-may-connect", test_only_root_and_the_group_may_connect);
     ADD("readonly", test_readonly);
+    ADD("I8-lines-bounded", test_i8_lines_are_bounded); /* keeps quiet what follows it */
     ADD("socket-mode", test_socket_file_is_not_open_to_all);
     return g_test_run();
 }

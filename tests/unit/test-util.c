@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The small things that everything stands on: framing, JSON access, error codes, FD passing. */
 #include "util/activation.h"
+#include "util/clock.h"
 #include "util/error.h"
 #include "util/fdpass.h"
 #include "util/framing.h"
@@ -247,6 +248,24 @@ static void test_sockets_out_of_sight(void)
     close(fd);
 }
 
+/* So many in so many seconds; the next one says how many there were besides. */
+static void test_log_limit(void)
+{
+    ColoLogLimit limit = {.lines = 2, .seconds = 10};
+    const uint64_t begin = 100 * COLO_NS_PER_SEC;
+    unsigned left_out = 99;
+
+    g_assert_true(colo_log_limit(&limit, begin, &left_out));
+    g_assert_cmpuint(left_out, ==, 0);
+    g_assert_true(colo_log_limit(&limit, begin + COLO_NS_PER_SEC, &left_out));
+    for (unsigned i = 0; i < 5; i++)
+        g_assert_false(colo_log_limit(&limit, begin + 2 * COLO_NS_PER_SEC, &left_out));
+    g_assert_true(colo_log_limit(&limit, begin + 10 * COLO_NS_PER_SEC, &left_out));
+    g_assert_cmpuint(left_out, ==, 5);
+    g_assert_true(colo_log_limit(&limit, begin + 11 * COLO_NS_PER_SEC, &left_out));
+    g_assert_cmpuint(left_out, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -259,6 +278,7 @@ int main(int argc, char **argv)
     g_test_add_func("/util/fdpass/one", test_fd_travels_with_its_frame);
     g_test_add_func("/util/log/I4/pipe", test_i4_log_does_not_wait_for_a_pipe);
     g_test_add_func("/util/log/I4/journal", test_i4_log_does_not_wait_for_the_journal);
+    g_test_add_func("/util/log/limit", test_log_limit);
     g_test_add_func("/util/log/out-of-sight", test_sockets_out_of_sight);
     return g_test_run();
 }
