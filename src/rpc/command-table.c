@@ -283,7 +283,7 @@ static const ColoCommand commands[] = {
             {"features[].usable", "bool", "all of this: it can be required for a domain"},
             {"features[].reason", "string", "what stands against it, and the remedy"},),
     }, {
-        .name = "colo-doctor", .group = "monitor",
+        .name = "colo-doctor", .group = "monitor", .host = TRUE,
         .summary = N_("check both hosts of the pairs and say how to fix what is wrong"),
         .args = ARGS(
             {.name = "pair", .type = COLO_ARG_STRING, .positional = 1,

@@ -47,6 +47,7 @@ typedef struct {
     const ColoResultField *results; /* ends with a NULL name */
     gboolean local;                 /* done by the client alone (colo-events); never dispatched */
     gboolean changes;               /* changes something; FALSE: reads only */
+    gboolean host; /* reads what is known of the whole host and all that runs there */
 } ColoCommand;
 
 /* The whole table, @n its length, in the order of the help. */

@@ -15,6 +15,7 @@
 /* Bytes of the length word, and of it with the six header words. */
 #define COLO_RPC_LENGTH_BYTES 4u
 #define COLO_RPC_HEADER_BYTES 28u
+#define COLO_RPC_SERIAL_AT 20u
 /* Largest frame: VIR_NET_MESSAGE_MAX and the length word. */
 #define COLO_RPC_FRAME_MAX (32u * 1024u * 1024u + COLO_RPC_LENGTH_BYTES)
 

@@ -4,9 +4,6 @@
 #include "rpc/remote-calls.h"
 #include "util/bytes.h"
 
-/* Of the serial in a frame. */
-#define SERIAL_AT 20u
-
 struct ColoRelayWorkers {
     GMainContext *context;
     const ColoRelayDriver *driver;
@@ -178,7 +175,7 @@ static void ask(ColoRelayWork *work, Job *job)
     g_byte_array_append(question, job->questions->data, len);
     g_byte_array_remove_range(job->questions, 0, len);
     job->question = COLO_REMOTE_OWN_SERIAL + 1 + work->questions++ % (COLO_REMOTE_OWN_SERIALS - 1);
-    colo_put32(question->data + SERIAL_AT, job->question);
+    colo_put32(question->data + COLO_RPC_SERIAL_AT, job->question);
     g_queue_push_tail(&work->asked, job);
     colo_relay_side_put(work->libvirt, question, -1);
 }

@@ -33,6 +33,7 @@ enum {
 #define FROM_QEMU 10u
 #define LEVEL_ERROR 2u
 /* virErrorNumber of the same. */
+#define ERR_OPERATION_DENIED 29u
 #define ERR_RPC 39u /* not authenticated, for one */
 #define ERR_NO_DOMAIN 42u
 #define ERR_ACCESS_DENIED 88u
@@ -364,7 +365,8 @@ gboolean colo_remote_is_denial(const ColoRpcFrame *reply)
     if (reply->len < 4)
         return TRUE;
     code = colo_get32(reply->body);
-    return code == ERR_ACCESS_DENIED || code == ERR_NO_DOMAIN || code == ERR_RPC;
+    return code == ERR_ACCESS_DENIED || code == ERR_OPERATION_DENIED || code == ERR_NO_DOMAIN ||
+           code == ERR_RPC;
 }
 
 GByteArray *colo_remote_auth_list(uint32_t serial)

@@ -16,6 +16,7 @@ enum {
     COLO_REMOTE_PROC_CONNECT_GET_CAPABILITIES = 7,
     COLO_REMOTE_PROC_DOMAIN_GET_AUTOSTART = 15,
     COLO_REMOTE_PROC_CONNECT_SUPPORTS_FEATURE = 60,
+    COLO_REMOTE_PROC_DOMAIN_LOOKUP_BY_NAME = 23,
     COLO_REMOTE_PROC_AUTH_LIST = 66,
     COLO_REMOTE_PROC_AUTH_POLKIT = 70,
     COLO_REMOTE_PROC_DOMAIN_EVENT_LIFECYCLE = 107,
@@ -116,7 +117,8 @@ GByteArray *colo_remote_ask_domain_read(const char *name, const char *uuid);
 GByteArray *colo_remote_ask_domain_write(const char *name, const char *uuid);
 GByteArray *colo_remote_ask_connect_write(void);
 /* TRUE when @reply says that the client has no such right (whatever goes wrong in libvirt's access
- * control is VIR_ERR_ACCESS_DENIED: virAccessManagerSanitizeError()), or comes from before that was
+ * control is VIR_ERR_ACCESS_DENIED: virAccessManagerSanitizeError(); a read-only one hears
+ * VIR_ERR_OPERATION_DENIED), or comes from before that was
  * asked: there is no such domain (VIR_ERR_NO_DOMAIN), or the client is nobody yet (VIR_ERR_RPC). */
 gboolean colo_remote_is_denial(const ColoRpcFrame *reply);
 

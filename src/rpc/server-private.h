@@ -30,6 +30,7 @@ struct ColoRpcServer {
     GMainLoop *loop;
     GThread *thread;
     GThreadPool *workers;
+    GThreadPool *lookers;     /* the same for those whom libvirt judges (judge.h) */
     GPtrArray *clients;       /* ColoRpcClient, a reference each */
     guint n_readonly;         /* of them */
     ColoRelay *relay;         /* NULL: other programs are unknown */
@@ -60,8 +61,9 @@ typedef struct {
 typedef struct {
     ColoRpcClient *client; /* a reference */
     ColoRpcHeader header;
-    char *command;
+    char *command; /* NULL: subscribes to events */
     JsonObject *args;
+    gboolean subscribes; /* and may */
     GBytes *reply;
 } ColoRpcJob;
 

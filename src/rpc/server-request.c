@@ -4,6 +4,7 @@
 #include "rpc/server-private.h"
 
 #include "rpc/command-table.h"
+#include "rpc/judge.h"
 #include "rpc/message.h"
 #include "util/error.h"
 #include "util/log.h"
@@ -58,13 +59,32 @@ static gboolean hello(ColoRpcClient *client, const ColoRpcFrame *frame, GError *
     return ok;
 }
 
+/* @command and @args are taken over. Pushing fails only when no thread can be made at all; then the
+ * job stays queued. */
+static void start_job(ColoRpcClient *client, const ColoRpcFrame *frame, char *command,
+                      JsonObject *args)
+{
+    ColoRpcServer *server = client->server;
+    ColoRpcJob *job = g_new0(ColoRpcJob, 1);
+
+    job->client = colo_rpc_client_ref(client);
+    job->header = frame->header;
+    job->command = command;
+    job->args = args;
+    client->pending++;
+    g_thread_pool_push(
+        colo_rpc_judge_is_needed(&client->caller) ? server->lookers : server->workers, job, NULL);
+}
+
 static gboolean subscribe(ColoRpcClient *client, const ColoRpcFrame *frame, GError **error)
 {
     struct colo_rpc_subscribe_args args;
     gboolean ok = colo_rpc_message_decode(frame, (xdrproc_t)xdr_colo_rpc_subscribe_args, &args,
                                           sizeof(args), error);
 
-    if (ok) {
+    if (ok && args.on && colo_rpc_judge_is_needed(&client->caller)) {
+        start_job(client, frame, NULL, NULL);
+    } else if (ok) {
         client->subscribed = args.on ? TRUE : FALSE;
         send_reply(client, &frame->header, NULL, NULL);
     }
@@ -116,16 +136,8 @@ static gboolean start_command(ColoRpcClient *client, const ColoRpcFrame *frame, 
         JsonObject *json = parse_command(&args, client->caller.looks, &invalid);
 
         if (json) {
-            ColoRpcJob *job = g_new0(ColoRpcJob, 1);
-
-            job->client = colo_rpc_client_ref(client);
-            job->header = frame->header;
-            job->command = g_strdup(args.name);
-            job->args = json;
-            client->pending++;
             colo_rpc_server_count(server, &server->stats.commands);
-            /* Fails only when no thread can be made at all; then the job stays queued. */
-            g_thread_pool_push(server->workers, job, NULL);
+            start_job(client, frame, g_strdup(args.name), json);
         } else {
             send_error(client, &frame->header, invalid);
         }
@@ -210,6 +222,7 @@ static gboolean finish_job(gpointer data)
     ColoRpcClient *client = job->client;
 
     client->pending--;
+    client->subscribed = client->subscribed || job->subscribes;
     if (client->fd >= 0) {
         colo_rpc_client_send(client, job->reply);
         if (client->fd >= 0)
@@ -218,12 +231,33 @@ static gboolean finish_job(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* Events tell of every domain: they are for whom libvirt's access control says nothing about. */
+static GBytes *run_subscription(ColoRpcServer *server, ColoRpcJob *job, GError **error)
+{
+    ColoRpcHeader header = colo_rpc_reply_header(&job->header, COLO_RPC_OK);
+    g_autoptr(ColoRpcJudge) judge = NULL;
+
+    if (g_atomic_int_get(&server->judged)) {
+        g_set_error_literal(error, COLO_ERROR, COLO_ERROR_AUTH,
+                            "events of COLO are for root alone where libvirt has access_drivers, "
+                            "for they tell of all domains: 'virsh event --event metadata-change' "
+                            "tells of those that libvirt lets you see");
+        return NULL;
+    }
+    judge = colo_rpc_judge_new(server, &job->client->caller, error);
+    if (!judge)
+        return NULL;
+    job->subscribes = TRUE;
+    return colo_rpc_message_build(&header, NULL, NULL, error);
+}
+
 /* The reply to @job with the result of the dispatch function. */
 static GBytes *run_dispatch(ColoRpcServer *server, ColoRpcJob *job, GError **error)
 {
     ColoRpcHeader header = colo_rpc_reply_header(&job->header, COLO_RPC_OK);
     struct colo_rpc_command_ret ret;
-    g_autoptr(JsonObject) result = NULL;
+    g_autoptr(JsonObject) result = NULL, judged = NULL;
+    g_autoptr(ColoRpcJudge) judge = NULL;
     g_autofree char *text = NULL;
 
     if (g_atomic_int_get(&server->stopping)) {
@@ -231,7 +265,16 @@ static GBytes *run_dispatch(ColoRpcServer *server, ColoRpcJob *job, GError **err
                     "%s was not run: the daemon stops", job->command);
         return NULL;
     }
-    result = server->dispatch(&job->client->caller, job->command, job->args, server->opaque, error);
+    if (colo_rpc_judge_is_needed(&job->client->caller)) {
+        judge = colo_rpc_judge_new(server, &job->client->caller, error);
+        judged = judge ? colo_rpc_judge_command(judge, job->command, job->args, error) : NULL;
+        if (!judged)
+            return NULL;
+    }
+    result = server->dispatch(&job->client->caller, job->command, judged ? judged : job->args,
+                              server->opaque, error);
+    if (judge)
+        colo_rpc_judge_result(judge, result);
     if (!result) {
         if (error && !*error)
             g_set_error(error, COLO_ERROR, COLO_ERROR_INTERNAL, "%s failed without a reason",
@@ -250,7 +293,8 @@ void colo_rpc_request_run(void *data, void *opaque)
     ColoRpcJob *job = data;
     g_autoptr(GError) error = NULL;
 
-    job->reply = run_dispatch(server, job, &error);
+    job->reply =
+        job->command ? run_dispatch(server, job, &error) : run_subscription(server, job, &error);
     if (!job->reply)
         job->reply = colo_rpc_error_build(&job->header, error);
     colo_rpc_server_post(server, finish_job, job, job_free);

@@ -180,6 +180,10 @@ ColoRpcServer *colo_rpc_server_new(int listen_fd, ColoRpcDispatch dispatch, void
         g_thread_pool_new(colo_rpc_request_run, server, COLO_RPC_WORKERS, FALSE, error);
     if (!server->workers)
         return NULL;
+    server->lookers =
+        g_thread_pool_new(colo_rpc_request_run, server, COLO_RPC_LOOKERS, FALSE, error);
+    if (!server->lookers)
+        return NULL;
     server->thread = g_thread_try_new("rpc-io", io_thread, server, error);
     if (!server->thread)
         return NULL;
@@ -382,6 +386,8 @@ void colo_rpc_server_free(ColoRpcServer *server)
      * what they still post is dropped with the context. */
     if (server->workers)
         g_thread_pool_free(server->workers, FALSE, TRUE);
+    if (server->lookers)
+        g_thread_pool_free(server->lookers, FALSE, TRUE);
     for (int i = 0; i < 2; i++) {
         ColoRpcListener *listener = &server->listeners[i];
 

@@ -11,7 +11,8 @@
  * the read-only socket everybody may whom its file's mode lets, as to libvirt's; commands that
  * change something are refused there, and libvirt is asked through its own read-only socket. With
  * colo_rpc_server_set_polkit() anybody may connect, and hears of libvirt what polkit lets him;
- * commands that change something are refused to those that it decides about.
+ * commands that change something are refused to those that it decides about. Whoever may only look
+ * hears what libvirt would let him see (judge.h).
  *
  * A client that breaks the framing is closed with a log line; the server goes on (I8: every queue
  * below has its limit).
@@ -30,6 +31,8 @@
 #define COLO_RPC_MAX_RO_CLIENTS 64
 /* Commands that run at the same time, over all clients. */
 #define COLO_RPC_WORKERS 8
+/* Besides them, of those who may only look: libvirt, which judges them, or polkit may be slow. */
+#define COLO_RPC_LOOKERS 4
 /* Requests of one client that wait or run; above it its socket is not read until one ends. */
 #define COLO_RPC_MAX_PENDING 16
 /* Bytes queued for a client that does not read; above it the client is closed and counted. */
@@ -114,8 +117,8 @@ gboolean colo_rpc_server_add_readonly(ColoRpcServer *server, int listen_fd, GErr
 void colo_rpc_server_set_polkit(ColoRpcServer *server, gboolean readonly);
 
 /* libvirt judges each call of its clients by who they are (access_drivers), which says nothing
- * about our commands: those that change something are for root and the daemon's own uid alone.
- * Before clients come. */
+ * about our commands: those that change something, and our events, are for root and the daemon's
+ * own uid alone. Before clients come. */
 void colo_rpc_server_set_judged(ColoRpcServer *server);
 
 /* Lets members of @group connect too; NULL: only root and the daemon's own uid (the default).

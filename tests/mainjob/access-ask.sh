@@ -1,9 +1,24 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# What one user hears, call by call, at both URIs: access-ask.sh USER DIR rw|ro. On the host, as root.
-# Writes DIR/USER.rw.qemu and .colo (or .ro.*), without what COLO adds and what changes by itself.
+# What one user hears, call by call, at both URIs: access-ask.sh USER DIR rw|ro [refused]. On the host, as
+# root. Writes DIR/USER.rw.qemu and .colo (or .ro.*), without what COLO adds and what changes by itself.
+# refused: only what COLO refuses or answers for a protected domain, to somebody who may not do it.
 user=$1 dir=$2 socket=$3
-calls="uri
+calls="domstate ft
+dominfo ft
+setmem ft 65536 --live
+setvcpus ft 1 --live
+resume ft
+suspend ft
+undefine ft
+detach-disk ft vda --live
+blockjob ft vda --abort
+migrate-setspeed ft 100
+snapshot-create ft
+autostart ft
+qemu-monitor-command ft --hmp colo-status
+qemu-monitor-command ft '{\"execute\":\"colo-status\"}'"
+[ "${4:-}" = refused ] || calls="uri
 list --all --name
 domstate ft
 dumpxml ft

@@ -65,11 +65,12 @@ $3" "$4" || return 1
 
 # --- the matrix ----------------------------------------------------------------------------------
 
+# ask [refused]
 ask() {
     local user socket
     for user in $USERS; do
         for socket in rw ro; do
-            on "$P" bash "$MJ_DIR/access-ask.sh" $user "$TMP" $socket
+            on "$P" bash "$MJ_DIR/access-ask.sh" $user "$TMP" $socket "$@"
         done
     done
 }
@@ -78,9 +79,10 @@ ask() {
 same() { diff "$TMP/$1.$2.qemu" "$TMP/$1.$2.colo"; }
 refused() { grep -c '^error:' "$TMP/$1.$2.$3"; }
 
+# matrix NAME [refused]
 matrix() {
     local user socket
-    ask
+    ask "${@:2}"
     for user in $USERS; do
         for socket in rw ro; do
             check "$1: $user at the $socket socket hears the same: $(refused $user $socket qemu) errors" same $user $socket
@@ -97,6 +99,14 @@ door() {
 door1() {
     on "$P" setpriv --reuid "$1" --regid "$(on "$P" id -g "$1")" --init-groups timeout 60 "$VIRSH_COLO" colo-pair-undefine nobody 2>&1
 }
+# looks USER COMMAND...: what only reads, by the same door at the read-only socket.
+looks() {
+    local user=$1
+    shift
+    on "$P" setpriv --reuid "$user" --regid "$(on "$P" id -g "$user")" --init-groups env HOME=/ \
+        timeout 60 "$VIRSH_COLO" -r "$@" 2>&1
+}
+sees() { grep -qE "$3" <<< "$(looks "$1" "$2" ${4:-})"; }
 
 # says DOOR USER PATTERN
 says() {
@@ -118,6 +128,8 @@ check "group: a member may" may colo-member rw
 check "group: another may not" may_not colo-other rw
 check "group: another may look" may colo-other ro
 check "group: a member has our commands" says door colo-member "name: $PAIR"
+check "group: another hears which pairs there are, as of libvirt's capabilities" sees colo-other colo-pair-list "$PAIR"
+check "group: but not the doctor, who tells of the whole host" sees colo-other colo-doctor 'read only|denied|forbidden'
 check "group: another has not" not says door colo-other "name: $PAIR"
 
 setting "polkit as Debian ships it" polkit '' '' 0777 || bail "polkit is set"
@@ -136,6 +148,7 @@ matrix "polkit no"
 check "polkit no: a member may not" may_not colo-member rw
 check "polkit no: nor look" may_not colo-member ro
 check "polkit no: our commands neither" not says door colo-member "name: $PAIR"
+check "polkit no: of which they hear nothing either" not sees colo-member colo-pair-list "$PAIR"
 check "polkit no: nor by the other door" says door1 colo-member 'forbidden|denied'
 check "polkit yes: another may" may colo-other rw
 
@@ -155,6 +168,20 @@ check "identity: and not touch" grep -q 'access denied' "$TMP/colo-member.rw.col
 check "identity: nor run our commands" not says door colo-member "name: $PAIR"
 check "identity: nor by the other door" says door1 colo-member 'denied|forbidden|refused|connect'
 check "identity: another, whom libvirt does not even let open, is not let in" not grep -q running "$TMP/colo-other.ro.colo"
+
+# Protected, with the same rules: what COLO itself would say is for whom libvirt would let do it. Root's
+# calls would be done at qemu:///.
+quiet colo "$P" colo-protect ft --pair $PAIR --wait || bail "protected under access control"
+USERS="colo-member colo-other"
+matrix "identity, protected" refused
+check "identity: a member sees that it runs" grep -q running "$TMP/colo-member.rw.colo"
+check "identity: and hears no refusal of ours" not grep -q 'protected by COLO' "$TMP/colo-member.rw.colo"
+check "root hears it" grep -qF "virsh-colo colo-unprotect ft" <<< "$(on "$P" virsh -q -c colo:///system setmem ft 65536 --live 2>&1)"
+check "a member, who may read the domain, sees it in our list" sees colo-member colo-list ft
+check "and its status" sees colo-member colo-status protected ft
+check "another does not" not sees colo-other colo-list ft
+check "nor its status" sees colo-other colo-status 'denied|connect' ft
+check "events are not for a member" sees colo-member colo-events 'root alone' "--timeout 2"
 
 pid=$(daemon "$P" status virtcolod)
 on "$P" sh -c 'kill $(cat /run/access-dbus.pid); rm /run/access-dbus.pid; sleep 1'
