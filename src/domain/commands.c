@@ -154,13 +154,34 @@ static JsonObject *list(ColoManager *m)
     return colo_json_build("domains", "o", array, NULL);
 }
 
-/* The helper's figures of a domain; NULL when it has no session. */
-static JsonObject *session_stats(ColoManager *m, JsonObject *view)
+JsonObject *colo_commands_ask_figures(const char *uuid, void *manager, GError **error)
 {
-    return colo_comparator_call(
-        m->host.comparator, "stats",
-        colo_json_build("uuid", "s", colo_json_peek_string(view, "uuid", ""), NULL), -1,
-        COLO_COMPARATOR_TIMEOUT_MS, NULL);
+    ColoManager *m = manager;
+
+    return colo_comparator_call(m->host.comparator, "stats",
+                                colo_json_build("uuid", "s", uuid, NULL), -1,
+                                COLO_COMPARATOR_TIMEOUT_MS, error);
+}
+
+/* Its figures of a domain, of the helper and of this daemon. */
+static JsonObject *stats_of(ColoManager *m, JsonObject *view, unsigned wait_ms)
+{
+    JsonObject *stats =
+        colo_figures_get(m->figures, colo_json_peek_string(view, "uuid", ""), wait_ms);
+    JsonObject *features = colo_json_peek(view, "feature-stats");
+
+    if (!stats)
+        stats = json_object_new_object();
+    if (features)
+        colo_json_add(stats, "features", "o", json_object_get(features), NULL);
+    return stats;
+}
+
+JsonObject *colo_manager_figures(ColoManager *m, const char *uuid)
+{
+    g_autoptr(JsonObject) view = colo_manager_view(m, uuid);
+
+    return view ? stats_of(m, view, COLO_FIGURES_SHORT_MS) : NULL;
 }
 
 static JsonObject *in_ms(JsonObject *pause)
@@ -178,7 +199,8 @@ static JsonObject *in_ms(JsonObject *pause)
 static JsonObject *status(ColoDomain *domain, ColoManager *m)
 {
     JsonObject *view = colo_domain_view(domain);
-    g_autoptr(JsonObject) stats = session_stats(m, view);
+    g_autoptr(JsonObject) stats =
+        colo_figures_get(m->figures, colo_json_peek_string(view, "uuid", ""), COLO_FIGURES_LONG_MS);
     JsonObject *counters = colo_json_peek(stats, "counters");
     JsonObject *policy = colo_json_peek(stats, "policy");
     uint64_t diverged = 0;
@@ -345,15 +367,9 @@ JsonObject *colo_manager_command(ColoManager *m, const char *command, JsonObject
         return status(domain, m);
     if (strcmp(command, "colo-stats") == 0) {
         g_autoptr(JsonObject) view = colo_domain_view(domain);
-        JsonObject *stats = session_stats(m, view);
-        JsonObject *features = colo_json_peek(view, "feature-stats");
 
-        if (!stats)
-            stats = json_object_new_object();
-        if (features)
-            colo_json_add(stats, "features", "o", json_object_get(features), NULL);
         return colo_json_build("name", "s", colo_json_peek_string(view, "name", ""), "stats", "o",
-                               stats, NULL);
+                               stats_of(m, view, COLO_FIGURES_LONG_MS), NULL);
     }
     if (strcmp(command, "colo-checkpoint") == 0)
         return checkpoint(m, domain, error);

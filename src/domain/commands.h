@@ -8,6 +8,9 @@
 JsonObject *colo_commands_for_peer(ColoManager *manager, const char *command, JsonObject *args,
                                    GError **error);
 
+/* Asks the helper (figures.h); @manager is a ColoManager. */
+JsonObject *colo_commands_ask_figures(const char *uuid, void *manager, GError **error);
+
 /* doctor.c: {"findings": [...]} of this host, for itself or for the peer that asks; below 5 s. */
 JsonObject *colo_doctor_local(ColoManager *manager);
 

@@ -4,6 +4,7 @@
 
 #include "domain/actor.h"
 #include "domain/declarations.h"
+#include "domain/figures.h"
 #include "domain/manager.h"
 
 struct ColoManager {
@@ -11,6 +12,7 @@ struct ColoManager {
     ColoPeerInfo self;
     ColoChannelServer *server;
     ColoDeclarations *declarations;
+    ColoFigures *figures;
     ColoEventFunc event;
     void *opaque;
     gint started; /* atomic: the actors of all stored domains are there */

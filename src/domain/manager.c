@@ -539,6 +539,7 @@ ColoManager *colo_manager_new(const ColoConfig *config, const char *libvirt_uri,
     m->host.kicker = colo_kicker_new(libvirt_uri, on_kick, m);
     m->host.carrier = colo_carrier_new(&m->host.comparator, &colo_hvfeat_kernel);
     m->host.comparator = colo_comparator_client_new(comparator_socket, &comparator_events, m);
+    m->figures = colo_figures_new(colo_commands_ask_figures, m);
     if (!open_pairs(m, control_fd, error) || !start_domains(m, error))
         return NULL;
     g_atomic_int_set(&m->started, 1);
@@ -562,6 +563,7 @@ void colo_manager_free(ColoManager *m)
     g_hash_table_unref(domains);
     colo_declarations_free(m->declarations);
     colo_carrier_stop(m->host.carrier);
+    colo_figures_free(m->figures);
     colo_comparator_client_free(m->host.comparator); /* no event comes from here on */
     colo_carrier_free(m->host.carrier);
     colo_kicker_free(m->host.kicker);

@@ -31,6 +31,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ColoManager, colo_manager_free)
  * here. Never blocks. */
 JsonObject *colo_manager_view(ColoManager *manager, const char *uuid_or_name);
 
+/* What colo-stats says of a domain, as far as it is known in a short time, with the last figures of
+ * a helper that stands still ("age-ms"): for those who ask for all domains. The caller's; NULL: not
+ * known here. */
+JsonObject *colo_manager_figures(ColoManager *manager, const char *uuid);
+
 /* libvirt is about to do what a protected domain cannot bear (@call, for people): the protection is
  * interrupted until the release, which must follow TRUE. Blocks. FALSE with @error: it stays. */
 gboolean colo_manager_hold(ColoManager *manager, const char *uuid, const char *call,

@@ -89,7 +89,7 @@ static unsigned add_all(GByteArray *params, const char *prefix, JsonObject *from
 static unsigned add_figures(GByteArray *params, JsonObject *figures)
 {
     static const char *const own[] = {"gate",           "epoch",     "held-frames", "held-bytes",
-                                      "peer-silent-ms", "rewritten", NULL};
+                                      "peer-silent-ms", "rewritten", "age-ms",      NULL};
     unsigned added = add_named(params, "", figures, own);
 
     added += add_all(params, "pause-ns.", colo_json_peek(figures, "pause-ns"));

@@ -294,12 +294,9 @@ static void fetch_stats(const ColoDriver *driver)
 
     for (size_t i = 0; rows && i < json_object_array_length(rows); i++) {
         const char *uuid = colo_json_peek_string(json_object_array_get_idx(rows, i), "uuid", "");
-        g_autoptr(JsonObject) args = colo_json_build("domain", "s", uuid, NULL);
-        g_autoptr(JsonObject) answer =
-            driver->host.command("colo-stats", args, driver->host.opaque, NULL);
-        JsonObject *stats = colo_json_peek(answer, "stats");
+        g_autoptr(JsonObject) figures = driver->host.figures(uuid, driver->host.opaque);
 
-        colo_domstats_keep(driver->domstats, uuid, stats);
+        colo_domstats_keep(driver->domstats, uuid, figures);
     }
 }
 

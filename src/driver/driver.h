@@ -31,6 +31,9 @@ typedef struct {
     JsonObject *(*pairs)(void *opaque);
     /* Runs a command of rpc/command-table.h; may take long. Several threads at once. */
     JsonObject *(*command)(const char *command, JsonObject *args, void *opaque, GError **error);
+    /* What colo-stats says of a domain, as far as it is known in a short time, the caller's; NULL:
+     * nothing. */
+    JsonObject *(*figures)(const char *uuid, void *opaque);
     /* Interrupts the protection of the domain for @call until release(), which must follow TRUE.
      * May take long. */
     gboolean (*hold)(const char *uuid, const char *call, void *opaque, GError **error);

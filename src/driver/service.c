@@ -15,6 +15,7 @@
 #include "util/log.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -72,6 +73,23 @@ static JsonObject *monitor_command(const char *command, JsonObject *args, void *
     const ColoService *service = opaque;
 
     return colo_manager_command(service->manager, command, args, error);
+}
+
+static JsonObject *figures(const char *uuid, void *opaque)
+{
+    const ColoService *service = opaque;
+
+    return colo_manager_figures(service->manager, uuid);
+}
+
+/* Of a scrape, which does not wait for a helper that stands still. */
+static JsonObject *metrics_command(const char *command, JsonObject *args, void *opaque,
+                                   GError **error)
+{
+    if (strcmp(command, "colo-stats") == 0)
+        return colo_json_build("stats", "o",
+                               figures(colo_json_peek_string(args, "domain", ""), opaque), NULL);
+    return monitor_command(command, args, opaque, error);
 }
 
 static gboolean hold(const char *uuid, const char *call, void *opaque, GError **error)
@@ -234,6 +252,7 @@ static gboolean start(ColoService *service, const ColoConfig *config, const char
         colo_driver_new(config->host_name, &(ColoDriverHost){.view = view,
                                                              .pairs = pairs,
                                                              .command = monitor_command,
+                                                             .figures = figures,
                                                              .hold = hold,
                                                              .release = release,
                                                              .migratable_xml = migratable_xml,
@@ -270,7 +289,7 @@ static void start_metrics(ColoService *service, const ColoConfig *config)
     if (config->metrics_port == 0)
         return;
     service->metrics = colo_metrics_new(config->metrics_addr, (uint16_t)config->metrics_port,
-                                        monitor_command, service, &error);
+                                        metrics_command, service, &error);
     if (!service->metrics)
         colo_warn("%s", error->message);
 }

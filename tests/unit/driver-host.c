@@ -42,16 +42,17 @@ static JsonObject *command(const char *name, JsonObject *args, void *opaque, GEr
         json_object_array_add(list, colo_json_build("uuid", "s", DRIVER_UUID, NULL));
         return colo_json_build("domains", "o", list, NULL);
     }
-    if (strcmp(name, "colo-stats") == 0)
-        return colo_json_build(
-            "stats", "o",
-            colo_json_build("held-bytes", "u", (uint64_t)4096, "gate", "s", "paired",
-                            "pause-histogram", "o",
-                            colo_json_build("le-8-ms", "u", (uint64_t)5, NULL), "counters", "o",
-                            colo_json_build("diverged-syn", "u", (uint64_t)12, NULL), NULL),
-            NULL);
     return colo_json_build("state", "s", "protected", "pause-ms", "o",
                            colo_json_build("max", "u", (uint64_t)7, NULL), NULL);
+}
+
+static JsonObject *figures(const char *uuid, void *opaque)
+{
+    g_assert_true(knows(opaque, uuid));
+    return colo_json_build("held-bytes", "u", (uint64_t)4096, "gate", "s", "paired",
+                           "pause-histogram", "o",
+                           colo_json_build("le-8-ms", "u", (uint64_t)5, NULL), "counters", "o",
+                           colo_json_build("diverged-syn", "u", (uint64_t)12, NULL), NULL);
 }
 
 static JsonObject *pairs(void *opaque G_GNUC_UNUSED)
@@ -113,6 +114,7 @@ ColoDriver *driver_host_new_driver(DriverHost *host)
     return colo_driver_new("host1", &(ColoDriverHost){.view = view,
                                                       .pairs = pairs,
                                                       .command = command,
+                                                      .figures = figures,
                                                       .hold = hold,
                                                       .release = release,
                                                       .set_autostart = set_autostart,
