@@ -609,6 +609,7 @@ void colo_domain_free(ColoDomain *d)
     colo_mailbox_post(d->mailbox, colo_mail_new(COLO_MAIL_QUIT, NULL, NULL));
     g_thread_join(d->thread);
     colo_domain_detach(d);
+    colo_aside_drop(&d->jobs_asked);
     colo_mailbox_free(d->mailbox);
     colo_domain_record_free(d->record);
     g_ptr_array_unref(d->disks);

@@ -22,6 +22,7 @@
  */
 #pragma once
 
+#include "domain/aside.h"
 #include "domain/carry.h"
 #include "domain/comparator-client.h"
 #include "domain/domxml.h"
@@ -136,6 +137,7 @@ typedef struct {
     gboolean auto_reprotect; /* ... and what COLO cannot bear to interrupt that */
     unsigned reprotect_ms;   /* current pause between attempts */
     uint64_t next_attempt_ns;
+    ColoAside *jobs_asked; /* QEMU has not said yet whether it has jobs; or NULL */
     uint64_t last_tick_ns;
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */

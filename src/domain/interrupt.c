@@ -19,6 +19,8 @@
 
 /* A client that does two things one after the other does them in one interruption. */
 #define SETTLE_MS 2000u
+/* For QEMU to say what jobs it has; it is asked again later. */
+#define JOBS_MS 500u
 
 JsonObject *colo_primary_hold(ColoDomain *d, const char *call, GError **error)
 {
@@ -63,7 +65,7 @@ void colo_primary_release(ColoDomain *d)
     d->next_attempt_ns = colo_clock_ns() + SETTLE_MS * COLO_NS_PER_MS;
 }
 
-/* libvirt's and QEMU's jobs: migration, dump, block copy ... */
+/* libvirt's and QEMU's jobs: migration, dump, block copy ... A QEMU that hangs does not answer. */
 static gboolean has_jobs(virDomainPtr dom)
 {
     g_autoptr(JsonObject) jobs = NULL;
@@ -79,7 +81,7 @@ static gboolean has_jobs(virDomainPtr dom)
 gboolean colo_primary_may_protect(ColoDomain *d)
 {
     virDomainPtr dom;
-    gboolean may;
+    gboolean may, jobs = TRUE;
     int state;
 
     if (d->holds > 0 || !colo_domain_control_is_up(d) ||
@@ -87,7 +89,7 @@ gboolean colo_primary_may_protect(ColoDomain *d)
         return FALSE;
     dom = colo_virconn_lookup(d->host->virconn, d->record->uuid, NULL);
     may = dom && virDomainGetState(dom, &state, NULL, 0) == 0 && state == VIR_DOMAIN_RUNNING &&
-          !has_jobs(dom);
+          colo_aside_ask(&d->jobs_asked, dom, has_jobs, JOBS_MS, &jobs) && !jobs;
     if (dom)
         virDomainFree(dom);
     return may;
