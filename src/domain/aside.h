@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A question to libvirt or QEMU that may stay unanswered, asked aside: on a thread of its own, so
- * that an actor does not hang with a QEMU that does (libvirt has no limit for a monitor command). One
- * is under way at a time. The actor's thread.
+ * that an actor does not hang with a QEMU that does (libvirt has no limit for a monitor command).
+ * One is under way at a time. The actor's thread.
  */
 #pragma once
 
@@ -15,8 +15,8 @@ typedef struct ColoAside ColoAside;
 typedef gboolean (*ColoAsideAsk)(virDomainPtr dom);
 
 /* TRUE with *@answer: it came within @wait_ms. FALSE: not yet; *@aside keeps it, and until it has
- * come nothing else is asked. An answer that came late is not used: it is asked anew. *@aside is NULL
- * at first. @dom: a reference is kept. */
+ * come nothing else is asked. An answer that came late is not used: it is asked anew. *@aside is
+ * NULL at first. @dom: a reference is kept. */
 gboolean colo_aside_ask(ColoAside **aside, virDomainPtr dom, ColoAsideAsk ask, unsigned wait_ms,
                         gboolean *answer);
 /* Nobody wants it any more. */
