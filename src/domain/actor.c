@@ -403,6 +403,9 @@ static void handle_mail(ColoDomain *d, ColoMail *mail)
         colo_evidence_lifecycle(d, mail);
         if (mail->number == VIR_DOMAIN_EVENT_STARTED)
             json_object_object_del(d->record->details, "declined");
+        else if (mail->number == VIR_DOMAIN_EVENT_STOPPED &&
+                 mail->detail == VIR_DOMAIN_EVENT_STOPPED_MIGRATED)
+            colo_domain_migrated(d);
         else if (mail->number == VIR_DOMAIN_EVENT_UNDEFINED)
             colo_domain_undefined(d);
         break;
@@ -528,6 +531,9 @@ static void tick(ColoDomain *d)
     case COLO_STATE_UNPROTECTED:
         if (now >= d->next_attempt_ns && colo_json_peek_bool(d->record->details, "unclean", FALSE))
             colo_primary_clean_up(d);
+        else if (now >= d->next_attempt_ns &&
+                 colo_json_peek_bool(d->record->details, "register-left", FALSE))
+            colo_domain_leave_register(d);
         else if (now >= d->next_attempt_ns && d->declared && !d->ended)
             protect_again(d, now);
         break;

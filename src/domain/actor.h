@@ -15,7 +15,7 @@
  *   epoch.c       what ends an epoch beside divergence and time
  *   ownership.c   who may release output
  *   tune.c        when checkpoints are forced
- *   forget.c      it was undefined
+ *   forget.c      it was undefined, or migrated to a host outside its pair
  *   interrupt.c   suspend, save, ... of a protected domain; protection that metadata declares
  *   protect-features.c  hardware features of both VMs
  *   recover.c     what a starting virtcolod finds
@@ -266,6 +266,10 @@ gboolean colo_primary_give_copy_up(ColoDomain *domain, const char *reason, GErro
 /* forget.c */
 void colo_domain_undefined(ColoDomain *domain);                     /* libvirt says so */
 JsonObject *colo_domain_forget(ColoDomain *domain, GError **error); /* the peer says so */
+/* libvirt says that it was migrated away, which was no switchover. */
+void colo_domain_migrated(ColoDomain *domain);
+/* While "register-left" is stored: tries again. */
+void colo_domain_leave_register(ColoDomain *domain);
 
 /* interrupt.c */
 /* Interrupts the protection for libvirt's @call until the release; without one there is nothing to

@@ -495,3 +495,21 @@ ColoOwnership colo_ownership_restart(const ColoOwnershipContext *ctx, ColoDomain
         return COLO_OWNERSHIP_PAIRED;
     return COLO_OWNERSHIP_MANUAL;
 }
+
+ColoOwnership colo_ownership_leave(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
+                                   GError **error)
+{
+    if (!record->owner || record->attempt) {
+        g_set_error(error, COLO_ERROR, COLO_ERROR_ARBITER,
+                    "domain '%s': this host does not own it alone, its register stays",
+                    record->name);
+        return COLO_OWNERSHIP_LOST;
+    }
+    if (register_is_behind(record) &&
+        colo_ownership_update_register(ctx, record, error) == COLO_OWNERSHIP_UNKNOWN)
+        return COLO_OWNERSHIP_UNKNOWN;
+    if (error)
+        g_clear_error(error);
+    return from_take(
+        colo_arbiter_remove(ctx->arbiter, record->uuid, ctx->me, record->generation, error));
+}

@@ -78,3 +78,10 @@ ColoOwnership colo_ownership_force(const ColoOwnershipContext *ctx, ColoDomainRe
  * CAS of its own: the guest may be started from its disk then. PAIRED: still paired. */
 ColoOwnership colo_ownership_restart(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
                                      GError **error);
+
+/* Rule 15: the domain has gone to a host that has nothing to do with this one, and is not
+ * protected: its register goes, if it is {generation, me, alone}, so that it can be protected
+ * there. WON: none of this host is left. This host stays the owner of its generation: it makes the
+ * register again if the domain comes back (rule 1). UNKNOWN: try again later. */
+ColoOwnership colo_ownership_leave(const ColoOwnershipContext *ctx, ColoDomainRecord *record,
+                                   GError **error);

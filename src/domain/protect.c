@@ -530,6 +530,7 @@ void colo_primary_begin(ColoDomain *d, const char *pair)
     g_clear_pointer(&d->error, g_free);
     g_free(d->record->pair);
     d->record->pair = name;
+    json_object_object_del(d->record->details, "register-left"); /* it is wanted again */
     d->record->role = COLO_ROLE_PRIMARY;
     g_free(d->record->boot_id);
     d->record->boot_id = g_strdup(d->host->boot_id);

@@ -239,6 +239,48 @@ static void test_unprotecting_an_alone_domain_gives_autostart_back(void)
     virConnectClose(conn);
 }
 
+/* libvirt has moved it while its protection was interrupted. Another host can protect it then, and
+ * so can this one when it comes back. */
+static void test_rule15_a_migrated_domain_leaves_no_register(void)
+{
+    g_autoptr(JsonObject) answer = NULL, view = NULL;
+    ColoMail *mail = colo_mail_new(COLO_MAIL_LIFECYCLE, NULL, NULL);
+    virConnectPtr conn;
+    virDomainPtr dom;
+    uint64_t n;
+    Fixture f;
+
+    if (!have_etcd())
+        return;
+    conn = virConnectOpen(URI);
+    dom = the_domain(conn, TRUE);
+    fixture_open(&f, URI, NULL);
+    g_assert_true(colo_ownership_begin(&f.store.ctx, f.store.record, NULL));
+    n = f.store.record->generation;
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_ALONE;
+    colo_json_add(f.store.record->details, "wanted", "b", TRUE, NULL);
+    fixture_start(&f);
+    answer = ask_peer(&f, "domain-state", 0, NULL);
+    assert_register(TEST_UUID, n, "alpha", COLO_REGISTER_ALONE);
+    g_assert_cmpint(virDomainDestroy(dom), ==, 0);
+    mail->number = VIR_DOMAIN_EVENT_STOPPED;
+    mail->detail = VIR_DOMAIN_EVENT_STOPPED_MIGRATED;
+    colo_mailbox_post(f.domain->mailbox, mail);
+    json_object_put(answer);
+    answer = ask_peer(&f, "domain-state", 0, NULL); /* what was posted before is done */
+    assert_no_register(TEST_UUID);
+    view = colo_domain_view(f.domain);
+    g_assert_cmpstr(colo_json_peek_string(view, "state", ""), ==, "unprotected");
+    g_assert_false(colo_json_peek_bool(f.domain->record->details, "wanted", TRUE));
+    g_assert_true(colo_ownership_begin(&f.store.ctx, f.domain->record, NULL));
+    assert_register(TEST_UUID, n, "alpha", COLO_REGISTER_ALONE);
+    fixture_close(&f);
+    g_assert_cmpint(virDomainCreate(dom), ==, 0);
+    virDomainFree(dom);
+    virConnectClose(conn);
+}
+
 static void test_rule12_the_guest_of_a_lone_owner_starts_with_its_host(void)
 {
     virConnectPtr conn;
@@ -402,6 +444,8 @@ int main(int argc, char **argv)
                     test_unprotecting_an_alone_domain_gives_autostart_back);
     g_test_add_func("/domain/actor/rule12-autostart",
                     test_rule12_the_guest_of_a_lone_owner_starts_with_its_host);
+    g_test_add_func("/domain/actor/rule15-migrated",
+                    test_rule15_a_migrated_domain_leaves_no_register);
     g_test_add_func("/domain/actor/tune/outlives-virtcolod", test_tuning_outlives_virtcolod);
     g_test_add_func("/domain/actor/tune/out-of-order", test_tuning_out_of_order_is_refused);
     g_test_add_func("/domain/actor/tune/secondary", test_a_secondary_is_tuned_by_its_peer);
