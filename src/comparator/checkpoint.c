@@ -34,6 +34,7 @@ static void complete(ColoSession *session)
 {
     session->sending = false;
     session->sent = true;
+    colo_carry_whole(session);
     colo_session_rewrite_loaded(session);
 }
 
@@ -107,10 +108,13 @@ static size_t read_forward(ColoSession *session, const uint8_t *data, size_t len
 }
 
 /* I1 (b): the secondary holds checkpoint session->epoch. */
-static void commit(ColoSession *session)
+void colo_checkpoint_commit(ColoSession *session)
 {
+    if (!session->received || session->committed == session->epoch)
+        return;
+    if (session->config.primary && !colo_carry_counts(session))
+        return;
     session->committed = session->epoch;
-    session->received = true;
     if (!session->config.primary)
         return;
     /* Before anything is released, so that what this commit releases leaves after its time. */
@@ -205,7 +209,8 @@ static void return_event(ColoSession *session, ColoReturnEvent event)
         colo_carry_replied(session);
         break;
     case COLO_RETURN_RECEIVED:
-        commit(session);
+        session->received = true;
+        colo_checkpoint_commit(session);
         break;
     case COLO_RETURN_LOADED:
         loaded(session);

@@ -359,7 +359,7 @@ static bool handle_record(ColoSession *session, const ColoRecord *record)
         gate_input(session, record);
         return true;
     case COLO_RECORD_STATE:
-        if (primary)
+        if (primary && record->length > 0)
             return false;
         colo_carry_heard(session, record);
         return true;

@@ -78,14 +78,15 @@
  *                            frames go through the session both ways, see below. "closed" drops
  *                            them again, and "alone" may be asked anew
  * "takeover-prepare" {"uuid"} (secondary; gate must be "closed")
- *     -> {"epoch": u, "rewritten": u}
+ *     -> {"epoch": u, "rewritten": u, ["state": TEXT]}
  *                       once QEMU may be told x-colo-lost-heartbeat: a checkpoint that was wholly
  *                       fed is LOADED, a partial one is cut off by closing "migration";
  *                       disk channels are closed. Refused (operation-invalid) before
  *                       "colo-ready" and when the checkpoint stream is unknown. May be asked
  *                       again, also by a later controller: the newest asker is answered,
  *                       one before it with operation-failed; so is everyone when QEMU took in
- *                       a whole checkpoint and ended "migration" without LOADED
+ *                       a whole checkpoint and ended "migration" without LOADED.
+ *                       "state": that of "epoch", which no "state-set" was said of
  * "rewrite-table" {"uuid"} -> {"rows": [ROW...]}
  *     The connections of a survivor whose numbers are rewritten, at most 4096.
  *     ROW: [ALIAS of the NIC, [VLAN...], ADDRESS and PORT of the guest, ADDRESS and PORT of the
@@ -102,11 +103,14 @@
  *     (operation-invalid) when that checkpoint is over
  * "state-set" {"uuid", "epoch": u} -> {} (secondary with "carry")
  *     What the event "state" brought is set. Until then, for 200 ms or as long as the checkpoint
- * has taken at most, QEMU is not given the last byte of the checkpoint; after one that was missed
- * (counter "states-missed") nothing is waited for until the next "state-set" "kick-done" {"uuid"}
- * -> {}     virtcolod has asked QEMU for the checkpoint that was wanted "tune" {"uuid", "tuning":
- * TUNING} -> {}    in force from now on, from a running period or limit on TUNING (util/tuning.h):
- * {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
+ *     has taken at most, QEMU is not given the last byte of the checkpoint; after one that came too
+ *     late nothing is waited for until one is in time again. A state that came and was not set in
+ *     time (counter "states-late") is in the answer to "takeover-prepare". Where none came the
+ *     checkpoint does not count at the primary ("states-awaited"); after a second of that
+ *     checkpoints count without ("states-missed"; at the secondary: were loaded without)
+ * "kick-done" {"uuid"} -> {}     virtcolod has asked QEMU for the checkpoint that was wanted
+ * "tune" {"uuid", "tuning": TUNING} -> {}    in force from now on, from a running period or limit
+ * on TUNING (util/tuning.h): {["mode": "auto"|"compare"|"periodic"], ["unanswered-min-ms": u],
  *     ["unanswered-max-ms": u], ["period-min-ms": u], ["period-max-ms": u], ["pause-share": u]};
  *     what is not there is the default
  * "stats" {"uuid"} -> SESSION
@@ -216,7 +220,8 @@ typedef enum {
     COLO_RECORD_LOADED = 5,    /* secondary -> primary: epoch is LOADED; payload empty */
     COLO_RECORD_BYE = 6,       /* orderly end: session is being destroyed */
     COLO_RECORD_SYN = 7,       /* primary -> secondary: a SYN of its guest, before it may leave */
-    COLO_RECORD_STATE = 8,     /* primary -> secondary: state of hardware features at the stop */
+    COLO_RECORD_STATE = 8,     /* primary -> secondary: state of hardware features at the stop;
+                                * back: that of this epoch has come, payload empty */
 } ColoRecordType;
 
 typedef struct __attribute__((packed)) {

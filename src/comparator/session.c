@@ -118,7 +118,7 @@ ColoSession *colo_session_new(const ColoSessionHost *host, const ColoSessionConf
     colo_forward_init(&session->forward);
     colo_return_init(&session->back);
     colo_record_init(&session->records);
-    session->carry_trusted = true;
+    session->carry_trusted = session->carry_set_trusted = true;
     if (!init_role(session)) {
         g_set_error(error, COLO_ERROR, COLO_ERROR_RESOURCE, "no memory for session %s",
                     config->uuid);
@@ -155,6 +155,8 @@ void colo_session_free(ColoSession *session)
     colo_loop_disarm(session->host->loop, &session->stop_timer);
     colo_loop_disarm(session->host->loop, &session->rewrite_timer);
     colo_loop_disarm(session->host->loop, &session->carry_timer);
+    g_clear_pointer(&session->carry_next, g_bytes_unref);
+    g_clear_pointer(&session->carry_due, g_bytes_unref);
     for (unsigned i = 0; i < COLO_SESSION_STREAMS; i++)
         colo_stream_free(session->streams[i]);
     for (int kind = 0; kind < COLO_CHANNEL_KINDS; kind++) {

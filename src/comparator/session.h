@@ -100,7 +100,9 @@ typedef enum {
     COLO_STAT_CHECKPOINT_WITHHELD, /* bytes of checkpoints that began without all disk writes */
     COLO_STAT_DISK_BYTES_TO_PEER,
     COLO_STAT_DISK_BYTES_FROM_PEER,
-    COLO_STAT_STATES_MISSED,   /* secondary: checkpoints that were loaded without their state */
+    COLO_STAT_STATES_LATE,   /* secondary: set only after their checkpoint was whole */
+    COLO_STAT_STATES_MISSED, /* checkpoints that count (primary), were loaded (secondary) without */
+    COLO_STAT_STATES_AWAITED,  /* primary: checkpoints that did not count as theirs did not come */
     COLO_STAT_DISK_FAILURES,   /* the session's disks have failed: 0 or 1 */
     COLO_STAT_WANTED_DIVERGED, /* checkpoints asked for, by reason */
     COLO_STAT_WANTED_UNANSWERED,
@@ -198,10 +200,17 @@ struct ColoSession {
     bool rewriting;         /* alone, and connections that need it live */
     ColoTimer rewrite_timer;
 
-    /* carry.c (secondary) */
-    bool carry_set;     /* the state of session->epoch is set */
-    bool carry_trusted; /* the last one was set in time, or none was due yet */
-    bool carry_kept;    /* the last byte of the running checkpoint is kept back: */
+    /* carry.c */
+    bool carry_trusted;        /* the primary's last one came in time, or none was due yet */
+    bool carry_there;          /* primary: the peer has said that it has that of session->epoch */
+    uint64_t carry_missing_ns; /* primary: since when none has come; 0: the last one did */
+    bool carry_set;            /* secondary: that of session->epoch is set, ... */
+    bool carry_set_trusted;    /* ... and the last one was in time */
+    GBytes *carry_next;        /* secondary: that of session->epoch, whose checkpoint runs */
+    GBytes *carry_due; /* secondary: that of the last whole checkpoint, when it is not set */
+    uint64_t carry_due_epoch;
+    uint64_t carry_whole; /* secondary: epoch of the last whole checkpoint */
+    bool carry_kept;      /* secondary: the last byte of the running checkpoint is kept back: */
     uint8_t carry_byte;
     ColoTimer carry_timer;
 
@@ -299,6 +308,8 @@ void colo_checkpoint_from_qemu(ColoSession *session, const uint8_t *data, size_t
 void colo_checkpoint_from_peer(ColoSession *session, const uint8_t *data, size_t len);
 /* A ring has become smaller: resumes what was paused. */
 void colo_checkpoint_space(ColoSession *session);
+/* Checkpoint session->epoch is RECEIVED, or something else that it waits for has come. */
+void colo_checkpoint_commit(ColoSession *session);
 /* Secondary: feeds the last byte of a checkpoint that was kept back. */
 void colo_checkpoint_end(ColoSession *session, uint8_t last);
 
@@ -307,14 +318,22 @@ void colo_carry_set_on(ColoSession *session, bool on);
 /* Primary: the vCPUs stand for checkpoint session->epoch; virtcolod's answer to that. */
 void colo_carry_stopped(ColoSession *session);
 gboolean colo_carry_send(ColoSession *session, uint64_t epoch, GBytes *state, GError **error);
-/* Secondary: a checkpoint has begun; its state has come; virtcolod has set it. */
-void colo_carry_replied(ColoSession *session);
+/* Primary: whether checkpoint session->epoch, which is RECEIVED, counts. */
+bool colo_carry_counts(ColoSession *session);
+/* A record COLO_RECORD_STATE: the state, or at the primary that the peer has it. */
 void colo_carry_heard(ColoSession *session, const ColoRecord *record);
+/* Secondary: a checkpoint has begun; virtcolod has set its state. */
+void colo_carry_replied(ColoSession *session);
 gboolean colo_carry_done(ColoSession *session, uint64_t epoch, GError **error);
 /* True: the checkpoint's last byte, @last, must not go on before colo_checkpoint_end(). */
 bool colo_carry_keep(ColoSession *session, uint8_t last);
 /* No more is waited for. */
 void colo_carry_release(ColoSession *session);
+/* Secondary: the checkpoint is whole. */
+void colo_carry_whole(ColoSession *session);
+/* Secondary: the state of the last whole checkpoint if virtcolod has not said that it is set, else
+ * NULL; to be freed. */
+char *colo_carry_due(const ColoSession *session);
 
 /* disk.c */
 void colo_disk_from_qemu(ColoSession *session, unsigned disk, const uint8_t *data, size_t len);

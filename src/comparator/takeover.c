@@ -22,11 +22,18 @@ static void freeze(ColoSession *session)
 
 static JsonObject *prepared(ColoSession *session)
 {
+    g_autofree char *state = NULL;
+    JsonObject *result;
+
     freeze(session);
     colo_session_log(session, LOG_NOTICE, "ready for takeover at epoch %" G_GUINT64_FORMAT,
                      session->loaded);
-    return colo_json_build("epoch", "u", session->loaded, "rewritten", "u",
-                           (uint64_t)colo_session_rewrite_live(session), NULL);
+    state = colo_carry_due(session);
+    result = colo_json_build("epoch", "u", session->loaded, "rewritten", "u",
+                             (uint64_t)colo_session_rewrite_live(session), NULL);
+    if (state)
+        colo_json_add(result, "state", "s", state, NULL);
+    return result;
 }
 
 static GError *not_loaded(const ColoSession *session)

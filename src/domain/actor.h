@@ -358,6 +358,10 @@ gboolean colo_features_accept(ColoDomain *domain, JsonObject *params, JsonObject
 /* Makes this host's VM as agreed; @states: those of the primary's VM, or NULL. */
 gboolean colo_features_apply(ColoDomain *domain, JsonObject *states, GError **error);
 void colo_features_tick(ColoDomain *domain, uint64_t now); /* PROTECTED, ALONE */
+/* Before the guest goes on alone: @text, the state that came with its checkpoint and that nobody
+ * has set in this host's VM; NULL: none. What cannot be set is a lost feature. */
+void colo_features_catch_up(ColoDomain *domain, const char *text);
+
 /* Whether they have a state that goes along with checkpoints: "carry" of the session. */
 gboolean colo_features_are_carried(const ColoDomain *domain);
 /* Secondary: the primary's request "domain-features". */

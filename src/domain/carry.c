@@ -29,6 +29,7 @@ typedef struct {
     ColoFeaturePlan plan;
     ColoFeatureVm vm;
     gboolean open, failed; /* failed: said already */
+    Letter *early;         /* the last one about a generation that is not watched yet */
 } Watched;
 
 struct ColoCarrier {
@@ -59,8 +60,23 @@ static void watched_free(gpointer data)
     Watched *w = data;
 
     watched_close(w);
+    if (w->early)
+        letter_free(w->early);
     g_free(w->uuid);
     g_free(w);
+}
+
+/* The entry of @uuid, made when there is none: of generation 0, which watches nothing. */
+static Watched *watched(GHashTable *table, const char *uuid)
+{
+    Watched *w = g_hash_table_lookup(table, uuid);
+
+    if (!w) {
+        w = g_new0(Watched, 1);
+        w->uuid = g_strdup(uuid);
+        g_hash_table_insert(table, w->uuid, w);
+    }
+    return w;
 }
 
 static gboolean open_vm(const ColoCarrier *carrier, Watched *w, GError **error)
@@ -73,15 +89,8 @@ static gboolean open_vm(const ColoCarrier *carrier, Watched *w, GError **error)
     return w->open;
 }
 
-static void watch(const ColoCarrier *carrier, GHashTable *table, const Letter *letter)
+static void watch(const ColoCarrier *carrier, Watched *w, const Letter *letter)
 {
-    Watched *w = g_hash_table_lookup(table, letter->uuid);
-
-    if (!w) {
-        w = g_new0(Watched, 1);
-        w->uuid = g_strdup(letter->uuid);
-        g_hash_table_insert(table, w->uuid, w);
-    }
     if (w->qemu != letter->qemu)
         watched_close(w);
     w->qemu = letter->qemu;
@@ -140,20 +149,40 @@ static gboolean set(const ColoCarrier *carrier, Watched *w, const Letter *letter
            answer(carrier, w, "state-set", letter->epoch, NULL, error);
 }
 
-static void carry(const ColoCarrier *carrier, GHashTable *table, const Letter *letter)
+static void carry(const ColoCarrier *carrier, Watched *w, const Letter *letter)
 {
-    Watched *w = g_hash_table_lookup(table, letter->uuid);
     g_autoptr(GError) error = NULL;
     gboolean ok;
 
-    /* A session of another generation has its own owner. */
-    if (!w || !*carrier->comparator || w->generation != letter->generation)
+    if (!*carrier->comparator || w->generation != letter->generation)
         return;
     ok = letter->kind == LETTER_TAKE ? take(carrier, w, letter, &error)
                                      : set(carrier, w, letter, &error);
     if (!ok)
         watched_close(w); /* the module may have been loaded anew */
     say(w, error);
+}
+
+/* The first checkpoint of a session may come before its domain has said what is to be carried. A
+ * session of an older generation has its own owner. TRUE: @letter is kept. */
+static gboolean keep_early(Watched *w, Letter *letter)
+{
+    if (letter->generation <= w->generation)
+        return FALSE;
+    if (w->early)
+        letter_free(w->early);
+    w->early = letter;
+    return TRUE;
+}
+
+static void carry_early(const ColoCarrier *carrier, Watched *w)
+{
+    Letter *early = g_steal_pointer(&w->early);
+
+    if (!early)
+        return;
+    carry(carrier, w, early);
+    letter_free(early);
 }
 
 static gpointer carrier_main(gpointer data)
@@ -167,7 +196,8 @@ static gpointer carrier_main(gpointer data)
 
         switch (letter->kind) {
         case LETTER_WATCH:
-            watch(carrier, table, letter);
+            watch(carrier, watched(table, letter->uuid), letter);
+            carry_early(carrier, watched(table, letter->uuid));
             break;
         case LETTER_UNWATCH:
             g_hash_table_remove(table, letter->uuid);
@@ -176,7 +206,9 @@ static gpointer carrier_main(gpointer data)
             end = TRUE;
             break;
         default:
-            carry(carrier, table, letter);
+            if (keep_early(watched(table, letter->uuid), letter))
+                continue;
+            carry(carrier, watched(table, letter->uuid), letter);
             break;
         }
         letter_free(letter);

@@ -278,6 +278,29 @@ static void tell_lost(ColoDomain *d, unsigned feature, const char *reason)
                   d->host->emit_opaque);
 }
 
+void colo_features_catch_up(ColoDomain *d, const char *text)
+{
+    ColoLogContext log = colo_domain_log(d);
+    ColoFeaturePlan plan = plan_of(d);
+    g_auto(ColoFeatureVm) vm = {0};
+    g_autoptr(JsonObject) states = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!text)
+        return;
+    states = colo_json_parse(text, strlen(text), &error);
+    if (states && colo_feature_vm_open(&vm, ops_of(d), d->qemu_pid, &error) &&
+        colo_feature_vm_set_states(&vm, &plan, states, &error)) {
+        colo_log_full(&log, LOG_NOTICE, __func__,
+                      "hardware features have the state of the last checkpoint now");
+        return;
+    }
+    for (unsigned i = 0; i < COLO_FEATURE_COUNT; i++) {
+        if (plan.carried[i] && plan.setting[i] == COLO_SETTING_ON)
+            tell_lost(d, i, error->message);
+    }
+}
+
 /* For colo-stats. */
 static void read_stats(ColoDomain *d, const ColoFeatureVm *vm, const ColoFeaturePlan *plan)
 {

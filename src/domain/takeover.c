@@ -263,6 +263,7 @@ static gboolean ready_helper(ColoDomain *d, uint64_t *rewritten, GError **error)
         if (prepared || g_error_matches(own, COLO_ERROR, COLO_ERROR_NO_DOMAIN) ||
             g_error_matches(own, COLO_ERROR, COLO_ERROR_SYSTEM)) {
             *rewritten = colo_json_peek_uint(prepared, "rewritten", 0);
+            colo_features_catch_up(d, colo_json_peek_string(prepared, "state", NULL));
             return TRUE;
         }
         if (closed || !g_error_matches(own, COLO_ERROR, COLO_ERROR_OPERATION_INVALID)) {

@@ -62,7 +62,9 @@ check "in both VMs" both $DESC param 5
 counted=$(in_vm $S $DESC lldt)
 sleep 60
 check "the session goes on" answers_go_on 5
-say "figure hvfeat: checkpoints $(stat $S loaded), loaded without their state $(stat $S counters states-missed)"
+say "figure hvfeat: checkpoints $(stat $S loaded), of them not counted as their state did not come" \
+    "$(stat $P counters states-awaited), set late $(stat $S counters states-late)"
+check "no checkpoint counts without its state" is "$(stat $P counters states-missed)" 0
 old=$P new=$S
 "$LAB" kill-host $old > /dev/null
 check "the primary host is lost: the copy goes on" wait_for 120 state_is $new alone

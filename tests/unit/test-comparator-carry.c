@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define LIMIT_MS 200 /* of carry.c */
+#define AWAY_MS 1000
 
 static void carry(LabHelper *helper, gboolean on)
 {
@@ -70,6 +71,12 @@ static void set(Lab *lab, uint64_t epoch)
     json_object_put(lab_request(&lab->s, "state-set", about(epoch, NULL), -1));
 }
 
+static JsonObject *prepare_takeover(Lab *lab)
+{
+    json_object_put(lab_gate(&lab->s, "closed"));
+    return lab_request(&lab->s, "takeover-prepare", lab_about(), -1);
+}
+
 static void a_state_is_set_before_the_checkpoint_is_whole(void)
 {
     uint64_t epoch;
@@ -99,39 +106,142 @@ static void a_state_is_set_before_the_checkpoint_is_whole(void)
     lab_down(&lab);
 }
 
-static void a_virtcolod_that_is_away_holds_nobody_up(void)
+/* The last byte goes on by itself. */
+static void kept_no_longer_than_the_limit(Lab *lab)
 {
-    uint64_t epoch, begin;
+    uint64_t begin = colo_clock_ns();
+
+    lab_pages_kept(lab);
+    lab_pages_end(lab);
+    g_assert_cmpuint((colo_clock_ns() - begin) / COLO_NS_PER_MS, <=, LIMIT_MS + 1000);
+}
+
+static void a_checkpoint_whose_state_did_not_come_does_not_count(void)
+{
+    g_autoptr(JsonObject) committed = NULL;
+    uint64_t epoch;
     Lab lab;
 
     carrying(&lab);
     stop(&lab);
-    lab_pages_kept(&lab);
-    begin = colo_clock_ns();
-    lab_pages_end(&lab); /* by itself */
-    g_assert_cmpuint((colo_clock_ns() - begin) / COLO_NS_PER_MS, <=, LIMIT_MS + 1000);
+    kept_no_longer_than_the_limit(&lab);
     go_on(&lab);
+    json_object_put(lab_event(&lab.p, "loaded"));
+    g_assert_null(lab_event_within(&lab.p, "committed", LAB_QUIET_MS));
+    g_assert_cmpuint(lab_counter(&lab.p, "states-awaited"), ==, 1);
+    g_assert_cmpuint(lab_counter(&lab.p, "states-missed"), ==, 0);
     g_assert_cmpuint(lab_counter(&lab.s, "states-missed"), ==, 1);
-    for (int i = 0; i < 5; i++) { /* from now on nothing is kept */
-        begin = colo_clock_ns();
-        stop(&lab);
-        lab_pages(&lab);
-        go_on(&lab);
-    }
-    g_assert_cmpuint(lab_counter(&lab.s, "states-missed"), ==, 6);
-    /* Back: once in time, then kept again. */
+    /* The next one has it: both count. */
     epoch = stop(&lab);
     give(&lab, epoch, "x");
     set(&lab, epoch);
     lab_pages(&lab);
     go_on(&lab);
+    committed = lab_event(&lab.p, "committed");
+    g_assert_cmpuint(colo_json_peek_uint(committed, "epoch", 0), ==, epoch);
+    g_assert_cmpuint(lab_counter(&lab.p, "states-awaited"), ==, 1);
+    lab_down(&lab);
+}
+
+/* RECEIVED is not enough: the peer's word that it has the state decides, whichever comes first. */
+static void a_state_behind_its_checkpoint_makes_it_count(void)
+{
+    g_autoptr(JsonObject) committed = NULL;
+    uint64_t epoch;
+    Lab lab;
+
+    carrying(&lab);
     epoch = stop(&lab);
-    lab_pages_kept(&lab);
-    give(&lab, epoch, "y");
-    set(&lab, epoch);
-    lab_pages_end(&lab);
+    kept_no_longer_than_the_limit(&lab);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_RECEIVED);
+    g_assert_null(lab_event_within(&lab.p, "committed", LAB_QUIET_MS));
+    give(&lab, epoch, "late");
+    committed = lab_event(&lab.p, "committed");
+    g_assert_cmpuint(colo_json_peek_uint(committed, "epoch", 0), ==, epoch);
+    lab_word_back(&lab, COLO_MSG_VMSTATE_LOADED);
+    g_assert_cmpuint(lab_counter(&lab.s, "states-late"), ==, 1);
+    lab_down(&lab);
+}
+
+static void a_primarys_virtcolod_that_is_away_holds_nobody_up(void)
+{
+    uint64_t epoch, begin = colo_clock_ns();
+    unsigned without = 0;
+    Lab lab;
+
+    carrying(&lab);
+    stop(&lab);
+    kept_no_longer_than_the_limit(&lab);
     go_on(&lab);
-    g_assert_cmpuint(lab_counter(&lab.s, "states-missed"), ==, 6);
+    while (colo_clock_ns() - begin < (AWAY_MS + 500) * COLO_NS_PER_MS) {
+        stop(&lab);
+        lab_pages(&lab); /* from now on nothing is kept */
+        go_on(&lab);
+        g_usleep(100 * 1000);
+        without++;
+    }
+    epoch = stop(&lab);
+    lab_pages(&lab);
+    go_on(&lab);
+    json_object_put(lab_event(&lab.p, "loaded"));
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, epoch);
+    g_assert_cmpuint(lab_counter(&lab.p, "states-missed"), >=, 1);
+    g_assert_cmpuint(lab_counter(&lab.p, "states-awaited"), >=, 1);
+    g_assert_cmpuint(lab_counter(&lab.s, "states-missed"), ==, without + 2);
+    /* Back: once in time, then kept again, and what has no state does not count. */
+    epoch = stop(&lab);
+    give(&lab, epoch, "x");
+    set(&lab, epoch);
+    lab_pages(&lab);
+    go_on(&lab);
+    stop(&lab);
+    kept_no_longer_than_the_limit(&lab);
+    go_on(&lab);
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, epoch);
+    lab_down(&lab);
+}
+
+/* It is here, which is enough: who takes over is told. */
+static void a_secondarys_virtcolod_that_is_away_loses_no_state(void)
+{
+    g_autoptr(JsonObject) answer = NULL;
+    uint64_t epoch;
+    Lab lab;
+
+    carrying(&lab);
+    epoch = stop(&lab);
+    give(&lab, epoch, "first");
+    kept_no_longer_than_the_limit(&lab);
+    go_on(&lab);
+    g_assert_cmpuint(lab_stat(&lab.p, "committed"), ==, epoch);
+    epoch = stop(&lab);
+    give(&lab, epoch, "second");
+    lab_pages(&lab); /* nothing is kept for it any more */
+    go_on(&lab);
+    g_assert_cmpuint(lab_counter(&lab.s, "states-late"), ==, 2);
+    g_assert_cmpuint(lab_counter(&lab.s, "states-missed"), ==, 0);
+    /* A third is cut off. */
+    give(&lab, stop(&lab), "third");
+    answer = prepare_takeover(&lab);
+    g_assert_cmpuint(colo_json_peek_uint(answer, "epoch", 0), ==, epoch);
+    g_assert_cmpstr(colo_json_peek_string(answer, "state", ""), ==, "second");
+    lab_down(&lab);
+}
+
+static void a_state_that_was_set_late_is_not_told_again(void)
+{
+    g_autoptr(JsonObject) answer = NULL;
+    uint64_t epoch;
+    Lab lab;
+
+    carrying(&lab);
+    epoch = stop(&lab);
+    give(&lab, epoch, "x");
+    kept_no_longer_than_the_limit(&lab);
+    go_on(&lab);
+    set(&lab, epoch);
+    answer = prepare_takeover(&lab);
+    g_assert_false(colo_json_peek(answer, "state"));
     lab_down(&lab);
 }
 
@@ -146,8 +256,7 @@ static void a_takeover_before_the_state_came_takes_the_checkpoint_before(void)
     carrying(&lab);
     epoch = stop(&lab);
     lab_pages_kept(&lab);
-    json_object_put(lab_gate(&lab.s, "closed"));
-    answer = lab_request(&lab.s, "takeover-prepare", lab_about(), -1);
+    answer = prepare_takeover(&lab);
     g_assert_cmpuint(colo_json_peek_uint(answer, "epoch", 0), ==, epoch - 1);
     g_assert_true(lab_is_closed(lab.s_migration, LAB_WAIT_MS)); /* cut off */
     g_usleep((LIMIT_MS + 50) * 1000);                           /* its timer finds nothing */
@@ -230,8 +339,15 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/comparator/carry/set-before-the-checkpoint-is-whole",
                     a_state_is_set_before_the_checkpoint_is_whole);
-    g_test_add_func("/comparator/carry/a-virtcolod-that-is-away",
-                    a_virtcolod_that_is_away_holds_nobody_up);
+    g_test_add_func("/comparator/carry/without-its-state-it-does-not-count",
+                    a_checkpoint_whose_state_did_not_come_does_not_count);
+    g_test_add_func("/comparator/carry/a-state-behind-its-checkpoint",
+                    a_state_behind_its_checkpoint_makes_it_count);
+    g_test_add_func("/comparator/carry/primarys-virtcolod-away",
+                    a_primarys_virtcolod_that_is_away_holds_nobody_up);
+    g_test_add_func("/comparator/carry/secondarys-virtcolod-away",
+                    a_secondarys_virtcolod_that_is_away_loses_no_state);
+    g_test_add_func("/comparator/carry/set-late", a_state_that_was_set_late_is_not_told_again);
     g_test_add_func("/comparator/carry/takeover-before-the-state-came",
                     a_takeover_before_the_state_came_takes_the_checkpoint_before);
     g_test_add_func("/comparator/carry/takeover-after-the-state-was-set",

@@ -380,6 +380,39 @@ static void a_lost_feature_is_an_event(void)
     hosts_down(&h);
 }
 
+/* The helper has a state that this host's virtcolod did not set in time. */
+static void who_takes_over_sets_what_came_last(void)
+{
+    const ColoFeaturePlan carried = {.carried = {[DESC] = TRUE}};
+    g_autoptr(JsonObject) states = NULL;
+    g_autofree char *text = NULL;
+    Hosts h;
+
+    hosts_up(&h);
+    say(&h.alpha, "descriptor-table-exiting=require:count");
+    protect(&h);
+    h.alpha.fake.param[DESC] |= KVM_HVFEAT_DESC_LOCK;
+    h.alpha.fake.counter[DESC] = 77;
+    {
+        g_auto(ColoFeatureVm) vm = {0};
+
+        g_assert_true(colo_feature_vm_open(&vm, &h.alpha.fake.ops, h.alpha.fake.qemu, NULL));
+        states = colo_feature_vm_get_states(&vm, &carried, FALSE, NULL);
+    }
+    text = colo_json_to_string(states);
+    colo_features_catch_up(&h.beta.d, NULL);
+    g_assert_cmpuint(h.beta.fake.counter[DESC], ==, 0);
+    colo_features_catch_up(&h.beta.d, text);
+    g_assert_cmpuint(h.beta.fake.counter[DESC], ==, 77);
+    g_assert_true(h.beta.fake.param[DESC] & KVM_HVFEAT_DESC_LOCK);
+    g_assert_cmpuint(h.beta.events->len, ==, 0);
+    h.beta.fake.fails[DESC] = ENODEV;
+    colo_features_catch_up(&h.beta.d, text);
+    colo_features_catch_up(&h.beta.d, "no JSON");
+    g_assert_cmpuint(h.beta.events->len, ==, 1); /* lost, said once */
+    hosts_down(&h);
+}
+
 static void counters_are_shown(void)
 {
     g_autoptr(JsonObject) view = NULL;
@@ -535,6 +568,8 @@ int main(int argc, char **argv)
                     each_protection_negotiates_anew);
     g_test_add_func("/protect-features/a-guest-without-kvm", a_guest_without_kvm);
     g_test_add_func("/protect-features/a-lost-feature-is-an-event", a_lost_feature_is_an_event);
+    g_test_add_func("/protect-features/who-takes-over-sets-what-came-last",
+                    who_takes_over_sets_what_came_last);
     g_test_add_func("/protect-features/counters-are-shown", counters_are_shown);
     g_test_add_func("/protect-features/only-a-secondary-is-told", only_a_secondary_is_told);
     g_test_add_func("/protect-features/tuning-changes-both-at-once", tuning_changes_both_at_once);
