@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Installs packages, builds, runs every test; needs root and Debian 12, nothing else.
-#   tests/check.sh [--long] [SUITE...]      suites: unit model fuzz steps kvm lab mainjob driver clients hostile demo
+#   tests/check.sh [--long] [SUITE...]      suites: unit model fuzz steps hardware lab mainjob driver clients hostile demo
 # Each suite prints TAP and its time. The last line is "N passed, N failed, N skipped"; exit 1 when
 # one failed, or was skipped that should run here.
 set -u
@@ -71,7 +71,7 @@ wanted=()
 for arg; do
     case $arg in
     --long) long=--long ;;
-    -*) echo "usage: tests/check.sh [--long] [unit|model|fuzz|steps|kvm|lab|mainjob|driver|clients|hostile|demo...]" >&2 && exit 2 ;;
+    -*) echo "usage: tests/check.sh [--long] [unit|model|fuzz|steps|hardware|lab|mainjob|driver|clients|hostile|demo...]" >&2 && exit 2 ;;
     *) wanted+=("$arg") ;;
     esac
 done
@@ -95,7 +95,7 @@ if prefix=$("$top/tests/build.sh" "$top/build/check" | tail -1); then
     suite model 3 "$top/tests/model/run.sh" $long
     suite fuzz 5 "$top/tests/fuzz/run.sh" $long
     suite steps 5 "$top/tests/steps/run-steps.sh" "$top/build/check/tests/steps/steps-driver"
-    suite kvm 5 "$top/tests/kvm/run.sh"
+    suite hardware 15 "$top/tests/kvm/hardware.sh"
     suite lab 3 "$top/tests/lab/test-lab.sh"
     suite mainjob 20 "$top/tests/mainjob/run.sh" --backend netns $long
     suite driver 6 "$top/tests/mainjob/run.sh" --backend netns --driver

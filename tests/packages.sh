@@ -15,7 +15,7 @@ packages=(
     # tests: model checker, fuzzers, lab
     spin clang libclang-rt-14-dev gcovr gnutls-bin etcd-server etcd-client busybox-static cpio e2fsprogs
     iproute2 ethtool util-linux procps curl socat python3 tcpdump jq libxml2-utils man-db xz-utils
-    linux-source-6.1 linux-headers-amd64 quilt gcc-12 bochs bochsbios genisoimage isolinux syslinux-common
+    linux-source-6.1 linux-headers-amd64 quilt gcc-12 bochs bochsbios vgabios genisoimage isolinux syslinux-common
     expect python3-libvirt virtinst libsys-virt-perl polkitd ebtables dnsmasq-base seabios openssl redis-server
     # tests: clients
     python3-nova virt-manager xvfb dbus at-spi2-core gir1.2-atspi-2.0

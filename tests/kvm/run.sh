@@ -9,8 +9,8 @@ top=$(cd "$here/../.." && pwd)
 . "$top/tests/lab/lib/common.sh"
 . "$top/tests/tap.sh"
 work=$(mktemp -d)
-bochs=
-trap '[ -z "$bochs" ] || kill "$bochs" 2> /dev/null; rm -rf "$work"' EXIT
+machine=
+trap '[ -z "$machine" ] || kill "$machine" 2> /dev/null; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 cache=$LAB_CACHE/kvm-modules
 mkdir -p "$cache"
@@ -35,6 +35,8 @@ initrd() {
     for file; do
         cp "${file%%=*}" "$root/${file#*=}" || exit 1
     done
+    # Debugging symbols are most of it, and an emulator reads and unpacks them for half a minute.
+    strip --strip-debug "$root"/lib/modules/*.ko "$root/bin/kvmtest" || exit 1
     (cd "$root" && find . | cpio -o -H newc --quiet | gzip -1) > "$root.initrd"
 }
 
@@ -44,7 +46,10 @@ boot() {
     local name=$1
     timeout -k 5 "$2" qemu-system-x86_64 -accel tcg,thread=single -icount shift=2,sleep=off -machine q35 -cpu EPYC -smp 1 -m 1024 \
         -nodefaults -display none -no-reboot -kernel "$tree"/boot/vmlinuz-* -initrd "$work/$name.initrd" \
-        -append "console=ttyS0 panic=-1 loglevel=4 mitigations=off" -serial "file:$work/$name.log" < /dev/null 2> "$work/$name.qemu"
+        -append "console=ttyS0 panic=-1 loglevel=4 mitigations=off" -serial "file:$work/$name.log" < /dev/null 2> "$work/$name.qemu" &
+    machine=$!
+    wait $machine
+    machine=
     report "$name"
 }
 
@@ -90,14 +95,14 @@ boot_vmx() {
     touch "$work/$name.log"
     timeout -k 5 "$2" bochs -f "$work/$name.bochsrc" -q -rc "$work/$name.commands" \
         < /dev/null > "$work/$name.qemu" 2>&1 &
-    bochs=$!
+    machine=$!
     # Not each Bochs ends with the machine.
-    while kill -0 $bochs 2> /dev/null && ! grep -q '^# done after' "$work/$name.log"; do
+    while kill -0 $machine 2> /dev/null && ! grep -q '^# done after' "$work/$name.log"; do
         sleep 1
     done
-    kill $bochs 2> /dev/null
-    wait $bochs 2> /dev/null
-    bochs=
+    kill $machine 2> /dev/null
+    wait $machine 2> /dev/null
+    machine=
     report "$name"
 }
 
@@ -129,7 +134,7 @@ wanted=("$@")
 stock=$tree/lib/modules/$release/kernel
 base=("$stock/virt/lib/irqbypass.ko=lib/modules/irqbypass.ko"
     "$stock/drivers/crypto/ccp/ccp.ko=lib/modules/ccp.ko"
-    "$cache/kvm_hvfeat.ko=lib/modules/kvm_hvfeat.ko" "$cache/kvmtest=bin/kvmtest")
+    "$cache/kvm_hvfeat.ko=lib/modules/kvm_hvfeat.ko" "$work/kvmtest=bin/kvmtest")
 list="irqbypass
 ccp
 kvm force_emulation_prefix=1
@@ -137,7 +142,7 @@ kvm-amd
 kvm_hvfeat"
 
 check "modules build for $release" "$top/src/kvm/build.sh" "$cache" "$release" || { finish; exit 1; }
-check "the test program builds" gcc -O1 -g -Wall -Wextra -Werror -static -o "$cache/kvmtest" \
+check "the test program builds" gcc -O1 -g -Wall -Wextra -Werror -static -o "$work/kvmtest" \
     -I"$top/include" "$here"/payload.S "$here"/*.c -lpthread || { finish; exit 1; }
 check "kvm and kvm_hvfeat share one interface" \
     cmp "$cache/kvm-tree/source/arch/x86/kvm/hvf_ops.h" "$top/src/kvm/module/hvf_ops.h"
