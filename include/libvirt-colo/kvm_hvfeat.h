@@ -19,15 +19,22 @@
  *   ENOTTY      the module is older than this request: install the module of this version
  *   EPROTO      target.abi is not one that the module speaks (GET_VERSION says which), or a state blob of
  *               another version: install the same version of module and program, on both hosts
- *   EINVAL      unknown feature, flag, mode bit; reserved bytes or a parameter that must be 0; malformed blob
+ *   EINVAL      unknown feature, flag, mode bit, access; reserved bytes or a parameter that must be 0; malformed
+ *               blob
  *   EBADF       vm_fd is not open, or is not a KVM VM
- *   ERANGE      a parameter beyond info.param_min .. info.param_max; nothing is clamped
+ *   ERANGE      a parameter beyond info.param_min .. info.param_max, a view beyond the greatest index, pages
+ *               beyond 2^48 bytes; nothing is clamped
  *   ENODEV      module kvm is not loaded: modprobe kvm_intel or kvm_amd
  *   ENXIO       hardware, firmware or KVM's module parameters do not offer the feature: info.reason says which
  *   EOPNOTSUPP  the loaded kvm module has no (or another version of the) patch for the feature: install the
- *               package of patched modules for this very kernel, reload kvm
+ *               package of patched modules for this very kernel, reload kvm. Or the feature does not go with
+ *               this VM: eptp-switching needs kvm.tdp_mmu=1, its default, when the VM is made
  *   ENODATA     GET_STATE or SET_STATE of a feature whose state cannot be taken along
- *   ENOSPC      the buffer for the state is too small; size is what it must be
+ *   ENOSPC      the buffer for the state is too small; size is what it must be. Or a view has too many ranges:
+ *               1024
+ *   ENOENT      no such view, or eptp-switching is off in this VM
+ *   EEXIST      there is such a view
+ *   EBUSY       ENABLE of fewer views than there are: destroy those
  *   ENOMEM      no memory
  * A request that fails has changed nothing.
  */
@@ -125,6 +132,8 @@ struct kvm_hvfeat_info {
 /*
  * KVM_HVFEAT_QUANTUM, param[0]: microseconds of guest execution after which the vCPU must give the CPU to
  *	another thread that wants it.
+ * KVM_HVFEAT_EPTP_SWITCHING, param[0]: greatest index that a view may have. From then on the guest may execute
+ *	VMFUNC with EAX 0 and ECX the index of a view; see below. DISABLE destroys all views.
  * KVM_HVFEAT_APIC_REGISTER_VIRT, _VIRT_INTR_DELIVERY, _POSTED_INTERRUPTS, _AVIC: no parameters. DISABLE keeps
  *	KVM from using it for this VM, ENABLE takes that back. KVM uses the first three together or none of them:
  *	a request for one is a request for all of info.group.
@@ -161,11 +170,54 @@ struct kvm_hvfeat_stats {
 	__u32 count;	/* out: entries used */
 	__u32 reserved;
 	struct {
-		char name[24];	/* desc: sidt sgdt sldt str lidt lgdt lldt ltr denied; quantum: expired */
+		/*
+		 * desc: sidt sgdt sldt str lidt lgdt lldt ltr denied; quantum: expired;
+		 * eptp: denied (accesses), bad_index (VMFUNC), mapped and zapped (pages), resets (of
+		 * all pages of a view or of all views)
+		 */
+		char name[24];
 		__u64 value;
 	} stat[KVM_HVFEAT_STATS_MAX];
 };
 #define KVM_HVFEAT_GET_STATS _IOWR(0xd7, 0x06, struct kvm_hvfeat_stats)
+
+/* ---- Views: KVM_HVFEAT_EPTP_SWITCHING ---- */
+
+/*
+ * A view is the VM's memory with permissions of its own. View 0 is always there and has no restrictions; a vCPU
+ * begins in it, and INIT puts it back there. VMFUNC (SDM vol. 3, 26.5.6) takes a vCPU to another view, at any
+ * privilege level and without an exit: what a view protects from code, that code must not be able to leave.
+ *
+ * An access that the view does not allow, by an instruction that the CPU or KVM's emulator executes, gets #GP(0),
+ * in that view; it is counted, and told of as KVM_HVFEAT_EVENT_DENIED. So the guest's handler, its stack and tables
+ * must be accessible in each view; else the VM is shut down, as by any triple fault. Page tables of the guest are
+ * read, and written if Accessed or Dirty bits are to be set, with the permissions of the view. VMFUNC with an index
+ * of no view gets #GP(0), with EAX not 0 #UD, as does each VMFUNC while the feature is off.
+ *
+ * SMM is in no view, and RSM returns to the one before. In a view but 0, VMLAUNCH and VMRESUME get #GP(0); L2's
+ * VMFUNC is L1's affair. What KVM writes by itself (paravirtual clocks, steal time) is not restricted.
+ *
+ * Views last until DISABLE or DESTROY; vCPUs that are in them go on in view 0. They outlive a reset of the VM by
+ * its VMM. They follow changes of the VM's memory, which costs an exit a page and view when it is next used.
+ */
+#define KVM_HVFEAT_VIEW_READ	(1u << 0)
+#define KVM_HVFEAT_VIEW_WRITE	(1u << 1)	/* not without READ */
+#define KVM_HVFEAT_VIEW_EXEC	(1u << 2)	/* without READ where the CPU can */
+
+struct kvm_hvfeat_view {
+	struct kvm_hvfeat_target target;
+	__u32 view;		/* 1 .. param[0] of ENABLE */
+	__u32 access;		/* CREATE: to all pages; SET_ACCESS: to those; GET: out, to those never set */
+	__u64 gfn;		/* SET_ACCESS: the first page; GET: a page to be told of */
+	__u64 pages;		/* SET_ACCESS: their number, not 0 */
+	__u32 gfn_access;	/* GET: out */
+	__u32 ranges;		/* GET: out, ranges of pages with another access than the view's */
+};
+/* What a request does not use is 0. When it returns, the new access is in force on all vCPUs. */
+#define KVM_HVFEAT_VIEW_CREATE _IOW(0xd7, 0x07, struct kvm_hvfeat_view)
+#define KVM_HVFEAT_VIEW_DESTROY _IOW(0xd7, 0x08, struct kvm_hvfeat_view)
+#define KVM_HVFEAT_VIEW_SET_ACCESS _IOW(0xd7, 0x09, struct kvm_hvfeat_view)
+#define KVM_HVFEAT_VIEW_GET _IOWR(0xd7, 0x0a, struct kvm_hvfeat_view)
 
 /* ---- Events: generic netlink ---- */
 
@@ -177,7 +229,11 @@ enum kvm_hvfeat_genl_cmd {
 	KVM_HVFEAT_EVENT_UNSPEC,
 	KVM_HVFEAT_EVENT_ENABLED,	/* by ENABLE or SET_STATE */
 	KVM_HVFEAT_EVENT_DISABLED,
-	KVM_HVFEAT_EVENT_DENIED,	/* a write refused by the lock; at most 10 a second and VM, COUNT since the last */
+	/*
+	 * A write refused by the lock (REGISTER), or an access refused by a view (VIEW, GFN, ACCESS); at most 10 of
+	 * each a second and VM, COUNT since the last
+	 */
+	KVM_HVFEAT_EVENT_DENIED,
 	KVM_HVFEAT_EVENT_LOST,		/* a feature of this host is gone (module kvm unloaded); VM_PID absent */
 	KVM_HVFEAT_EVENT_FOUND,		/* and there again */
 };
@@ -191,6 +247,9 @@ enum kvm_hvfeat_genl_attr {
 	KVM_HVFEAT_ATTR_RIP,		/* u64: of the guest */
 	KVM_HVFEAT_ATTR_REGISTER,	/* string: gdtr idtr ldtr tr */
 	KVM_HVFEAT_ATTR_PAD,
+	KVM_HVFEAT_ATTR_VIEW,		/* u32 */
+	KVM_HVFEAT_ATTR_GFN,		/* u64 */
+	KVM_HVFEAT_ATTR_ACCESS,		/* u32: KVM_HVFEAT_VIEW_..., what was wanted */
 	KVM_HVFEAT_ATTR_END
 };
 #define KVM_HVFEAT_ATTR_MAX (KVM_HVFEAT_ATTR_END - 1)

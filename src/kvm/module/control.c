@@ -181,6 +181,8 @@ int hvfeat_vm_get_state(struct kvm *kvm, unsigned int feature, void *state, u32 
 
 	if (r)
 		return r;
+	if (!hvfeat_has_state(feature))
+		return -ENODATA;
 	*size = sizeof(blob);
 	if (room < sizeof(blob))
 		return -ENOSPC;
@@ -204,6 +206,8 @@ int hvfeat_vm_set_state(struct kvm *kvm, unsigned int feature, const void *state
 
 	if (r)
 		return r;
+	if (!hvfeat_has_state(feature))
+		return -ENODATA;
 	if (size != sizeof(blob))
 		return -EINVAL;
 	memcpy(&blob, state, sizeof(blob));
@@ -243,4 +247,58 @@ int hvfeat_vm_stats(struct kvm *kvm, struct kvm_hvfeat_stats *stats)
 	}
 	hvfeat_ops_put(ops);
 	return 0;
+}
+
+static int check_view(unsigned int request, const struct kvm_hvfeat_view *view)
+{
+	if (view->target.feature != KVM_HVFEAT_EPTP_SWITCHING || view->gfn_access || view->ranges)
+		return -EINVAL;
+	switch (request) {
+	case KVM_HVFEAT_VIEW_CREATE:
+		return view->gfn || view->pages ? -EINVAL : 0;
+	case KVM_HVFEAT_VIEW_DESTROY:
+		return view->access || view->gfn || view->pages ? -EINVAL : 0;
+	case KVM_HVFEAT_VIEW_SET_ACCESS:
+		return 0;
+	default:
+		return view->access || view->pages ? -EINVAL : 0;
+	}
+}
+
+static int view_get(const struct kvm_hvf_ops *ops, struct kvm *kvm, struct kvm_hvfeat_view *view)
+{
+	struct kvm_hvf_view_info info;
+	int r = ops->view_get(kvm, view->view, view->gfn, &info);
+
+	if (r)
+		return r;
+	view->access = info.access;
+	view->gfn_access = info.gfn_access;
+	view->ranges = info.ranges;
+	return 0;
+}
+
+/* @request: KVM_HVFEAT_VIEW_...; only GET changes @view */
+int hvfeat_vm_view(struct kvm *kvm, unsigned int request, struct kvm_hvfeat_view *view)
+{
+	const struct kvm_hvf_ops *ops;
+	int r = check_view(request, view);
+
+	if (!r)
+		r = check_works(view->target.feature);
+	if (r)
+		return r;
+	ops = hvfeat_ops_get();
+	if (!patched_has(ops, view->target.feature))
+		r = -EOPNOTSUPP;
+	else if (request == KVM_HVFEAT_VIEW_CREATE)
+		r = ops->view_create(kvm, view->view, view->access);
+	else if (request == KVM_HVFEAT_VIEW_DESTROY)
+		r = ops->view_destroy(kvm, view->view);
+	else if (request == KVM_HVFEAT_VIEW_SET_ACCESS)
+		r = ops->view_set_access(kvm, view->view, view->access, view->gfn, view->pages);
+	else
+		r = view_get(ops, kvm, view);
+	hvfeat_ops_put(ops);
+	return r;
 }

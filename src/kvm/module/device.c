@@ -234,6 +234,29 @@ static int get_stats(void __user *user)
 	return r;
 }
 
+static int view(void __user *user, unsigned int request)
+{
+	struct kvm_hvfeat_view view;
+	struct vm vm;
+	int r;
+
+	if (copy_from_user(&view, user, sizeof(view)))
+		return -EFAULT;
+	r = check_target(&view.target);
+	if (r)
+		return r;
+	r = vm_get(view.target.vm_fd, &vm);
+	if (r)
+		return r;
+	r = hvfeat_vm_view(vm.kvm, request, &view);
+	vm_put(&vm);
+	if (r)
+		hvfeat_count(view.target.feature, HVFEAT_REFUSED, 1);
+	else if (request == KVM_HVFEAT_VIEW_GET && copy_to_user(user, &view, sizeof(view)))
+		r = -EFAULT;
+	return r;
+}
+
 static long device_ioctl(struct file *file, unsigned int request, unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
@@ -257,6 +280,11 @@ static long device_ioctl(struct file *file, unsigned int request, unsigned long 
 		return set_state(user);
 	case KVM_HVFEAT_GET_STATS:
 		return get_stats(user);
+	case KVM_HVFEAT_VIEW_CREATE:
+	case KVM_HVFEAT_VIEW_DESTROY:
+	case KVM_HVFEAT_VIEW_SET_ACCESS:
+	case KVM_HVFEAT_VIEW_GET:
+		return view(user, request);
 	default:
 		return -ENOTTY;
 	}

@@ -65,25 +65,40 @@ void hvfeat_event_vm(unsigned int event, unsigned int feature, pid_t pid)
 		event_send(skb, header);
 }
 
-static void denied(const struct kvm_hvf_denied *d)
+static bool put_register(struct sk_buff *skb, const struct kvm_hvf_denied *d)
 {
 	static const char * const registers[] = {
 		[KVM_HVF_LIDT] = "idtr", [KVM_HVF_LGDT] = "gdtr",
 		[KVM_HVF_LLDT] = "ldtr", [KVM_HVF_LTR] = "tr",
 	};
 	const char *name = d->insn < ARRAY_SIZE(registers) ? registers[d->insn] : NULL;
+
+	return !name || !nla_put_string(skb, KVM_HVFEAT_ATTR_REGISTER, name);
+}
+
+static bool put_view(struct sk_buff *skb, const struct kvm_hvf_denied *d)
+{
+	return !nla_put_u32(skb, KVM_HVFEAT_ATTR_VIEW, d->view) &&
+	       !nla_put_u64_64bit(skb, KVM_HVFEAT_ATTR_GFN, d->gfn, KVM_HVFEAT_ATTR_PAD) &&
+	       !nla_put_u32(skb, KVM_HVFEAT_ATTR_ACCESS, d->access);
+}
+
+static void denied(const struct kvm_hvf_denied *d)
+{
+	const bool view = d->feature == KVM_HVF_EPTP;
+	const unsigned int feature = view ? KVM_HVFEAT_EPTP_SWITCHING : KVM_HVFEAT_DESC_TABLE;
 	struct sk_buff *skb;
 	void *header;
 
-	hvfeat_count(KVM_HVFEAT_DESC_TABLE, HVFEAT_DENIED, d->count);
-	skb = event_new(KVM_HVFEAT_EVENT_DENIED, KVM_HVFEAT_DESC_TABLE, &header);
+	hvfeat_count(feature, HVFEAT_DENIED, d->count);
+	skb = event_new(KVM_HVFEAT_EVENT_DENIED, feature, &header);
 	if (!skb)
 		return;
 	if (nla_put_u32(skb, KVM_HVFEAT_ATTR_VM_PID, d->pid) ||
 	    nla_put_u64_64bit(skb, KVM_HVFEAT_ATTR_COUNT, d->count, KVM_HVFEAT_ATTR_PAD) ||
 	    nla_put_u32(skb, KVM_HVFEAT_ATTR_VCPU, d->vcpu_id) ||
 	    nla_put_u64_64bit(skb, KVM_HVFEAT_ATTR_RIP, d->rip, KVM_HVFEAT_ATTR_PAD) ||
-	    (name && nla_put_string(skb, KVM_HVFEAT_ATTR_REGISTER, name)))
+	    !(view ? put_view(skb, d) : put_register(skb, d)))
 		nlmsg_free(skb);
 	else
 		event_send(skb, header);

@@ -8,7 +8,7 @@
  */
 #include <linux/kvm_host.h>
 
-#define KVM_HVF_ABI		1
+#define KVM_HVF_ABI		2
 
 enum kvm_hvf_feature {
 	KVM_HVF_DESC,
@@ -31,6 +31,18 @@ enum kvm_hvf_feature {
  */
 #define KVM_HVF_APICV_INHIBIT	30
 
+/*
+ * KVM_HVF_EPTP, param[0]: greatest index of a view, below KVM_HVF_NR_VIEWS.
+ * View 0 is always there and has no restrictions.
+ */
+#define KVM_HVF_NR_VIEWS	512
+
+/* What a view allows of a page: the bits of EPT */
+#define KVM_HVF_VIEW_READ	BIT(0)
+#define KVM_HVF_VIEW_WRITE	BIT(1)	/* not without READ */
+#define KVM_HVF_VIEW_EXEC	BIT(2)	/* without READ where the CPU can */
+#define KVM_HVF_VIEW_VALID	GENMASK(2, 0)
+
 /* In the order of SVM's exit codes 0x66 to 0x6d. */
 enum kvm_hvf_desc {
 	KVM_HVF_SIDT, KVM_HVF_SGDT, KVM_HVF_SLDT, KVM_HVF_STR,
@@ -46,13 +58,23 @@ struct kvm_hvf_setting {
 	u64 stat[KVM_HVF_NR_STAT];
 };
 
-/* A guest's write to a descriptor-table register was refused. */
+struct kvm_hvf_view_info {
+	u32 access;		/* of pages in no range */
+	u32 gfn_access;		/* of the page asked about */
+	u32 ranges;
+};
+
+/* A guest's write to a descriptor-table register, or an access in a view, was refused. */
 struct kvm_hvf_denied {
+	enum kvm_hvf_feature feature;
 	pid_t pid;		/* of the process that created the VM */
 	u32 vcpu_id;
 	u64 rip;
 	u64 count;		/* refusals since the last one reported */
 	enum kvm_hvf_desc insn;
+	u32 view;
+	u32 access;		/* what was wanted */
+	u64 gfn;
 };
 
 struct kvm_hvf_ops {
@@ -70,6 +92,11 @@ struct kvm_hvf_ops {
 	const char * const *(*stat_names)(unsigned int feature);
 	/* At most one listener, NULL: none.  Called in atomic context. */
 	int (*listen)(void (*denied)(const struct kvm_hvf_denied *denied));
+	/* Views of KVM_HVF_EPTP; see hvf_views.c for errors */
+	int (*view_create)(struct kvm *kvm, u32 index, u32 access);
+	int (*view_destroy)(struct kvm *kvm, u32 index);
+	int (*view_set_access)(struct kvm *kvm, u32 index, u32 access, u64 gfn, u64 npages);
+	int (*view_get)(struct kvm *kvm, u32 index, u64 gfn, struct kvm_hvf_view_info *info);
 };
 
 const struct kvm_hvf_ops *kvm_hvf_get_ops(void);

@@ -12,7 +12,7 @@
 #include <libvirt-colo/kvm_hvfeat.h>
 #include "hvf_ops.h"
 
-#define HVFEAT_VERSION	"1"
+#define HVFEAT_VERSION	"2"
 #define HVFEAT_STATE_VERSION 1
 
 struct kvm;
@@ -29,6 +29,7 @@ const char *hvfeat_name(unsigned int feature);
 u32 hvfeat_group(unsigned int feature);
 int hvfeat_kvm_feature(unsigned int feature);
 bool hvfeat_is_apicv(unsigned int feature);
+bool hvfeat_has_state(unsigned int feature);
 void hvfeat_get_report(unsigned int feature, struct hvfeat_report *report);
 void hvfeat_reason_text(unsigned int feature, u32 reason, char *text, size_t size);
 
@@ -43,6 +44,7 @@ int hvfeat_vm_set(struct kvm *kvm, unsigned int feature, const u64 *param);
 int hvfeat_vm_get_state(struct kvm *kvm, unsigned int feature, void *state, u32 *size);
 int hvfeat_vm_set_state(struct kvm *kvm, unsigned int feature, const void *state, u32 size);
 int hvfeat_vm_stats(struct kvm *kvm, struct kvm_hvfeat_stats *stats);
+int hvfeat_vm_view(struct kvm *kvm, unsigned int request, struct kvm_hvfeat_view *view);
 
 /* events.c */
 int hvfeat_events_init(void);

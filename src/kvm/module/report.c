@@ -69,6 +69,12 @@ bool hvfeat_is_apicv(unsigned int feature)
 	return catalogue[feature].kvm == KVM_HVF_APICV;
 }
 
+/* Views do not travel: what they are for is the guest's and its agent's knowledge. */
+bool hvfeat_has_state(unsigned int feature)
+{
+	return feature != KVM_HVFEAT_EPTP_SWITCHING;
+}
+
 static u32 cpu_vendor(void)
 {
 	switch (boot_cpu_data.x86_vendor) {
@@ -156,7 +162,8 @@ static bool vendor_module_loaded(u32 vendor)
 /* KVM_HVFEAT_KERNEL and what follows from it, or the reason why not */
 static void report_kvm(unsigned int feature, u32 vendor, struct hvfeat_report *r, u32 *reason)
 {
-	const u32 works = KVM_HVFEAT_KERNEL | KVM_HVFEAT_PER_VM | KVM_HVFEAT_STATE;
+	const u32 works = KVM_HVFEAT_KERNEL | KVM_HVFEAT_PER_VM |
+			  (hvfeat_has_state(feature) ? KVM_HVFEAT_STATE : 0);
 	const struct kvm_hvf_ops *ops;
 
 	if (!hvfeat_kvm_loaded() || !vendor_module_loaded(vendor)) {
