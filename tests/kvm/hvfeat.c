@@ -199,6 +199,12 @@ struct event events_next(int socket, int ms)
         memcpy(&e.count, payload(a), 8);
     if ((a = find(first, buffer + size, KVM_HVFEAT_ATTR_RIP)))
         memcpy(&e.rip, payload(a), 8);
+    if ((a = find(first, buffer + size, KVM_HVFEAT_ATTR_VIEW)))
+        memcpy(&e.view, payload(a), 4);
+    if ((a = find(first, buffer + size, KVM_HVFEAT_ATTR_GFN)))
+        memcpy(&e.gfn, payload(a), 8);
+    if ((a = find(first, buffer + size, KVM_HVFEAT_ATTR_ACCESS)))
+        memcpy(&e.access, payload(a), 4);
     if ((a = find(first, buffer + size, KVM_HVFEAT_ATTR_REGISTER)))
         memcpy(e.reg, payload(a), a->nla_len - NLA_HDRLEN < 8 ? a->nla_len - NLA_HDRLEN : 7);
     return e;
@@ -213,6 +219,7 @@ int main(int argc, char **argv)
         test_cost(false);
         test_abi(false);
         test_apicv_off();
+        test_eptp_refused();
     } else if (!strcmp(what, "patched") || !strcmp(what, "vmx")) {
         /* Bochs does not count 4 ns an instruction. */
         if (!strcmp(what, "patched"))
@@ -224,7 +231,16 @@ int main(int argc, char **argv)
         test_state();
         test_quantum();
         test_apicv_off();
+        if (!strcmp(what, "patched"))
+            test_eptp_refused();
         test_events();
+        if (!strcmp(what, "vmx")) {
+            test_eptp();
+            test_eptp_hostile(argc > 2 ? atoi(argv[2]) : 2);
+        }
+    } else if (!strcmp(what, "eptp")) {
+        test_eptp();
+        test_eptp_hostile(argc > 2 ? atoi(argv[2]) : 2);
     } else if (!strcmp(what, "hostile")) {
         test_hostile(argc > 2 ? atoi(argv[2]) : 2);
     } else if (!strcmp(what, "avic")) {
@@ -232,7 +248,7 @@ int main(int argc, char **argv)
     } else if (!strcmp(what, "avic-stock")) {
         test_apicv_forced(false);
     } else {
-        fprintf(stderr, "usage: %s [patched|vmx|stock|avic|avic-stock|hostile [SECONDS]]\n",
+        fprintf(stderr, "usage: %s [patched|stock|avic|avic-stock|{vmx|eptp|hostile} [SECONDS]]\n",
                 argv[0]);
         return 2;
     }

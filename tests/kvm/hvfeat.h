@@ -31,6 +31,8 @@ struct event {
     uint32_t feature, pid, vcpu;
     uint64_t count, rip;
     char reg[8];
+    uint32_t view, access;
+    uint64_t gfn;
 };
 int events_open(void);
 struct event events_next(int socket, int ms);
@@ -45,6 +47,9 @@ void test_quantum(void);
 void test_hostile(int seconds);
 void test_cost(bool patched);
 void test_apicv_off(void);
+void test_eptp(void);
+void test_eptp_refused(void);
+void test_eptp_hostile(int seconds);
 void test_apicv_forced(bool patched);
 
 #endif

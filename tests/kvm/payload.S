@@ -187,6 +187,95 @@ payload cpuid_loop
     hlt
 payload_end cpuid_loop
 
+/* Notes in EDX that an instruction, of the CPU or of the emulator, went well. */
+.macro allow from bit insn:vararg
+    movl $(CODE + 9f - \from), %ebp
+    \insn
+    orl $\bit, %edx
+9:
+.endm
+
+.macro allow_emulated from bit insn:vararg
+    movl $(CODE + 9f - \from), %ebp
+    .byte 0x0f, 0x0b, 0x6b, 0x76, 0x6d
+    \insn
+    orl $\bit, %edx
+9:
+.endm
+
+/* ECX times to view 1 and back. */
+payload eptp_switch
+    movl %ecx, %esi
+    xorl %eax, %eax
+1:  movl $1, %ecx
+    vmfunc
+    xorl %ecx, %ecx
+    vmfunc
+    decl %esi
+    jnz 1b
+    hlt
+payload_end eptp_switch
+
+/* VMFUNC with EAX and ECX as they are. */
+payload eptp_vmfunc
+    try eptp_vmfunc vmfunc
+    hlt
+payload_end eptp_vmfunc
+
+/* To view ECX; what may be done with the page at EBX, which begins with RET, again and again. */
+payload eptp_loop
+    xorl %eax, %eax
+    movl %esp, %edi
+    vmfunc
+1:  xorl %edx, %edx
+    allow eptp_loop 1 movl 4(%ebx), %eax
+    allow eptp_loop 2 movl %esi, 4(%ebx)
+    allow eptp_loop 4 call *%ebx
+    movl %edi, %esp
+    allow_emulated eptp_loop 8 movl 4(%ebx), %eax
+    allow_emulated eptp_loop 16 movl %esi, 4(%ebx)
+    outb %al, $0x80
+    jmp 1b
+payload_end eptp_loop
+
+/* To view ECX; reads at EBX again and again. */
+payload eptp_read
+    xorl %eax, %eax
+    vmfunc
+1:  movl (%ebx), %edx
+    outb %al, $0x80
+    jmp 1b
+payload_end eptp_read
+
+/*
+ * To view ECX; of 16 pages at EBX writes those whose bit is set in ESI, reads the others. At their
+ * beginning: Bochs 2.7 logs addresses for PML, where KVM expects pages.
+ */
+payload eptp_pages
+    xorl %eax, %eax
+    vmfunc
+    movl $16, %edi
+1:  movl (%ebx), %eax
+    testl $1, %esi
+    jz 2f
+    movl %edi, (%ebx)
+2:  addl $4096, %ebx
+    shrl %esi
+    decl %edi
+    jnz 1b
+    hlt
+payload_end eptp_pages
+
+/* To view ECX; counts until it is told to end. */
+payload eptp_count
+    xorl %eax, %eax
+    vmfunc
+1:  incl ROUNDS
+    cmpl $0, ARRIVED
+    je 1b
+    hlt
+payload_end eptp_count
+
 /* In SMM, real-mode addresses up to 4 GiB: tells, optionally writes the saved GDTR base. */
     .code16
 payload smi_honest

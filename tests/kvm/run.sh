@@ -214,7 +214,7 @@ if want vmx; then
     vmx=${list/ccp
 /}
     initrd vmx "${vmx/kvm-amd/kvm-intel}" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
-        "$cache/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest vmx"
+        "$cache/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest ${VMX_TESTS:-vmx} ${HOSTILE_SECONDS:-2}"
     boot_vmx vmx "${VMX_SECONDS:-400}"
 fi
 finish
