@@ -79,8 +79,7 @@ static void test_stands_still(Fixture *f, gconstpointer data G_GNUC_UNUSED)
     /* Of a hundred domains, twice: the first waits, and only two are asked about at a time. */
     for (unsigned i = 0; i < 200; i++) {
         g_autofree char *uuid = g_strdup_printf("d%u", i % 100);
-        g_autoptr(JsonObject) none =
-            colo_figures_get(f->figures, uuid, COLO_FIGURES_SHORT_MS);
+        g_autoptr(JsonObject) none = colo_figures_get(f->figures, uuid, COLO_FIGURES_SHORT_MS);
 
         g_assert_null(none);
     }
