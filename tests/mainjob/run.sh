@@ -15,7 +15,7 @@ i2-disk-copy-lost i5-comparator-killed i5-comparator-killed-no-witness
 guest-ends i3-pair-cut-both-reach i3-pair-cut-one-reaches i3-pair-cut-none-reaches
 i3-rebooted-host merge-interrupted i1-primary-killed i1-new-connections guest-time i5-comparator-killed-manual several-disks-nics nic-of-network"
 # colo:///system and the lock manager: with --driver, and only these.
-DRIVER_TESTS="stock-virsh stock-python driver-protected driver-lifecycle lock-plugin"
+DRIVER_TESTS="stock-virsh stock-python driver-protected driver-lifecycle reset-reboot lock-plugin"
 # Large clients of libvirt at colo:///system: with --clients, and only these.
 CLIENT_TESTS="stock-clients driver-remote stock-nova stock-virt-manager"
 # Those who may not, and those who do it wrong: with --hostile, and only these.
