@@ -2,16 +2,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Builds the patched kvm, kvm-intel and kvm-amd, and kvm_hvfeat, for a kernel; installs nothing.
 #   build.sh FOLDER [KERNEL-RELEASE]
+# KVM_HEADERS: another kernel's tree, built from that same source.
 # FOLDER/{kvm,kvm-intel,kvm-amd,kvm_hvfeat}.ko are the result; a second call with nothing changed is quick.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=$1
 release=${2:-$(uname -r)}
-headers=/lib/modules/$release/build
+headers=${KVM_HEADERS:-/lib/modules/$release/build}
 [ -e "$headers/Makefile" ] || headers=/usr/src/linux-headers-$release
 cc=${CC:-gcc-12}
 key=$(cat "$here"/prepare.sh "$here"/patches/"$(echo "$release" | cut -d. -f1,2)"/* "$here"/module/*.[ch] \
-    "$here"/../../include/libvirt-colo/kvm_hvfeat.h 2> /dev/null | cat - <(echo "$release") | sha256sum)
+    "$here"/../../include/libvirt-colo/kvm_hvfeat.h 2> /dev/null | cat - <(echo "$release $headers") | sha256sum)
 
 mkdir -p "$out"
 exec 9> "$out/.lock"

@@ -18,7 +18,7 @@ stock=${3:-}
 series=$(echo "$release" | cut -d. -f1,2)
 patches=$here/patches/$series
 tarball=/usr/src/linux-source-$series.tar.xz
-headers=/lib/modules/$release/build
+headers=${KVM_HEADERS:-/lib/modules/$release/build}
 
 [ -e "$patches/series" ] || fail "no patches for kernel $release" \
     "there are: $(cd "$here/patches" && echo *)" "run one of these kernels"

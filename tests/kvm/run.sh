@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Tests the KVM patches and kvm_hvfeat: Debian's kernel in a machine with emulated AMD SVM, once with the
 # patched kvm modules, once with the stock ones. TAP; nothing is left running.
-#   tests/kvm/run.sh [refuse|patched|hostile|stock|avic|vmx|selftests...]     without a name: all but vmx and selftests
+#   tests/kvm/run.sh [refuse|patched|hostile|stock|avic|vmx|selftests|debug...]     without a name: the first five
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -44,9 +44,9 @@ initrd() {
 # boot NAME SECONDS: runs the machine; its console is in $work/NAME.log, its TAP goes on as ours.
 boot() {
     local name=$1
-    timeout -k 5 "$2" qemu-system-x86_64 -accel tcg,thread=single -icount shift=2,sleep=off -machine q35 -cpu EPYC -smp 1 -m 1024 \
-        -nodefaults -display none -no-reboot -kernel "$tree"/boot/vmlinuz-* -initrd "$work/$name.initrd" \
-        -append "console=ttyS0 panic=-1 loglevel=4 mitigations=off" -serial "file:$work/$name.log" < /dev/null 2> "$work/$name.qemu" &
+    timeout -k 5 "$2" qemu-system-x86_64 -accel tcg,thread=single -icount "shift=${shift:-2},sleep=off" -machine q35 -cpu EPYC -smp 1 -m 1024 \
+        -nodefaults -display none -no-reboot -kernel "${vmlinuz:-$(echo "$tree"/boot/vmlinuz-*)}" -initrd "$work/$name.initrd" \
+        -append "console=ttyS0 panic=-1 loglevel=${loglevel:-4} mitigations=off" -serial "file:$work/$name.log" < /dev/null 2> "$work/$name.qemu" &
     machine=$!
     wait $machine
     machine=
@@ -127,7 +127,7 @@ report() {
 }
 
 want() {
-    { [ ${#wanted[@]} = 0 ] && [ "$1" != vmx ] && [ "$1" != selftests ]; } || [[ " ${wanted[*]} " = *" $1 "* ]]
+    { [ ${#wanted[@]} = 0 ] && [[ $1 != @(vmx|selftests|debug) ]]; } || [[ " ${wanted[*]} " = *" $1 "* ]]
 }
 
 wanted=("$@")
@@ -208,6 +208,9 @@ if want avic; then
 fi
 if want selftests; then
     . "$here/selftests.sh"
+fi
+if want debug; then
+    . "$here/debug.sh"
 fi
 # Intel: needs Bochs, and minutes.
 if want vmx; then
