@@ -12,6 +12,8 @@ debug_kernel() {
     version=$(awk '$1 == "version" { print $2 }' "$top/src/kvm/patches/6.1/source")
     key=$(cat "$here/debug.config" <(echo "$version") | sha256sum)
     [ "$(cat "$debug/key" 2> /dev/null)" != "$key" ] || return 0
+    need flex flex
+    need bison bison
     rm -rf "$debug"
     mkdir -p "$linux"
     tar -xf /usr/src/linux-source-6.1.tar.xz -C "$linux" --strip-components=1 || return 1
