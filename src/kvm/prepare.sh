@@ -22,6 +22,9 @@ headers=${KVM_HEADERS:-/lib/modules/$release/build}
 
 [ -e "$patches/series" ] || fail "no patches for kernel $release" \
     "there are: $(cd "$here/patches" && echo *)" "run one of these kernels"
+incomplete=$(sed -n 's/^incomplete //p' "$patches/source")
+[ -z "$incomplete" ] || fail "the patches for kernel $release are not complete" "$incomplete" \
+    "run a kernel of another series, or finish them: src/kvm/README.md"
 version=$(awk '$1 == "version" { print $2 }' "$patches/source")
 wanted=$(awk '$1 == "sha256" { print $2 }' "$patches/source")
 [ -e "$headers/Makefile" ] || headers=/usr/src/linux-headers-$release

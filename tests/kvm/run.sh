@@ -3,6 +3,7 @@
 # Tests the KVM patches and kvm_hvfeat: Debian's kernel in a machine with emulated AMD SVM, once with the
 # patched kvm modules, once with the stock ones. TAP; nothing is left running.
 #   tests/kvm/run.sh [refuse|patched|hostile|stock|avic|vmx|selftests|debug...]     without a name: the first five
+# KVM_SERIES=6.12: the other series of patches, with Debian's kernel that it is for.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -12,12 +13,18 @@ work=$(mktemp -d)
 machine=
 trap '[ -z "$machine" ] || kill "$machine" 2> /dev/null; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
+series=${KVM_SERIES:-6.1}
 cache=$LAB_CACHE/kvm-modules
+meta=linux-image-amd64
+if [ "$series" != 6.1 ]; then
+    cache+=-$series
+    meta=linux-image-$series-amd64
+fi
 mkdir -p "$cache"
 
 need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
-tree=$(lab_kernel_tree linux-image-amd64) || exit 1
+tree=$(lab_kernel_tree "$meta") || exit 1
 release=$(basename "$tree"/lib/modules/*)
 
 # initrd NAME LIST-OF-MODULES FILE=TARGET...: standard input is what it runs.
@@ -132,6 +139,10 @@ want() {
 
 wanted=("$@")
 stock=$tree/lib/modules/$release/kernel
+# Newer kernels have them compressed; the machine's insmod takes them as they are built.
+for module in virt/lib/irqbypass drivers/crypto/ccp/ccp arch/x86/kvm/{kvm,kvm-amd}; do
+    [ -e "$stock/$module.ko" ] || xz -dk "$stock/$module.ko.xz" || exit 1
+done
 base=("$stock/virt/lib/irqbypass.ko=lib/modules/irqbypass.ko"
     "$stock/drivers/crypto/ccp/ccp.ko=lib/modules/ccp.ko"
     "$cache/kvm_hvfeat.ko=lib/modules/kvm_hvfeat.ko" "$work/kvmtest=bin/kvmtest")
@@ -155,9 +166,9 @@ check "all exports of the stock kvm are there with their CRCs" exports
 
 # FILE_PATH_CHANGES: the kernel's MAINTAINERS is not ours.
 checkpatch() {
-    tar -xf "/usr/src/linux-source-6.1.tar.xz" -C "$work" --strip-components=2 \
-        linux-source-6.1/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch} || return 1
-    ! { for file in "$top"/src/kvm/patches/6.1/*.patch; do
+    tar -xf "/usr/src/linux-source-$series.tar.xz" -C "$work" --strip-components=2 \
+        "linux-source-$series"/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch} || return 1
+    ! { for file in "$top/src/kvm/patches/$series"/*.patch; do
         perl "$work/checkpatch.pl" --no-tree --terse --ignore FILE_PATH_CHANGES "$file"
     done
     perl "$work/checkpatch.pl" --no-tree --terse --max-line-length=100 -f "$top"/src/kvm/module/*.[ch]

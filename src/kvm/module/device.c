@@ -13,7 +13,7 @@
 
 /* A descriptor that was handed in, and its VM */
 struct vm {
-	struct fd fd;
+	struct file *file;
 	struct kvm *kvm;
 };
 
@@ -23,27 +23,27 @@ static int vm_get(s32 fd, struct vm *vm)
 	bool (*is_kvm)(struct file *file);
 	int r = 0;
 
-	vm->fd = fdget(fd);
-	if (!vm->fd.file)
+	vm->file = fget(fd);
+	if (!vm->file)
 		return -EBADF;
 	is_kvm = __symbol_get("file_is_kvm");
 	if (!is_kvm) {
-		fdput(vm->fd);
+		fput(vm->file);
 		return -ENODEV;
 	}
-	if (is_kvm(vm->fd.file))
-		vm->kvm = vm->fd.file->private_data;
+	if (is_kvm(vm->file))
+		vm->kvm = vm->file->private_data;
 	else
 		r = -EBADF;
 	__symbol_put("file_is_kvm");
 	if (r)
-		fdput(vm->fd);
+		fput(vm->file);
 	return r;
 }
 
 static void vm_put(struct vm *vm)
 {
-	fdput(vm->fd);
+	fput(vm->file);
 }
 
 static int check_target(const struct kvm_hvfeat_target *target)
