@@ -222,7 +222,8 @@ ssize_t colo_relay_side_receive(ColoRelaySide *side)
     static uint8_t buffer[READ_CHUNK]; /* of the context's thread */
     struct iovec parts[2];
     size_t room = 0, n_parts = 0;
-    uint8_t *rest = colo_rpc_reader_room(side->reader, &room);
+    /* Behind a frame that waits for its FDs come their bytes, no header. */
+    uint8_t *rest = side->frame ? NULL : colo_rpc_reader_room(side->reader, &room);
     ssize_t n;
 
     if (rest)
