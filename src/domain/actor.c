@@ -353,6 +353,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
         colo_kicker_kick(d->host->kicker, d->record->uuid);
         return json_object_new_object();
     }
+    if (strcmp(name, "domain-check") == 0) /* may it take over? */
+        return colo_copy_check(d, error);
     if (strcmp(name, "domain-state") == 0)
         return colo_json_build("state", "s", colo_state_name(d->record->state), "role", "s",
                                colo_role_name(d->record->role), "generation", "u",
@@ -507,6 +509,7 @@ static void tick(ColoDomain *d)
     case COLO_STATE_PROTECTED:
         adopt(d, now);
         colo_evidence_tick(d, now);
+        colo_copy_tick(d, now);
         colo_epoch_tick(d, now);
         colo_features_tick(d, now);
         break;
@@ -616,6 +619,7 @@ void colo_domain_free(ColoDomain *d)
     g_thread_join(d->thread);
     colo_domain_detach(d);
     colo_aside_drop(&d->jobs_asked);
+    colo_aside_drop(&d->devices_asked);
     colo_mailbox_free(d->mailbox);
     colo_domain_record_free(d->record);
     g_ptr_array_unref(d->disks);

@@ -137,7 +137,9 @@ typedef struct {
     gboolean auto_reprotect; /* ... and what COLO cannot bear to interrupt that */
     unsigned reprotect_ms;   /* current pause between attempts */
     uint64_t next_attempt_ns;
-    ColoAside *jobs_asked; /* QEMU has not said yet whether it has jobs; or NULL */
+    ColoAside *jobs_asked;    /* QEMU has not said yet whether it has jobs; or NULL */
+    ColoAside *devices_asked; /* ... whether a virtio device of its is broken; or NULL */
+    uint64_t next_devices_ns; /* when it is asked that again */
     uint64_t last_tick_ns;
     uint64_t no_stream_ns;     /* secondary, SYNCING: since when no stream is up; 0: one is */
     uint64_t next_register_ns; /* when the register is brought up to date; 0: it is */
@@ -291,6 +293,12 @@ JsonObject *colo_secondary_relinquish(ColoDomain *domain, ColoMail *mail, GError
 void colo_secondary_failed(ColoDomain *domain, const char *reason); /* our copy is gone */
 void colo_secondary_teardown(ColoDomain *domain);
 void colo_secondary_tick(ColoDomain *domain, uint64_t now); /* SYNCING */
+
+/* copy-devices.c */
+void colo_copy_tick(ColoDomain *domain, uint64_t now); /* secondary, PROTECTED */
+/* The primary asks before a switchover: empty, or an error and the copy is given up. */
+JsonObject *colo_copy_check(ColoDomain *domain, GError **error);
+void colo_copy_served(ColoDomain *domain); /* it serves now: says what does not work in it */
 
 /* takeover.c */
 JsonObject *colo_takeover_by_consent(ColoDomain *domain, uint64_t n, GError **error);

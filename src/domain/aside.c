@@ -91,6 +91,18 @@ gboolean colo_aside_ask(ColoAside **aside, virDomainPtr dom, ColoAsideAsk ask, u
     return done;
 }
 
+gboolean colo_aside_poll(ColoAside **aside, virDomainPtr dom, ColoAsideAsk ask, gboolean *answer)
+{
+    if (!*aside) {
+        *aside = begin(dom, ask);
+        return FALSE;
+    }
+    if (!wait_for(*aside, 0, answer))
+        return FALSE;
+    colo_aside_drop(aside);
+    return TRUE;
+}
+
 void colo_aside_drop(ColoAside **aside)
 {
     g_clear_pointer(aside, unref);

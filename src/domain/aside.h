@@ -19,5 +19,8 @@ typedef gboolean (*ColoAsideAsk)(virDomainPtr dom);
  * NULL at first. @dom: a reference is kept. */
 gboolean colo_aside_ask(ColoAside **aside, virDomainPtr dom, ColoAsideAsk ask, unsigned wait_ms,
                         gboolean *answer);
+/* For what is asked again and again, without waiting: TRUE with *@answer when the one asked before
+ * has come; asks when nothing is under way. */
+gboolean colo_aside_poll(ColoAside **aside, virDomainPtr dom, ColoAsideAsk ask, gboolean *answer);
 /* Nobody wants it any more. */
 void colo_aside_drop(ColoAside **aside);

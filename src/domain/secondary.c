@@ -465,6 +465,7 @@ void colo_secondary_teardown(ColoDomain *d)
 
     d->record->loaded = FALSE;
     colo_domain_unwatch(d);
+    colo_aside_drop(&d->devices_asked);
     colo_domain_end_session(d);
     g_hash_table_remove_all(d->streams_up);
     if (d->disks->len == 0 && d->nics->len == 0)

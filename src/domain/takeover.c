@@ -378,6 +378,7 @@ void colo_takeover_run(ColoDomain *d)
     colo_domain_end_session(d);
     g_hash_table_remove_all(d->streams_up);
     colo_takeover_finish(d);
+    colo_copy_served(d);
     d->busy = FALSE;
     g_clear_pointer(&d->abort_reason, g_free);
 }

@@ -77,6 +77,29 @@ static void test_hangs(void)
     g_assert_cmpuint(asked, ==, before + 2);
 }
 
+static void test_poll(void)
+{
+    ColoAside *aside = NULL;
+    gboolean answer = FALSE;
+    unsigned before = asked;
+
+    set(TRUE, TRUE);
+    for (unsigned i = 0; i < 20; i++)
+        g_assert_false(colo_aside_poll(&aside, NULL, ask, &answer)); /* does not wait */
+    set(FALSE, TRUE);
+    settle();
+    g_assert_cmpuint(asked, ==, before + 1);
+    g_assert_true(colo_aside_poll(&aside, NULL, ask, &answer)); /* what was asked then */
+    g_assert_true(answer);
+    g_assert_null(aside);
+    set(FALSE, FALSE);
+    g_assert_false(colo_aside_poll(&aside, NULL, ask, &answer));
+    settle();
+    g_assert_true(colo_aside_poll(&aside, NULL, ask, &answer));
+    g_assert_false(answer);
+    g_assert_cmpuint(asked, ==, before + 2);
+}
+
 static void test_dropped(void)
 {
     ColoAside *aside = NULL;
@@ -95,6 +118,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/aside/answers", test_answers);
     g_test_add_func("/aside/hangs", test_hangs);
+    g_test_add_func("/aside/poll", test_poll);
     g_test_add_func("/aside/dropped", test_dropped);
     return g_test_run();
 }
