@@ -325,6 +325,17 @@ static gboolean add_filters(ColoDomain *d, GError **error)
     return TRUE;
 }
 
+/* The first checkpoint would come only after a whole period. QEMU says "colo" before it can take a
+ * kick, which would end it: migrate_start_colo_process() makes the event with its lock released. It
+ * can once it lets the guest run again (colo_process_checkpoint()). */
+static void kick_first(ColoDomain *d)
+{
+    gboolean running;
+
+    if (colo_steps_is_running(d->dom, &running, NULL) && running)
+        colo_steps_kick(d->dom, d->host->config->checkpoint_period_ms, NULL);
+}
+
 /* Migrates into COLO and waits for the secondary's first LOADED. */
 static gboolean enter_colo(ColoDomain *d, GError **error)
 {
@@ -363,9 +374,8 @@ static gboolean enter_colo(ColoDomain *d, GError **error)
             raise_ns = colo_clock_ns() + DOWNTIME_RAISE_NS;
             colo_steps_set_downtime(d->dom, downtime, NULL);
         }
-        /* The first checkpoint would come only after a whole period. */
         if (state.status == COLO_MIGRATE_COLO)
-            colo_steps_kick(d->dom, d->host->config->checkpoint_period_ms, NULL);
+            kick_first(d);
         if (state.status == COLO_MIGRATE_FAILED || state.status == COLO_MIGRATE_CANCELLED ||
             colo_clock_ns() > end) {
             g_set_error(error, COLO_ERROR, COLO_ERROR_OPERATION_FAILED,

@@ -5,8 +5,9 @@
  * thread. Sources: QEMU 7.2 migration/colo.c, migration/migration.c, qapi/migration.json.
  *
  * Order on the whole: x-colo and parameters on both; secondary migrate_incoming, its FD to the
- * comparator; primary migrate_start, its FD to the comparator; wait_colo on both; kick at once,
- * because the first checkpoint comes only when the period is over and nothing is LOADED before.
+ * comparator; primary migrate_start, its FD to the comparator; when it is in COLO and its guest
+ * runs, kick, because the first checkpoint comes only when the period is over and nothing is LOADED
+ * before.
  */
 #pragma once
 
@@ -66,7 +67,9 @@ typedef struct {
 gboolean colo_steps_migrate_state(virDomainPtr dom, ColoMigrateState *state, GError **error);
 
 /* Primary in COLO: asks for a checkpoint now, and leaves @delay_ms as the period (facts: force one;
- * harmless outside COLO). A kick during a running checkpoint may be swallowed: repeat it. */
+ * harmless outside COLO). A kick during a running checkpoint may be swallowed: repeat it. Not
+ * between the status "colo" and the guest's running again: QEMU 7.2 has no event yet that it could
+ * post (qemu_event_set(): Assertion `ev->initialized'). */
 gboolean colo_steps_kick(virDomainPtr dom, uint64_t delay_ms, GError **error);
 
 /*

@@ -361,6 +361,7 @@ void lab_protect(Lab *lab, uint64_t delay_ms)
 {
     double start = lab_now_ms();
     g_autoptr(GError) error = NULL;
+    gboolean running = FALSE;
     int p, s;
 
     protect_disks(lab);
@@ -380,6 +381,11 @@ void lab_protect(Lab *lab, uint64_t delay_ms)
     wait_colo(lab->p.dom);
     wait_colo(lab->s.dom);
     g_test_message("both in COLO after %.0f ms", lab_now_ms() - start);
+    while (!running) { /* QEMU cannot take a kick before */
+        colo_steps_is_running(lab->p.dom, &running, &error);
+        g_assert_no_error(error);
+        g_usleep(1000);
+    }
     colo_steps_kick(lab->p.dom, delay_ms, &error);
     g_assert_no_error(error);
     while (relay_loaded(lab->relay) < 1)
