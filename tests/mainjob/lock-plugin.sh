@@ -14,8 +14,9 @@ plugin_on() {
         daemon "$1" restart libvirtd
 }
 plugin_off() {
-    on "$1" sh -c 'sed -i /^lock_manager/d /etc/libvirt/qemu.conf; rm -f /etc/libvirt/qemu-colo.conf; umount "$1"' sh "$PLUGINS"
-    daemon "$1" restart libvirtd
+    # The loaded plugins keep their folder busy.
+    on "$1" sh -c 'sed -i /^lock_manager/d /etc/libvirt/qemu.conf; rm -f /etc/libvirt/qemu-colo.conf' &&
+        daemon "$1" restart libvirtd && on "$1" umount "$PLUGINS"
 }
 
 # refused HOST TEXT COMMAND...: libvirt at qemu:/// does not do it, and says why.
@@ -49,7 +50,6 @@ colo "$P" colo-switchover ft > /dev/null || bail "colo-switchover"
 check "the other host goes on" wait_for 30 eval "in_list '$S' && not in_list '$old'"
 new=$S
 daemon "$new" stop virtcolod # else it protects again in a moment, and a copy runs on the old one by right
-find_roles
 check "the old one may not start it" refused "$old" "may not run here" start ft
 daemon "$old" stop virtcolod
 check "nor without virtcolod" refused "$old" "is under COLO (fenced), and virtcolod" start ft
@@ -57,14 +57,15 @@ check "an unprotected guest starts without virtcolod" other_starts "$old"
 daemon "$old" start virtcolod
 daemon "$new" start virtcolod
 check "protected again, through the plugin" wait_for 90 protected
+find_roles
 check "of a newer generation" at_least "$(field "$P" generation)" $((generation + 1)) generation
 # The end of QEMU: the copy goes on, libvirt did not ask for its start.
 on "$P" sh -c 'kill -9 "$(cat /run/libvirt/qemu/ft.pid)"'
 check "a takeover is not in its way" wait_for 30 eval "in_list '$S' && not in_list '$P'"
 check "protected again" wait_for 90 protected
+find_roles
 check_load "every answer came, in order and right"
 check "the disk is right" disk_right
-find_roles
 check "protection ends" colo "$P" colo-unprotect ft
 check "then libvirt may pause and resume it" eval 'virsh_at "$P" suspend ft && virsh_at "$P" resume ft'
 for host in $P $S; do check "libvirtd of $host without it again" plugin_off "$host"; done
