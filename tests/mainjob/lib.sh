@@ -110,7 +110,10 @@ dump() {
             tail -n 12 "$LAB_LOG/$host/$log.log" 2> /dev/null | sed "s/^/#   $host $log: /"
         done
         "$LAB" guest console $host 2> /dev/null | tail -n 4 | tr -d '\r' | sed "s/^/#   $host console: /"
+        on $host bridge fdb show br br0 2>&1 | grep "^52:54:" | sed "s/^/#   $host fdb: /"
     done
+    on switch bridge fdb show 2>&1 | grep "^52:54:" | sed "s/^/#   switch fdb: /"
+    on client ip neighbor show 2>&1 | sed "s/^/#   client neighbor: /"
 }
 
 # --- small things ------------------------------------------------------------------------------
