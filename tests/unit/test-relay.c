@@ -281,6 +281,49 @@ static void test_fds_pass(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
     }
 }
 
+/* As many as libvirt allows, of a frame, and so slowly that the relay reads between any two; @way
+ * 1: from libvirt. What is pending then may not be taken for the length of a next frame: four bytes
+ * of FDs are one. */
+static void many_fds(RelayFixture *f, int way, unsigned n)
+{
+    int from = way ? f->upstream : f->client, to = way ? f->client : f->upstream;
+    g_autoptr(ColoRpcFrame) next = NULL;
+    uint8_t body[8] = {0, 0, 0, (uint8_t)n};
+    uint8_t raw[COLO_RPC_HEADER_BYTES + sizeof(body)];
+    int ends[2];
+    char c;
+
+    g_assert_cmpint(pipe(ends), ==, 0);
+    relay_say(from, COLO_REMOTE_PROGRAM, 207,
+              way ? COLO_RPC_REPLY_WITH_FDS : COLO_RPC_CALL_WITH_FDS, 5, body, sizeof(body));
+    for (unsigned i = 0; i < n; i++) {
+        if (i < 6 || i + 1 == n)
+            g_usleep(20000); /* all before it is read */
+        send_fd(from, ends[1]);
+    }
+    relay_say(from, COLO_REMOTE_PROGRAM, 300, COLO_RPC_CALL, 6, NULL, 0);
+    close(ends[1]);
+    g_assert_true(relay_readable(to, RELAY_WAIT_MS));
+    g_assert_cmpint(recv(to, raw, sizeof(raw), MSG_WAITALL), ==, sizeof(raw));
+    for (unsigned i = 0; i < n; i++)
+        close(hear_fd(to));
+    next = relay_hear(to, way ? f->client_reader : f->upstream_reader);
+    g_assert_cmpuint(next->header.procedure, ==, 300);
+    g_assert_cmpint(read(ends[0], &c, 1), ==, 0); /* nobody keeps one */
+    close(ends[0]);
+}
+
+static void test_many_fds_pass(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    static const unsigned counts[] = {1, 4, 5, COLO_RELAY_FDS_MAX};
+
+    relay_accept_upstream(f);
+    for (int way = 0; way < 2; way++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(counts); i++)
+            many_fds(f, way, counts[i]);
+    }
+}
+
 static void test_broken_is_closed(RelayFixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     static const uint8_t bad[][8] = {{0, 0, 0, 5}, {3, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}};
@@ -474,6 +517,7 @@ int main(int argc, char **argv)
     ADD("identity-refused", test_identity_refused);
     ADD("everything-else-passes", test_everything_else_passes);
     ADD("fds-pass", test_fds_pass);
+    ADD("many-fds-pass", test_many_fds_pass);
     ADD("broken-is-closed", test_broken_is_closed);
     ADD("last-words", test_last_words);
     ADD("one-end-ends-both", test_one_end_ends_both);
