@@ -94,12 +94,12 @@ void colo_domain_announce(ColoDomain *d, const char *reason)
     set_reason(d, reason);
     colo_log_full(&log, LOG_NOTICE, __func__, "%s: %s%s%s", colo_role_name(d->record->role), state,
                   d->reason ? ": " : "", d->reason ? d->reason : "");
+    colo_domain_publish(d); /* who hears of it may look */
     d->host->emit(colo_json_build("event", "s", "state", "domain", "s", d->record->name, "uuid",
                                   "s", d->record->uuid, "pair", "s", d->record->pair, "state", "s",
                                   state, "role", "s", colo_role_name(d->record->role), "generation",
                                   "u", d->record->generation, "reason", "s", d->reason, NULL),
                   d->host->emit_opaque);
-    colo_domain_publish(d);
 }
 
 void colo_domain_set_state(ColoDomain *d, ColoState state, const char *reason)

@@ -28,9 +28,16 @@ typedef struct {
     ColoDomain *domain;
 } Fixture;
 
-static void drop(JsonObject *event, void *opaque)
+/* Who hears of a state looks at the domain then, and finds it so. */
+static void told(JsonObject *event, void *opaque)
 {
-    (void)opaque;
+    Fixture *f = opaque;
+    ColoDomain *domain = g_atomic_pointer_get(&f->domain); /* NULL while it is made */
+    g_autoptr(JsonObject) view = domain ? colo_domain_view(domain) : NULL;
+
+    if (view && strcmp(colo_json_peek_string(event, "event", ""), "state") == 0)
+        g_assert_cmpstr(colo_json_peek_string(view, "state", ""), ==,
+                        colo_json_peek_string(event, "state", ""));
     json_object_put(event);
 }
 
@@ -58,7 +65,8 @@ static void fixture_open(Fixture *f, const char *uri, ColoArbiter *arbiter)
     f->host.store = f->store.store;
     f->host.arbiter = f->store.arbiter;
     f->host.boot_id = (char *)"this boot";
-    f->host.emit = drop;
+    f->host.emit = told;
+    f->host.emit_opaque = f;
     f->host.virconn = colo_virconn_new(uri, &(ColoVirConnEvents){0}, NULL);
     f->host.kicker = colo_kicker_new(uri, NULL, NULL);
     f->host.comparator = colo_comparator_client_new("/nonexistent/comparator", &none, NULL);
@@ -77,7 +85,8 @@ static ColoArbiter *manual(void)
 static void fixture_start(Fixture *f)
 {
     g_assert_true(colo_store_save_domain(f->store.store, f->store.record, NULL));
-    f->domain = colo_domain_new(&f->host, colo_domain_record_copy(f->store.record));
+    g_atomic_pointer_set(&f->domain,
+                         colo_domain_new(&f->host, colo_domain_record_copy(f->store.record)));
 }
 
 static void fixture_close(Fixture *f)
