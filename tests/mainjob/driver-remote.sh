@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Other ways to virtcolod than root's own socket: colo+tls:// from another host, with a migration that
-# the client itself drives, which is a switchover for a protected domain; and colo:///session of a user.
+# the client itself drives, which is a switchover for a protected domain; colo+ssh:// with libvirt's own helper
+# at the other end; and colo:///session of a user.
 . "$(dirname "$0")/lib.sh"
 RUN=/tmp/driver-remote-run
 
@@ -36,6 +37,32 @@ hears_events() {
 accepted() { on "$1" sh -c "timeout 10 openssl s_client -quiet -connect $2:16514 ${*:3} 2> /dev/null < /dev/zero | head -c 1 | od -An -tx1 | tr -d ' \n'"; }
 CERTIFICATE="-cert /etc/pki/libvirt/clientcert.pem -key /etc/pki/libvirt/private/clientkey.pem"
 
+# An SSH server of each host's own (dropbear: its package starts none), with keys that end with the lab.
+SSH_PORT=2222 SSH_KEY=/root/.ssh/lab-key
+# ssh_server HOST: in the background; lets in who has the key.
+ssh_server() {
+    on "$1" sh -c 'rm -rf /root/.ssh /run/lab/ssh && mkdir -m 700 -p /root/.ssh /run/lab/ssh &&
+        dropbearkey -t ed25519 -f /run/lab/ssh/host-key > /dev/null 2>&1' || return 1
+    "$LAB" put "$1" "$TMP/lab-key" $SSH_KEY && "$LAB" put "$1" "$TMP/lab-key.pub" /root/.ssh/authorized_keys &&
+        on "$1" chmod 600 $SSH_KEY /root/.ssh/authorized_keys &&
+        on "$1" dropbear -s -m -r /run/lab/ssh/host-key -p $SSH_PORT -P /run/lab/ssh/pid && wait_for 10 ssh_listens "$1"
+}
+ssh_listens() { on "$1" ss -tlnH "sport = :$SSH_PORT" | grep -q LISTEN; }
+ssh_uri() { echo "colo+ssh://root@$1:$SSH_PORT/system?keyfile=$SSH_KEY&no_verify=1&no_tty=1&proxy=${2:-native}"; }
+# ssh_to FROM TO COMMAND...: virsh through it
+ssh_to() { local from=$1 to=$2; shift 2; on "$from" timeout 100 virsh -q -c "$(ssh_uri "$to")" "$@" 2>&1; }
+end_ssh() { on "$1" sh -c 'kill "$(cat /run/lab/ssh/pid)"; rm -rf /root/.ssh /run/lab/ssh'; }
+through_ssh() {
+    local rc
+    on "$S" sh -c 'head -c 4194304 /dev/urandom > /tmp/ssh-up' && ssh_to "$S" "$P" vol-create-as default ssh-volume 4M --format raw &&
+        ssh_to "$S" "$P" vol-upload ssh-volume /tmp/ssh-up --pool default &&
+        ssh_to "$S" "$P" vol-download ssh-volume /tmp/ssh-down --pool default && on "$S" cmp /tmp/ssh-up /tmp/ssh-down
+    rc=$?
+    ssh_to "$S" "$P" vol-delete ssh-volume --pool default > /dev/null
+    on "$S" rm -f /tmp/ssh-up /tmp/ssh-down
+    return $rc
+}
+
 # swapped FROM: the guest is protected, and not at FROM any more.
 swapped() { protected && is "$P" "$(other "$1")"; }
 roles() { wait_for $SETTLE_S protected > /dev/null; find_roles; }
@@ -65,6 +92,24 @@ check "and back, by a client that is at neither side of it" on "$S" timeout 100 
 check "protected, the roles swapped again" wait_for $SETTLE_S swapped "$from"
 roles
 check_load "every answer came, in order and right"
+
+ssh-keygen -q -t ed25519 -N '' -f "$TMP/lab-key" || bail "a key for SSH"
+for host in primary secondary; do ssh_server $host || bail "an SSH server on $host"; done
+check "colo+ssh: what it lists is what the host itself lists" is "$(ssh_to "$S" "$P" list --all --name)" \
+    "$(on "$P" virsh -q -c colo:///system list --all --name)"
+check "colo+ssh: the copy is not in it" not grep -qx ft <<< "$(ssh_to "$P" "$S" list --all --name)"
+check "colo+ssh: a change is refused with the remedy" grep -qF "virsh-colo colo-unprotect ft" <<< "$(ssh_to "$S" "$P" setmem ft 65536 --live)"
+check "colo+ssh: door 2 answers" is "$(ssh_to "$S" "$P" qemu-monitor-command ft '{"execute":"colo-status"}' | json return state)" protected
+check "colo+ssh: a volume, there and back" through_ssh
+check "colo+ssh: who may only look, does" eval 'is "$(ssh_to "$S" "$P" -r domstate ft)" running &&
+    grep -qiE "read.only|denied" <<< "$(ssh_to "$S" "$P" -r suspend ft)"'
+load_start 50
+from=$P
+check "colo+ssh: virsh migrate is a switchover" on "$P" timeout 100 virsh -q -c colo:///system migrate --live ft "$(ssh_uri "$S")"
+check "colo+ssh: protected, the roles swapped" wait_for $SETTLE_S swapped "$from"
+roles
+check_load "colo+ssh: every answer came, in order and right"
+for host in primary secondary; do end_ssh $host; done
 
 on_tls tls_client_dn_list '[ "O=nobody*" ]' || bail "virtcolod takes a list of names"
 check "a client whose name is not in the list is not let in" is "$(accepted "$S" "$P" $CERTIFICATE)" ""
