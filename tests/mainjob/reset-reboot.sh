@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Reset and reboot of a protected guest by its host: it boots anew where it ran, nobody
+# Reset and reboot of a protected guest, by its host and by itself: it boots anew where it ran, nobody
 # takes over, and both hosts protect it in the end.
 . "$(dirname "$0")/lib.sh"
 
@@ -13,6 +13,8 @@ booted_anew() {
     now=$(uptime_ns) && [ -n "$now" ] && [ "$now" -lt "$before" ]
 }
 
+# Its answer may not come any more.
+reboots_itself() { on client timeout 5 bash -c "exec 3<>/dev/tcp/$GUEST_IP/11; echo reboot >&3; read -r -t 2 line <&3; :"; }
 # None of the copy's virtio devices is one that QEMU has given up.
 devices_work() {
     local path out
@@ -48,5 +50,6 @@ quiet virsh_at "$P" set-lifecycle-action ft reboot restart --live || bail "a reb
 quiet colo "$P" colo-protect ft --pair $PAIR --wait || bail "protected"
 wait_for $SETTLE_S protected > /dev/null && find_roles
 boots "virsh reset" on "$P" virsh -q -c colo:///system reset ft
+boots "its own reboot" reboots_itself
 boots "virsh reboot" on "$P" virsh -q -c colo:///system reboot ft --mode acpi
 finish

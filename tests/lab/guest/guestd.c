@@ -8,7 +8,7 @@
  *   port 10  time: each line is answered by "MONOTONIC_NS REALTIME_NS"
  *   port 11  control: "disk [INDEX]", "mem", "dirty MBPS", "rate BLOCKS", "have UUID" (is it
  *            among the last ones that port 9 gave since boot?), "ldt" (has the kernel load LDTR:
- *            "ok", or "killed" when the processor refuses that), "poweroff"
+ *            "ok", or "killed" when the processor refuses that), "poweroff", "reboot"
  *
  * Kernel command line: dirty=MBPS, disk=BLOCKS_PER_SECOND (default 10).  The power button powers
  * off.  `guestd --make BYTES` writes deterministic bytes to standard output (content for HTTP).
@@ -96,14 +96,15 @@ static uint64_t fresh(void)
     return r ^ (r >> 31);
 }
 
-static void power_off(void)
+/* RB_POWER_OFF or RB_AUTOBOOT, with the disks at rest. */
+static void end(const char *word, int how)
 {
-    say("GUEST-POWEROFF\n");
+    say(word);
     for (unsigned i = 0; i < DISKS_MAX; i++)
         if (disk_pids[i] > 0)
             kill(disk_pids[i], SIGKILL);
     sync();
-    reboot(RB_POWER_OFF);
+    reboot(how);
 }
 
 /* True when port 9 gave this UUID as one of its last GIVEN_MAX answers. */
@@ -173,10 +174,12 @@ static int control(const char *line, char *out, size_t size)
     if (strcmp(line, "ldt") == 0)
         return snprintf(out, size, "ldt %s\n", load_ldt());
     if (strcmp(line, "poweroff") == 0)
-        power_off();
+        end("GUEST-POWEROFF\n", RB_POWER_OFF);
+    if (strcmp(line, "reboot") == 0)
+        end("GUEST-REBOOT\n", RB_AUTOBOOT);
     return snprintf(out, size,
                     "error: expected disk [INDEX], mem, dirty N, rate N, have UUID, "
-                    "ldt or poweroff\n");
+                    "ldt, poweroff or reboot\n");
 }
 
 /* Appends the answer to one line (without its newline). */
@@ -330,7 +333,7 @@ static void read_input(struct conn *c)
 
     while (read(c->fd, &ev, sizeof(ev)) == sizeof(ev))
         if (ev.type == EV_KEY && ev.code == KEY_POWER && ev.value)
-            power_off();
+            end("GUEST-POWEROFF\n", RB_POWER_OFF);
 }
 
 /* Deterministic bytes for HTTP: the same everywhere, not compressible. */
