@@ -22,8 +22,14 @@ virtcolod_pid() { daemon "$P" status virtcolod | sed -n 's/^virtcolod running //
 fds_of() { on "$P" sh -c 'ls /proc/"$1"/fd | wc -l' sh "$1"; }
 rss_of() { on "$P" sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$1/status"; }
 clients_of_libvirtd() { on "$P" sh -c 'virt-admin -q client-list libvirtd | grep -c unix'; }
+# What its FDs are, sockets with both their ends.
+kinds_of() {
+    on "$P" sh -c 'ls -l /proc/"$1"/fd | sed -n "s/.* -> //p" | grep -v "^socket:" | sed "s/:\[[0-9].*//"
+        ss -xtanpH | grep "pid=$1," | sed "s/ users:.*//; s/ [0-9][0-9]* / - /g; s/ [0-9]*\$/ -/"' sh "$1" | tr -s ' ' | sort
+}
 settled() {
-    [ "$(fds_of "$PID")" -le "$FDS" ] || { echo "FDs: $(fds_of "$PID"), before: $FDS"; return 1; }
+    [ "$(fds_of "$PID")" -le "$FDS" ] ||
+        { echo "FDs: $(fds_of "$PID"), before: $FDS"; diff "$TMP/kinds" <(kinds_of "$PID"); return 1; }
     [ "$(clients_of_libvirtd)" -le "$CLIENTS" ] || { echo "clients of libvirtd: $(clients_of_libvirtd), before: $CLIENTS"; return 1; }
 }
 fuzz() { on "$P" nice -n 10 "$@" "$SOCKET" ft "$UUID"; }
@@ -48,6 +54,7 @@ sanitized=$(grep -c __asan_init "$PREFIX/sbin/virtcolod")
 # Its quarantine of freed memory is 256 MiB.
 [ "$sanitized" = 0 ] || GROWTH_KIB=$((600 * 1024))
 remember
+kinds_of "$PID" > "$TMP/kinds"
 FDS=$(fds_of "$PID") CLIENTS=$(clients_of_libvirtd)
 say "seed $SEED, virtcolod $PID: $FDS FDs, $(rss_of "$PID") KiB; libvirtd: $CLIENTS clients"
 
@@ -87,7 +94,7 @@ check "none of its descriptors and of libvirtd's clients is left" wait_for $((PA
 say "virtcolod: $(fds_of "$PID") FDs, $(rss_of "$PID") KiB; libvirtd: $(clients_of_libvirtd) clients"
 check "its memory: not $GROWTH_KIB KiB more than after the short run" eval '[ $(($(rss_of "$PID") - RSS)) -lt $GROWTH_KIB ]'
 check "a fresh virsh works" eval 'is "$(on "$P" timeout 60 virsh -q -c colo:///system domstate ft)" running'
-check "a fresh virsh-colo works" grep -q secondary <<< "$(colo "$P" colo-pair-list)"
+check "a fresh virsh-colo works" grep -qw "$S" <<< "$(colo "$P" colo-pair-list)"
 check "protection never ended" never_ended
 check "it stops and starts as always" eval 'daemon "$P" restart virtcolod && wait_for $SETTLE_S protected'
 check "and no sanitizer had something to say" eval '! grep -aE "Sanitizer|runtime error:" "$LAB_LOG/$P/virtcolod.log"'
