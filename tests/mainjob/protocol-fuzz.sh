@@ -19,14 +19,18 @@ GROWTH_KIB=65536
 PATIENCE_S=30
 
 virtcolod_pid() { daemon "$P" status virtcolod | sed -n 's/^virtcolod running //p'; }
-fds_of() { on "$P" sh -c 'ls /proc/"$1"/fd | wc -l' sh "$1"; }
 rss_of() { on "$P" sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB/\1/p' "/proc/$1/status"; }
 clients_of_libvirtd() { on "$P" sh -c 'virt-admin -q client-list libvirtd | grep -c unix'; }
-# What its FDs are, sockets with both their ends.
+# What its FDs are, sockets with both their ends, a line each. Without the handles that it keeps to ask etcd, one or more:
+# a connection and a pair of sockets, by which libcurl wakes itself, each.
 kinds_of() {
-    on "$P" sh -c 'ls -l /proc/"$1"/fd | sed -n "s/.* -> //p" | grep -v "^socket:" | sed "s/:\[[0-9].*//"
-        ss -xtanpH | grep "pid=$1," | sed "s/ users:.*//; s/ [0-9][0-9]* / - /g; s/ [0-9]*\$/ -/"' sh "$1" | tr -s ' ' | sort
+    on "$P" sh -c 'ls -l /proc/"$1"/fd | sed -n "s/.* -> //p" | grep -v "^socket:"; ss -xtanpH | grep "pid=$1,"' sh "$1" |
+        awk '$1 != "u_str" && $1 != "tcp" { sub(/:\[[0-9]+\]$/, ""); print; next }
+            $1 == "tcp" { if ($6 !~ /:2379$/) print $1, $2, $5, $6; next }
+            { name[$6] = $5; peer[$6] = $8; state[$6] = $2 }
+            END { for (i in peer) if (!(peer[i] in peer)) print "unix", state[i], name[i] }' | sort
 }
+fds_of() { kinds_of "$1" | wc -l; }
 settled() {
     [ "$(fds_of "$PID")" -le "$FDS" ] ||
         { echo "FDs: $(fds_of "$PID"), before: $FDS"; diff "$TMP/kinds" <(kinds_of "$PID"); return 1; }
