@@ -17,7 +17,7 @@ if out=$(make -s -C "$build" distdir distdir=colo-distdir 2>&1); then
 else
     rc=1
     echo "not ok - the tarball has all files"
-    tail -n 3 <<< "$out" | sed 's/^/# /'
+    grep -v '^make' <<< "$out" | tail -n 3 | sed 's/^/# /'
 fi
 chmod -R u+w "$build/colo-distdir" 2> /dev/null
 rm -rf "$build/colo-distdir"
