@@ -13,7 +13,23 @@
 #include <unistd.h>
 #include "hvfeat.h"
 
+/* Of QEMU with -icount shift=2, and of Bochs with ips=100000000 (run.sh). */
+#define QEMU_NS 4
+#define BOCHS_NS 10
+
 static int count, failed, device = -1;
+static unsigned seed = 1;
+
+void some_begin(unsigned first)
+{
+    seed = first;
+}
+
+unsigned some(unsigned n)
+{
+    seed = seed * 1103515245 + 12345;
+    return (seed >> 8) % n;
+}
 
 static void result(bool good, const char *format, va_list args)
 {
@@ -213,17 +229,19 @@ struct event events_next(int socket, int ms)
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "patched";
+    int seconds = argc > 2 ? atoi(argv[2]) : 2;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
+    some_begin(argc > 3 ? (unsigned)atoi(argv[3]) : 1);
     if (!strcmp(what, "stock")) {
-        test_cost(false);
+        test_cost(false, QEMU_NS);
         test_abi(false);
         test_apicv_off();
         test_eptp_refused();
+    } else if (!strcmp(what, "vmx-stock")) {
+        test_cost(false, BOCHS_NS);
     } else if (!strcmp(what, "patched") || !strcmp(what, "vmx")) {
-        /* Bochs does not count 4 ns an instruction. */
-        if (!strcmp(what, "patched"))
-            test_cost(true);
+        test_cost(true, !strcmp(what, "vmx") ? BOCHS_NS : QEMU_NS);
         test_abi(true);
         test_desc();
         test_lock();
@@ -236,19 +254,23 @@ int main(int argc, char **argv)
         test_events();
         if (!strcmp(what, "vmx")) {
             test_eptp();
-            test_eptp_hostile(argc > 2 ? atoi(argv[2]) : 2);
+            test_eptp_hostile(seconds);
         }
     } else if (!strcmp(what, "eptp")) {
         test_eptp();
-        test_eptp_hostile(argc > 2 ? atoi(argv[2]) : 2);
+        test_eptp_hostile(seconds);
+    } else if (!strcmp(what, "eptp-hostile")) {
+        test_eptp_hostile(seconds);
     } else if (!strcmp(what, "hostile")) {
-        test_hostile(argc > 2 ? atoi(argv[2]) : 2);
+        test_hostile(seconds);
     } else if (!strcmp(what, "avic")) {
         test_apicv_forced(true);
     } else if (!strcmp(what, "avic-stock")) {
         test_apicv_forced(false);
     } else {
-        fprintf(stderr, "usage: %s [patched|stock|avic|avic-stock|{vmx|eptp|hostile} [SECONDS]]\n",
+        fprintf(stderr,
+                "usage: %s [patched|stock|vmx-stock|avic|avic-stock|"
+                "{vmx|eptp|eptp-hostile|hostile} [SECONDS [SEED]]]\n",
                 argv[0]);
         return 2;
     }

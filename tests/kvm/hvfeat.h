@@ -25,6 +25,10 @@ long long counter(int vm_fd, unsigned feature, const char *name);
 
 void write_file(const char *path, const char *text);
 
+/* Random numbers below @n, the same ones after the same seed. */
+void some_begin(unsigned seed);
+unsigned some(unsigned n);
+
 /* Events: a socket that hears those from now on; <0: no such family. */
 struct event {
     int event; /* 0: none came in time */
@@ -45,7 +49,8 @@ void test_state(void);
 void test_events(void);
 void test_quantum(void);
 void test_hostile(int seconds);
-void test_cost(bool patched);
+/* @ns: what an instruction takes by the machine's clock. */
+void test_cost(bool patched, unsigned ns);
 void test_apicv_off(void);
 void test_eptp(void);
 void test_eptp_refused(void);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Tests the KVM patches and kvm_hvfeat: Debian's kernel in a machine with emulated AMD SVM, once with the
 # patched kvm modules, once with the stock ones. TAP; nothing is left running.
-#   tests/kvm/run.sh [refuse|patched|hostile|stock|avic|vmx|selftests|debug...]     without a name: the first five
+#   tests/kvm/run.sh [refuse|patched|hostile|stock|avic|vmx|selftests|debug|debug-vmx...]     without a name: the first five
 # KVM_SERIES=6.12: the other series of patches, with Debian's kernel that it is for.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -48,8 +48,8 @@ initrd() {
 }
 
 # The machine's time is its instructions, 4 ns each (icount): what else this machine does changes nothing.
-# boot NAME SECONDS: runs the machine; its console is in $work/NAME.log, its TAP goes on as ours.
-boot() {
+# machine NAME SECONDS: its console is in $work/NAME.log.
+machine() {
     local name=$1
     timeout -k 5 "$2" qemu-system-x86_64 -accel tcg,thread=single -icount "shift=${shift:-2},sleep=off" -machine q35 -cpu EPYC -smp 1 -m 1024 \
         -nodefaults -display none -no-reboot -kernel "${vmlinuz:-$(echo "$tree"/boot/vmlinuz-*)}" -initrd "$work/$name.initrd" \
@@ -57,14 +57,19 @@ boot() {
     machine=$!
     wait $machine
     machine=
-    report "$name"
+}
+
+# boot NAME SECONDS: runs the machine, and its TAP goes on as ours.
+boot() {
+    machine "$@"
+    report "$1"
 }
 
 # boot_vmx NAME SECONDS: the same on an emulated Intel CPU with VMX, in Bochs.
 boot_vmx() {
     local name=$1 iso=$work/$1.iso.d
     mkdir -p "$iso/isolinux"
-    cp "$tree"/boot/vmlinuz-* "$iso/isolinux/vmlinuz"
+    cp "${vmlinuz:-$(echo "$tree"/boot/vmlinuz-*)}" "$iso/isolinux/vmlinuz"
     cp "$work/$name.initrd" "$iso/isolinux/initrd"
     cp /usr/lib/ISOLINUX/isolinux.bin /usr/lib/syslinux/modules/bios/ldlinux.c32 "$iso/isolinux/"
     cat > "$iso/isolinux/isolinux.cfg" <<- X
@@ -73,7 +78,7 @@ boot_vmx() {
 	TIMEOUT 1
 	LABEL linux
 	 KERNEL vmlinuz
-	 APPEND initrd=initrd console=ttyS0,115200 panic=-1 loglevel=4 mitigations=off tsc=reliable tsc_early_khz=100000
+	 APPEND initrd=initrd console=ttyS0,115200 panic=-1 loglevel=${loglevel:-4} mitigations=off tsc=reliable tsc_early_khz=100000 ${append:-}
 	X
     genisoimage -quiet -o "$work/$name.iso" -b isolinux/isolinux.bin -c isolinux/boot.cat -no-emul-boot \
         -boot-load-size 4 -boot-info-table "$iso"
@@ -134,13 +139,13 @@ report() {
 }
 
 want() {
-    { [ ${#wanted[@]} = 0 ] && [[ $1 != @(vmx|selftests|debug) ]]; } || [[ " ${wanted[*]} " = *" $1 "* ]]
+    { [ ${#wanted[@]} = 0 ] && [[ $1 != @(vmx|selftests|debug|debug-vmx) ]]; } || [[ " ${wanted[*]} " = *" $1 "* ]]
 }
 
 wanted=("$@")
 stock=$tree/lib/modules/$release/kernel
 # Newer kernels have them compressed; the machine's insmod takes them as they are built.
-for module in virt/lib/irqbypass drivers/crypto/ccp/ccp arch/x86/kvm/{kvm,kvm-amd}; do
+for module in virt/lib/irqbypass drivers/crypto/ccp/ccp arch/x86/kvm/{kvm,kvm-amd,kvm-intel}; do
     [ -e "$stock/$module.ko" ] || xz -dk "$stock/$module.ko.xz" || exit 1
 done
 base=("$stock/virt/lib/irqbypass.ko=lib/modules/irqbypass.ko"
@@ -195,17 +200,21 @@ if want stock; then
         "$stock/arch/x86/kvm/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest stock"
     boot stock 120
 fi
-if want patched && want stock; then
-    # cost NAME: instructions of an exit with all off
-    cost() {
-        sed -n 's/^# cost of an exit, all off: \([0-9.]*\) .*/\1/p' "$work/$1.log"
-    }
+# cost NAME: instructions of an exit with all off
+cost() {
+    sed -n 's/^# cost of an exit, all off: \([0-9.]*\) .*/\1/p' "$work/$1.log"
+}
+# check_cost PATCHED STOCK
+check_cost() {
     # The NOP of a static branch, and what the compiler arranged otherwise.
     cheap() {
-        awk -v patched="$(cost patched)" -v stock="$(cost stock)" \
+        awk -v patched="$(cost "$1")" -v stock="$(cost "$2")" \
             'BEGIN { exit !(stock > 100 && patched > 100 && patched - stock <= 10) }'
     }
-    check "off, an exit costs what it costs with the stock kvm: $(cost patched) and $(cost stock) instructions" cheap
+    check "off, an exit costs what it costs with the stock kvm: $(cost "$1") and $(cost "$2") instructions" cheap "$@"
+}
+if want patched && want stock; then
+    check_cost patched stock
 fi
 # AVIC on a CPU that has none: what the switch does, not AVIC.
 forced=${list/kvm-amd/kvm-amd avic=1 force_avic=1}
@@ -220,15 +229,21 @@ fi
 if want selftests; then
     . "$here/selftests.sh"
 fi
-if want debug; then
-    . "$here/debug.sh"
-fi
 # Intel: needs Bochs, and minutes.
+vmx=${list/ccp$'\n'/}
+vmx=${vmx/kvm-amd/kvm-intel}
 if want vmx; then
-    vmx=${list/ccp
-/}
-    initrd vmx "${vmx/kvm-amd/kvm-intel}" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
+    initrd vmx "$vmx" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
         "$cache/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest ${VMX_TESTS:-vmx} ${HOSTILE_SECONDS:-2}"
     boot_vmx vmx "${VMX_SECONDS:-400}"
+    if [ -z "${VMX_TESTS:-}" ]; then
+        initrd vmx-stock "$vmx" "${base[@]}" "$stock/arch/x86/kvm/kvm.ko=lib/modules/kvm.ko" \
+            "$stock/arch/x86/kvm/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest vmx-stock"
+        boot_vmx vmx-stock 200
+        check_cost vmx vmx-stock
+    fi
+fi
+if want debug || want debug-vmx; then
+    . "$here/debug.sh"
 fi
 finish

@@ -12,14 +12,6 @@
 #include <unistd.h>
 #include "hvfeat.h"
 
-static unsigned seed = 1;
-
-static unsigned some(unsigned n)
-{
-    seed = seed * 1103515245 + 12345;
-    return (seed >> 8) % n;
-}
-
 /* One instruction at p: one of those with an operand in memory or a register, or anything. */
 static uint8_t *instruction(uint8_t *p)
 {

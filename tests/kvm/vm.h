@@ -44,6 +44,7 @@
 #ifndef __ASSEMBLER__
 #include <linux/kvm.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct {

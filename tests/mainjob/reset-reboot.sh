@@ -15,16 +15,6 @@ booted_anew() {
 
 # Its answer may not come any more.
 reboots_itself() { on client timeout 5 bash -c "exec 3<>/dev/tcp/$GUEST_IP/11; echo reboot >&3; read -r -t 2 line <&3; :"; }
-# None of the copy's virtio devices is one that QEMU has given up.
-devices_work() {
-    local path out
-    out=$(qmp "$S" '{"execute":"x-query-virtio"}') && grep -q net0 <<< "$out" || { echo "$out"; return 1; }
-    for path in $(grep -o '/machine/[^"]*' <<< "$out"); do
-        out=$(qmp "$S" "{\"execute\":\"x-query-virtio-status\",\"arguments\":{\"path\":\"$path\"}}") || return 1
-        grep -q '"broken":false' <<< "$out" || { echo "$path: $out"; return 1; }
-    done
-}
-
 # boots WHAT COMMAND...
 boots() {
     local what=$1 from
@@ -35,9 +25,7 @@ boots() {
     check "$what" "$@"
     check "$what: the guest boots anew" wait_for 60 booted_anew
     check "$what: protected, on both hosts" wait_for $SETTLE_S protected
-    # A checkpoint while the guest boots can break a virtio device of the copy (src/domain/steps-virtio.h),
-    # which is given up then.
-    check "$what: with a copy whose devices work" wait_for $SETTLE_S eval 'protected && devices_work'
+    check "$what: with a copy whose devices work" wait_for $SETTLE_S protected_well
     find_roles
     check "$what: where it ran, and nobody took over" eval \
         'is "$P" "$from" && not grep -E "failing-over|committing" <<< "$(log_since "$S")"'
