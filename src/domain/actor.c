@@ -355,6 +355,8 @@ static JsonObject *handle_peer(ColoDomain *d, ColoMail *mail, GError **error)
     }
     if (strcmp(name, "domain-check") == 0) /* may it take over? */
         return colo_copy_check(d, error);
+    if (strcmp(name, "domain-devices") == 0)
+        return colo_copy_compared(d, error);
     if (strcmp(name, "domain-state") == 0)
         return colo_json_build("state", "s", colo_state_name(d->record->state), "role", "s",
                                colo_role_name(d->record->role), "generation", "u",

@@ -296,8 +296,12 @@ void colo_secondary_tick(ColoDomain *domain, uint64_t now); /* SYNCING */
 
 /* copy-devices.c */
 void colo_copy_tick(ColoDomain *domain, uint64_t now); /* secondary, PROTECTED */
-/* The primary asks before a switchover: empty, or an error and the copy is given up. */
+/* "domain-check", before a switchover: empty, or an error and the copy is given up. */
 JsonObject *colo_copy_check(ColoDomain *domain, GError **error);
+gboolean colo_copy_may_serve(ColoDomain *domain, GError **error); /* the primary asks that */
+/* "domain-devices", by the secondary: {"broken": b}, whether the primary has a broken one itself.
+ */
+JsonObject *colo_copy_compared(ColoDomain *domain, GError **error);
 void colo_copy_served(ColoDomain *domain); /* it serves now: says what does not work in it */
 
 /* takeover.c */

@@ -242,19 +242,6 @@ void colo_primary_guest_hangs(ColoDomain *d)
         colo_log_full(&log, LOG_ERR, __func__, "%s", error->message);
 }
 
-/* A peer of an older version is not asked whether its copy may take over. */
-static gboolean copy_may_serve(ColoDomain *d, GError **error)
-{
-    g_autoptr(GError) own = NULL;
-    g_autoptr(JsonObject) may =
-        colo_domain_ask_peer(d, "domain-check", NULL, COLO_RELINQUISH_TIMEOUT_MS, &own);
-
-    if (may || g_error_matches(own, COLO_ERROR, COLO_ERROR_INVALID_ARG))
-        return TRUE;
-    g_propagate_error(error, g_steal_pointer(&own));
-    return FALSE;
-}
-
 /*
  * Roles swap on purpose (design section 3): a fresh checkpoint, then this host gives the domain up
  * by consent, and the peer goes on with it. What this copy still says after the gate is closed is
@@ -289,7 +276,7 @@ JsonObject *colo_primary_switchover(ColoDomain *d, GError **error)
         colo_evidence_after_job(d);
         return NULL;
     }
-    if (!copy_may_serve(d, error) || !colo_domain_gate(d, "closed", error))
+    if (!colo_copy_may_serve(d, error) || !colo_domain_gate(d, "closed", error))
         return NULL;
     if (!colo_ownership_consent(&ctx, d->record, error)) {
         colo_domain_gate(d, "paired", NULL);

@@ -11,7 +11,7 @@ PAYLOAD(eptp_loop);
 PAYLOAD(eptp_vmfunc);
 
 int view_request(unsigned long number, int fd, uint32_t view, uint32_t access, uint64_t gfn,
-                        uint64_t pages)
+                 uint64_t pages)
 {
     struct kvm_hvfeat_view v = {{KVM_HVFEAT_ABI, EPTP, fd, 0}, view, access, gfn, pages, 0, 0};
 

@@ -21,7 +21,7 @@
 
 /* Requests: 0 or errno. */
 int view_request(unsigned long number, int fd, uint32_t view, uint32_t access, uint64_t gfn,
-                        uint64_t pages);
+                 uint64_t pages);
 int view_create(const Vm *vm, uint32_t view, uint32_t access);
 int view_destroy(const Vm *vm, uint32_t view);
 /* Of the pages from an address on */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * EPTP switching: a guest of two vCPUs that switches views at random, by good and bad indices, while
- * the host changes its memory, permissions and views.
+ * EPTP switching: a guest of two vCPUs that switches views at random, by good and bad indices,
+ * while the host changes its memory, permissions and views.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * EPTP switching: what a view allows, and that VMFUNC costs no exits. Needs VMX with VMFUNC; elsewhere requests are refused.
+ * EPTP switching: what a view allows, and that VMFUNC costs no exits. Needs VMX with VMFUNC;
+ * elsewhere requests are refused.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -198,7 +199,8 @@ static void access_matrix(void)
     view_set(&vm, 2, R | W, 0, 16);
     view_set(&vm, 2, R | W | X, HANDLER_CODE, 1);
     view_set(&vm, 2, R | X, CODE, 1);
-    is(eptp_begin(&vm, 0, 2, DATA), 0, "but the guest's tables, stack and code: no access elsewhere");
+    is(eptp_begin(&vm, 0, 2, DATA), 0,
+       "but the guest's tables, stack and code: no access elsewhere");
     view_set(&vm, 2, 0, IDT, 1);
     eptp_begin(&vm, 0, 0, DATA);
     eptp_start(&vm, 0, 0, 2, DATA, 0);
