@@ -17,7 +17,7 @@ packages=(
     iproute2 ethtool util-linux procps curl socat python3 tcpdump jq libxml2-utils man-db xz-utils
     linux-source-6.1 linux-headers-amd64 quilt gcc-12 bochs bochsbios vgabios genisoimage isolinux syslinux-common
     expect python3-libvirt virtinst libsys-virt-perl polkitd ebtables dnsmasq-base seabios openssl redis-server
-    openssh-client dropbear-bin
+    openssh-client dropbear-bin kmod
     # tests: clients
     python3-nova virt-manager xvfb dbus at-spi2-core gir1.2-atspi-2.0
 )

@@ -17,6 +17,7 @@ kvm_prepare() {
     local tree key out=$LAB_CACHE/host work module file
     need mkfs.ext4 e2fsprogs
     need busybox busybox-static
+    need depmod kmod
     mkdir -p "$out"
     exec 8> "$out/.lock"
     flock 8
@@ -81,7 +82,7 @@ kvm_host_start() {
         qemu-system-x86_64 -name "$host" $KVM_MACHINE -nodefaults -display none -no-reboot \
         -uuid "c0100000-0000-4000-8000-00000000000$n" \
         -kernel "$LAB_CACHE/host/vmlinuz" -initrd "$LAB_CACHE/host/initrd" \
-        -append "console=ttyS0 panic=-1 loglevel=4 mitigations=off labenv=$LAB_STATE/env-$host labsrc=$LAB_SRC ${COLO_LAB_KVM_APPEND:-}" \
+        -append "console=ttyS0 panic=-1 loglevel=4 mitigations=off labenv=$LAB_STATE/env-$host labsrc=$LAB_SRC ${LAB_KVM_MODULES:+labkvm=ours} ${COLO_LAB_KVM_APPEND:-}" \
         -serial "file:$LAB_STATE/log/$host/console" \
         -fsdev "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap" \
         -device virtio-9p-pci,fsdev=root,mount_tag=root \
