@@ -239,7 +239,7 @@ if want vmx; then
     if [ -z "${VMX_TESTS:-}" ]; then
         initrd vmx-stock "$vmx" "${base[@]}" "$stock/arch/x86/kvm/kvm.ko=lib/modules/kvm.ko" \
             "$stock/arch/x86/kvm/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest vmx-stock"
-        boot_vmx vmx-stock 200
+        boot_vmx vmx-stock "${VMX_SECONDS:-400}"
         check_cost vmx vmx-stock
     fi
 fi
