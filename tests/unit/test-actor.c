@@ -179,6 +179,37 @@ static void test_i3_a_consent_is_repeated_to_who_asks_again(void)
     fixture_close(&f);
 }
 
+/* Asked before a switchover and about broken devices, a host says what it lacks: that is not the
+ * error of one that does not know the question, which lets a switchover go on. */
+static void test_questions_about_the_copy(void)
+{
+    static const struct {
+        const char *name, *says;
+        int code;
+    } questions[] = {
+        {"domain-check", "has no copy on alpha", COLO_ERROR_OPERATION_INVALID},
+        {"domain-devices", "did not answer", COLO_ERROR_TIMEOUT},
+        {"domain-nonsense", "unknown request", COLO_ERROR_INVALID_ARG},
+    };
+    Fixture f;
+
+    fixture_open(&f, URI, manual());
+    f.store.record->role = COLO_ROLE_PRIMARY;
+    f.store.record->state = COLO_STATE_ALONE;
+    f.store.record->generation = 5;
+    f.store.record->owner = TRUE;
+    fixture_start(&f);
+    for (size_t i = 0; i < G_N_ELEMENTS(questions); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(JsonObject) answer = ask_peer(&f, questions[i].name, 5, &error);
+
+        g_assert_null(answer);
+        g_assert_error(error, COLO_ERROR, questions[i].code);
+        g_assert_nonnull(strstr(error->message, questions[i].says));
+    }
+    fixture_close(&f);
+}
+
 /* libvirtd does not answer: whether QEMU writes the disk is not known, and its files are left. */
 static void test_i5_no_repair_while_libvirtd_is_away(void)
 {
@@ -447,6 +478,7 @@ int main(int argc, char **argv)
                     test_i3_an_owner_does_not_repeat_an_old_consent);
     g_test_add_func("/domain/actor/i3-asked-again",
                     test_i3_a_consent_is_repeated_to_who_asks_again);
+    g_test_add_func("/domain/actor/about-the-copy", test_questions_about_the_copy);
     g_test_add_func("/domain/actor/i5-libvirtd-away", test_i5_no_repair_while_libvirtd_is_away);
     g_test_add_func("/domain/actor/i2-reboot", test_i2_a_reboot_is_no_end);
     g_test_add_func("/domain/actor/autostart-back",
