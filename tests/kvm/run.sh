@@ -187,18 +187,18 @@ fi
 if want patched; then
     initrd patched "$list" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
         "$cache/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest patched"
-    boot patched 240
+    boot patched 600
 fi
 # A second of the machine's time takes several of ours.
 if want hostile; then
     initrd hostile "$list" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
         "$cache/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest hostile ${HOSTILE_SECONDS:-2}"
-    boot hostile "${HOSTILE_LIMIT:-240}"
+    boot hostile "${HOSTILE_LIMIT:-600}"
 fi
 if want stock; then
     initrd stock "$list" "${base[@]}" "$stock/arch/x86/kvm/kvm.ko=lib/modules/kvm.ko" \
         "$stock/arch/x86/kvm/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest stock"
-    boot stock 120
+    boot stock 400
 fi
 # cost NAME: instructions of an exit with all off
 cost() {
@@ -221,10 +221,10 @@ forced=${list/kvm-amd/kvm-amd avic=1 force_avic=1}
 if want avic; then
     initrd avic "$forced" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
         "$cache/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest avic"
-    boot avic 120
+    boot avic 400
     initrd avic-stock "$forced" "${base[@]}" "$stock/arch/x86/kvm/kvm.ko=lib/modules/kvm.ko" \
         "$stock/arch/x86/kvm/kvm-amd.ko=lib/modules/kvm-amd.ko" <<< "kvmtest avic-stock"
-    boot avic-stock 120
+    boot avic-stock 400
 fi
 if want selftests; then
     . "$here/selftests.sh"
@@ -235,11 +235,11 @@ vmx=${vmx/kvm-amd/kvm-intel}
 if want vmx; then
     initrd vmx "$vmx" "${base[@]}" "$cache/kvm.ko=lib/modules/kvm.ko" \
         "$cache/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest ${VMX_TESTS:-vmx} ${HOSTILE_SECONDS:-2}"
-    boot_vmx vmx "${VMX_SECONDS:-400}"
+    boot_vmx vmx "${VMX_SECONDS:-900}"
     if [ -z "${VMX_TESTS:-}" ]; then
         initrd vmx-stock "$vmx" "${base[@]}" "$stock/arch/x86/kvm/kvm.ko=lib/modules/kvm.ko" \
             "$stock/arch/x86/kvm/kvm-intel.ko=lib/modules/kvm-intel.ko" <<< "kvmtest vmx-stock"
-        boot_vmx vmx-stock "${VMX_SECONDS:-400}"
+        boot_vmx vmx-stock "${VMX_SECONDS:-900}"
         check_cost vmx vmx-stock
     fi
 fi
