@@ -26,6 +26,7 @@ perl_says() {
 # an unfinished call of theirs said, and what a new one gives.
 restarted() {
     local pid
+    rm -f "$TMP/restart" # or the "ready" of the run before is read
     "$LAB" exec "$P" timeout 120 /usr/bin/python3 "$MJ_DIR/restart-clients.py" "$1" $CLIENTS < /dev/null > "$TMP/restart" 2>&1 &
     pid=$!
     wait_for 60 grep -q ready "$TMP/restart" || return 1
