@@ -14,7 +14,7 @@ for ((round = 1; round <= rounds; round++)); do
     need_protected
     GENERATION=$(field "$P" generation)
     old=$P
-    rm -f "$TMP"/*.log
+    rm -f "$TMP"/*.log "$TMP/capture.out"
     "$LAB" client capture --out "$TMP/vm.pcap" > "$TMP/capture.out" &
     capture=$!
     wait_for 10 grep -q capturing "$TMP/capture.out" || bail "capture at the client"
