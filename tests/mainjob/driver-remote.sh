@@ -48,7 +48,8 @@ ssh_server() {
         on "$1" dropbear -s -m -r /run/lab/ssh/host-key -p $SSH_PORT -P /run/lab/ssh/pid && wait_for 10 ssh_listens "$1"
 }
 ssh_listens() { on "$1" ss -tlnH "sport = :$SSH_PORT" | grep -q LISTEN; }
-ssh_uri() { echo "colo+ssh://root@$1:$SSH_PORT/system?keyfile=$SSH_KEY&no_verify=1&no_tty=1&proxy=${2:-native}"; }
+# ssh_uri HOST [KEY [PROXY]]: without PROXY libvirt looks which helper is there.
+ssh_uri() { echo "colo+ssh://root@$1:$SSH_PORT/system?keyfile=${2:-$SSH_KEY}&no_verify=1&no_tty=1${3:+&proxy=$3}"; }
 # ssh_to FROM TO COMMAND...: virsh through it
 ssh_to() { local from=$1 to=$2; shift 2; on "$from" timeout 100 virsh -q -c "$(ssh_uri "$to")" "$@" 2>&1; }
 end_ssh() { on "$1" sh -c 'kill "$(cat /run/lab/ssh/pid)"; rm -rf /root/.ssh /run/lab/ssh'; }
@@ -103,6 +104,10 @@ check "colo+ssh: door 2 answers" is "$(ssh_to "$S" "$P" qemu-monitor-command ft 
 check "colo+ssh: a volume, there and back" through_ssh
 check "colo+ssh: who may only look, does" eval 'is "$(ssh_to "$S" "$P" -r domstate ft)" running &&
     grep -qiE "read.only|denied" <<< "$(ssh_to "$S" "$P" -r suspend ft)"'
+check "colo+ssh: with virt-ssh-helper alone" is "$(on "$S" timeout 60 virsh -q -c "$(ssh_uri "$P" $SSH_KEY native)" domstate ft)" running
+on "$S" ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/other-key
+check "colo+ssh: who has another key is not let in" eval '! out=$(on "$S" timeout 60 virsh -q -c "$(ssh_uri "$P" /root/.ssh/other-key)" list 2>&1) &&
+    grep -qi "permission denied" <<< "$out"'
 load_start 50
 from=$P
 check "colo+ssh: virsh migrate is a switchover" on "$P" timeout 100 virsh -q -c colo:///system migrate --live ft "$(ssh_uri "$S")"

@@ -345,6 +345,12 @@ static void test_broken_is_closed(RelayFixture *f, gconstpointer data G_GNUC_UNU
     close(f->upstream);
     f->client = relay_connect_unix(f->ours);
     relay_accept_upstream(f);
+    relay_say(f->upstream, COLO_REMOTE_PROGRAM, 207, COLO_RPC_REPLY_WITH_FDS, 5, "\0\0\0\41", 4);
+    relay_assert_closed(f->client);
+    close(f->client);
+    close(f->upstream);
+    f->client = relay_connect_unix(f->ours);
+    relay_accept_upstream(f);
     send_fd(f->client, f->libvirt);
     relay_assert_closed(f->client);
     close(f->client);
