@@ -20,7 +20,7 @@ refused() {
 }
 # play MODE: other-version.py in place of the peer's virtcolod.
 play() {
-    on $S sh -c 'setsid python3 "$1" "$2" 7 > /run/lab/other.log 2>&1 & echo $! > /run/lab/other.pid' sh "$OTHER" "$1"
+    on $S sh -c 'rm -f /run/lab/other.log; setsid python3 "$1" "$2" 7 > /run/lab/other.log 2>&1 & echo $! > /run/lab/other.pid' sh "$OTHER" "$1"
     wait_for 10 on $S grep -q ready /run/lab/other.log
 }
 stop_playing() { on $S sh -c 'kill "$(cat /run/lab/other.pid)"'; }
