@@ -11,14 +11,15 @@ tls() { local from=$1 to=$2; shift 2; on "$from" timeout 100 virsh -q -c "colo+t
 listens() { on "$1" ss -tlnH 'sport = :16514' | grep -q LISTEN; }
 on_tls() { for host in primary secondary; do configure $host "$1" "$2" && daemon $host restart virtcolod && wait_for 10 listens $host || return 1; done; }
 
-through_tls() {
-    local rc
-    on "$S" sh -c 'head -c 4194304 /dev/urandom > /tmp/tls-up' && tls "$S" "$P" vol-create-as default tls-volume 4M --format raw &&
-        tls "$S" "$P" vol-upload tls-volume /tmp/tls-up --pool default &&
-        tls "$S" "$P" vol-download tls-volume /tmp/tls-down --pool default && on "$S" cmp /tmp/tls-up /tmp/tls-down
+# through HOW: a volume there and back, by tls or ssh_to
+through() {
+    local how=$1 rc
+    on "$S" sh -c 'head -c 4194304 /dev/urandom > /tmp/volume-up' && $how "$S" "$P" vol-create-as default remote-volume 4M --format raw &&
+        $how "$S" "$P" vol-upload remote-volume /tmp/volume-up --pool default &&
+        $how "$S" "$P" vol-download remote-volume /tmp/volume-down --pool default && on "$S" cmp /tmp/volume-up /tmp/volume-down
     rc=$?
-    tls "$S" "$P" vol-delete tls-volume --pool default > /dev/null
-    on "$S" rm -f /tmp/tls-up /tmp/tls-down
+    $how "$S" "$P" vol-delete remote-volume --pool default > /dev/null
+    on "$S" rm -f /tmp/volume-up /tmp/volume-down
     return $rc
 }
 
@@ -37,32 +38,24 @@ hears_events() {
 accepted() { on "$1" sh -c "timeout 10 openssl s_client -quiet -connect $2:16514 ${*:3} 2> /dev/null < /dev/zero | head -c 1 | od -An -tx1 | tr -d ' \n'"; }
 CERTIFICATE="-cert /etc/pki/libvirt/clientcert.pem -key /etc/pki/libvirt/private/clientkey.pem"
 
-# An SSH server of each host's own (dropbear: its package starts none), with keys that end with the lab.
-SSH_PORT=2222 SSH_KEY=/root/.ssh/lab-key
+# An SSH server of each host's own (dropbear: its package starts none). A host shares /root with this machine: root's home
+# is elsewhere in it meanwhile, with keys and known hosts that end with the lab.
+SSH_PORT=2222 SSH_HOME=/run/lab/ssh-home
+SSH_KEY=$SSH_HOME/.ssh/lab-key
 # ssh_server HOST: in the background; lets in who has the key.
 ssh_server() {
-    on "$1" sh -c 'rm -rf /root/.ssh /run/lab/ssh && mkdir -m 700 -p /root/.ssh /run/lab/ssh &&
-        dropbearkey -t ed25519 -f /run/lab/ssh/host-key > /dev/null 2>&1' || return 1
-    "$LAB" put "$1" "$TMP/lab-key" $SSH_KEY && "$LAB" put "$1" "$TMP/lab-key.pub" /root/.ssh/authorized_keys &&
-        on "$1" chmod 600 $SSH_KEY /root/.ssh/authorized_keys &&
-        on "$1" dropbear -s -m -r /run/lab/ssh/host-key -p $SSH_PORT -P /run/lab/ssh/pid && wait_for 10 ssh_listens "$1"
+    on "$1" sh -c 'mkdir -p -m 700 "$1" "$1/.ssh" && sed -i "s,^\(root:.*:\)/root:,\1$1:," /etc/passwd && [ "$(getent passwd root | cut -d : -f 6)" = "$1" ] &&
+        dropbearkey -t ed25519 -f "$1/host-key" > /dev/null 2>&1' sh $SSH_HOME || return 1
+    "$LAB" put "$1" "$TMP/lab-key" $SSH_KEY && "$LAB" put "$1" "$TMP/lab-key.pub" $SSH_HOME/.ssh/authorized_keys &&
+        on "$1" chmod 600 $SSH_KEY $SSH_HOME/.ssh/authorized_keys &&
+        on "$1" dropbear -s -m -r $SSH_HOME/host-key -p $SSH_PORT -P $SSH_HOME/pid && wait_for 10 ssh_listens "$1"
 }
 ssh_listens() { on "$1" ss -tlnH "sport = :$SSH_PORT" | grep -q LISTEN; }
 # ssh_uri HOST [KEY [PROXY]]: without PROXY libvirt looks which helper is there.
 ssh_uri() { echo "colo+ssh://root@$1:$SSH_PORT/system?keyfile=${2:-$SSH_KEY}&no_verify=1&no_tty=1${3:+&proxy=$3}"; }
 # ssh_to FROM TO COMMAND...: virsh through it
 ssh_to() { local from=$1 to=$2; shift 2; on "$from" timeout 100 virsh -q -c "$(ssh_uri "$to")" "$@" 2>&1; }
-end_ssh() { on "$1" sh -c 'kill "$(cat /run/lab/ssh/pid)"; rm -rf /root/.ssh /run/lab/ssh'; }
-through_ssh() {
-    local rc
-    on "$S" sh -c 'head -c 4194304 /dev/urandom > /tmp/ssh-up' && ssh_to "$S" "$P" vol-create-as default ssh-volume 4M --format raw &&
-        ssh_to "$S" "$P" vol-upload ssh-volume /tmp/ssh-up --pool default &&
-        ssh_to "$S" "$P" vol-download ssh-volume /tmp/ssh-down --pool default && on "$S" cmp /tmp/ssh-up /tmp/ssh-down
-    rc=$?
-    ssh_to "$S" "$P" vol-delete ssh-volume --pool default > /dev/null
-    on "$S" rm -f /tmp/ssh-up /tmp/ssh-down
-    return $rc
-}
+end_ssh() { on "$1" sh -c 'kill "$(cat "$1/pid")"; sed -i "s,^\(root:.*:\)$1:,\1/root:," /etc/passwd; rm -rf "$1"' sh $SSH_HOME; }
 
 # swapped FROM: the guest is protected, and not at FROM any more.
 swapped() { protected && is "$P" "$(other "$1")"; }
@@ -77,7 +70,7 @@ check "what it lists is what the host itself lists" is "$(tls "$S" "$P" list --a
 check "the copy is not in it" not grep -qx ft <<< "$(tls "$P" "$S" list --all --name)"
 check "a change is refused with the remedy" grep -qF "virsh-colo colo-unprotect ft" <<< "$(tls "$S" "$P" setmem ft 65536 --live)"
 check "door 2 answers" is "$(tls "$S" "$P" qemu-monitor-command ft '{"execute":"colo-status"}' | json return state)" protected
-check "a volume, there and back" through_tls
+check "a volume, there and back" through tls
 check "events" hears_events
 check "a client with a certificate is let in" is "$(accepted "$S" "$P" $CERTIFICATE)" 01
 check "one without is not" is "$(accepted "$S" "$P")" ""
@@ -101,12 +94,12 @@ check "colo+ssh: what it lists is what the host itself lists" is "$(ssh_to "$S" 
 check "colo+ssh: the copy is not in it" not grep -qx ft <<< "$(ssh_to "$P" "$S" list --all --name)"
 check "colo+ssh: a change is refused with the remedy" grep -qF "virsh-colo colo-unprotect ft" <<< "$(ssh_to "$S" "$P" setmem ft 65536 --live)"
 check "colo+ssh: door 2 answers" is "$(ssh_to "$S" "$P" qemu-monitor-command ft '{"execute":"colo-status"}' | json return state)" protected
-check "colo+ssh: a volume, there and back" through_ssh
+check "colo+ssh: a volume, there and back" through ssh_to
 check "colo+ssh: who may only look, does" eval 'is "$(ssh_to "$S" "$P" -r domstate ft)" running &&
     grep -qiE "read.only|denied" <<< "$(ssh_to "$S" "$P" -r suspend ft)"'
 check "colo+ssh: with virt-ssh-helper alone" is "$(on "$S" timeout 60 virsh -q -c "$(ssh_uri "$P" $SSH_KEY native)" domstate ft)" running
-on "$S" ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/other-key
-check "colo+ssh: who has another key is not let in" eval '! out=$(on "$S" timeout 60 virsh -q -c "$(ssh_uri "$P" /root/.ssh/other-key)" list 2>&1) &&
+on "$S" ssh-keygen -q -t ed25519 -N "" -f $SSH_HOME/.ssh/other-key
+check "colo+ssh: who has another key is not let in" eval '! out=$(on "$S" timeout 60 virsh -q -c "$(ssh_uri "$P" $SSH_HOME/.ssh/other-key)" list 2>&1) &&
     grep -qi "permission denied" <<< "$out"'
 load_start 50
 from=$P
